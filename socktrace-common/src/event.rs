@@ -1,0 +1,76 @@
+//! Wire layout of detail events. The first eight bytes name the signal and the size.
+
+use crate::{AcceptErrorKey, Actor, ConnectFailureKey, DropKey, Endpoint, ListenerInfo, wire};
+
+/// `wait_ns` of an accept whose start was not seen.
+pub const WAIT_UNKNOWN: u64 = u64::MAX;
+
+wire! { 72,
+/// Opens every event.
+pub struct EventHeader {
+    /// A [`crate::Signal`] by wire number.
+    pub signal: u32,
+    /// Size of the whole event in bytes.
+    pub size: u32,
+    /// When it happened, `CLOCK_MONOTONIC` nanoseconds.
+    pub time_ns: u64,
+    /// Who did it; [`Actor::NONE`] in softirq context.
+    pub actor: Actor,
+}}
+
+wire! { 208,
+/// A connection was accepted.
+pub struct AcceptEvent {
+    /// Who accepted.
+    pub header: EventHeader,
+    /// Inode of the listening socket; 0 where unknown.
+    pub listener: u64,
+    /// Time in the accept queue, nanoseconds, or [`WAIT_UNKNOWN`].
+    pub wait_ns: u64,
+    /// The client's address.
+    pub peer: Endpoint,
+}}
+
+wire! { 104,
+/// `accept()` failed.
+pub struct AcceptErrorEvent {
+    /// Who called it.
+    pub header: EventHeader,
+    /// What failed.
+    pub key: AcceptErrorKey,
+}}
+
+wire! { 216,
+/// A connect attempt failed.
+pub struct ConnectFailureEvent {
+    /// Who connected.
+    pub header: EventHeader,
+    /// What failed.
+    pub key: ConnectFailureKey,
+}}
+
+wire! { 216,
+/// A listener threw a connection away, or answered it with a syncookie.
+pub struct BacklogDropEvent {
+    /// No actor: this happens in softirq context.
+    pub header: EventHeader,
+    /// Which listener and why.
+    pub key: DropKey,
+    /// Connections in the accept queue (`sk_ack_backlog`).
+    pub queue: u32,
+    /// Limit of the accept queue (`sk_max_ack_backlog`).
+    pub limit: u32,
+    /// The client's address.
+    pub peer: Endpoint,
+}}
+
+wire! { 248,
+/// A socket began to listen.
+pub struct ListenEvent {
+    /// Who called `listen()`.
+    pub header: EventHeader,
+    /// Inode of the listening socket.
+    pub listener: u64,
+    /// Its address and backlog.
+    pub info: ListenerInfo,
+}}

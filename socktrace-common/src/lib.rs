@@ -1,0 +1,44 @@
+//! What the eBPF programs and the loader agree on, byte for byte.
+//!
+//! Owns the signals, the wire layout of events, the keys and values of the kernel maps, the
+//! parameters that the loader writes before the programs load, and the histogram's buckets.
+//! Owns no behaviour beyond arithmetic: nothing here reads a kernel, a file or a clock.
+//!
+//! Wire types are plain integers with explicit padding and no implicit holes; every size is
+//! asserted here, so a change that breaks the loader or a saved session fails to compile.
+#![no_std]
+
+mod event;
+pub mod histogram;
+mod params;
+#[cfg(feature = "loader")]
+mod pod;
+mod signal;
+mod stage;
+mod tally;
+mod who;
+
+pub use event::{
+    AcceptErrorEvent, AcceptEvent, BacklogDropEvent, ConnectFailureEvent, EventHeader, ListenEvent,
+    WAIT_UNKNOWN,
+};
+pub use params::{ABSENT, Offsets, Params, family_bit, filter};
+pub use signal::{Signal, Tier};
+pub use stage::Stage;
+pub use tally::{
+    AcceptErrorKey, AcceptKey, AcceptTally, BACKLOG_UNKNOWN, ConnectFailureKey, DropKey,
+    DropReason, DropStage, ListenerInfo, TaskInfo,
+};
+pub use who::{Actor, Endpoint, TaskKey};
+
+/// Declares a wire type: `#[repr(C)]`, copyable, with its size asserted.
+macro_rules! wire {
+    ($size:literal, $(#[$meta:meta])* pub struct $name:ident { $($body:tt)* }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name { $($body)* }
+        const _: () = assert!(size_of::<$name>() == $size, "the wire size changed");
+    };
+}
+pub(crate) use wire;

@@ -1,0 +1,27 @@
+//! Tells the loader's map types that wire types are plain bytes.
+
+use crate::{
+    AcceptErrorKey, AcceptKey, AcceptTally, ConnectFailureKey, DropKey, ListenerInfo, Offsets,
+    Params, TaskInfo, TaskKey,
+};
+
+macro_rules! pod {
+    ($($name:ident),* $(,)?) => {
+        // SAFETY: `#[repr(C)]` integers and arrays of them, without implicit padding (their sizes
+        // are asserted), so any bytes are a value and every value is its bytes.
+        $(unsafe impl aya::Pod for $name {})*
+    };
+}
+
+pod!(
+    AcceptErrorKey,
+    AcceptKey,
+    AcceptTally,
+    ConnectFailureKey,
+    DropKey,
+    ListenerInfo,
+    Offsets,
+    Params,
+    TaskInfo,
+    TaskKey,
+);

@@ -1,0 +1,179 @@
+//! `struct socket` and `struct sock`: what is connected to what.
+
+use core::num::NonZeroU64;
+
+use socktrace_common::Endpoint;
+
+use super::{Net, read};
+use crate::globals::offset;
+
+pub(crate) const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+pub(crate) const SOCK_STREAM: u16 = 1;
+
+/// A `struct socket`: the side that a descriptor refers to.
+#[derive(Clone, Copy)]
+pub(crate) struct Socket(u64);
+
+impl Socket {
+    #[inline(always)]
+    pub(crate) fn from_raw(socket: u64) -> Self {
+        Self(socket)
+    }
+
+    /// The socket of a `struct file`; `None` if the file is no socket. A socket points back at
+    /// its file, anything else that `private_data` may be does not.
+    #[inline(always)]
+    pub(crate) fn of_file(file: u64) -> Option<Self> {
+        let socket = read(file, offset!(file_private_data));
+        (file != 0 && read::<u64>(socket, offset!(socket_file)) == file).then_some(Self(socket))
+    }
+
+    #[inline(always)]
+    pub(crate) fn sock(self) -> Option<Sock> {
+        Sock::from_raw(read(self.0, offset!(socket_sk)))
+    }
+
+    #[inline(always)]
+    fn inode(self) -> u64 {
+        read(self.0, offset!(socket_ino))
+    }
+}
+
+/// A `struct sock`: the protocol's side, and socktrace's key for connections.
+/// Not null, so that `Option<Sock>` is one register.
+#[derive(Clone, Copy)]
+pub(crate) struct Sock(NonZeroU64);
+
+impl Sock {
+    /// `None` for null and for an `ERR_PTR`.
+    #[inline(always)]
+    pub(crate) fn from_raw(sock: u64) -> Option<Self> {
+        if sock < -4095i64 as u64 { NonZeroU64::new(sock).map(Self) } else { None }
+    }
+
+    /// Address, as a map key.
+    #[inline(always)]
+    pub(crate) fn key(self) -> u64 {
+        self.0.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn family(self) -> u16 {
+        read(self.key(), offset!(skc_family))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_unix(self) -> bool {
+        self.family() == AF_UNIX
+    }
+
+    /// Whether socktrace looks at sockets of this family.
+    #[inline(always)]
+    pub(crate) fn in_scope(self) -> bool {
+        matches!(self.family(), AF_UNIX | AF_INET | AF_INET6)
+    }
+
+    /// `SOCK_STREAM` and so on.
+    #[inline(always)]
+    pub(crate) fn kind(self) -> u16 {
+        read(self.key(), offset!(sk_type))
+    }
+
+    #[inline(always)]
+    pub(crate) fn error(self) -> u32 {
+        read(self.key(), offset!(sk_err))
+    }
+
+    /// Inode of the socket, as in `socket:[N]`; 0 if no descriptor refers to it (any more).
+    #[inline(always)]
+    pub(crate) fn inode(self) -> u64 {
+        Socket(read(self.key(), offset!(sk_socket))).inode()
+    }
+
+    #[inline(always)]
+    pub(crate) fn net(self) -> Net {
+        Net(read(self.key(), offset!(skc_net)))
+    }
+
+    /// Connections in the TCP accept queue.
+    #[inline(always)]
+    pub(crate) fn ack_backlog(self) -> u32 {
+        read(self.key(), offset!(sk_ack_backlog))
+    }
+
+    /// Backlog that applies.
+    #[inline(always)]
+    pub(crate) fn max_ack_backlog(self) -> u32 {
+        read(self.key(), offset!(sk_max_ack_backlog))
+    }
+
+    #[inline(always)]
+    pub(crate) fn drops(self) -> u32 {
+        read(self.key(), offset!(sk_drops))
+    }
+
+    /// Local TCP port, host order; 0 for Unix.
+    #[inline(always)]
+    pub(crate) fn local_port(self) -> u16 {
+        if self.is_unix() { 0 } else { read(self.key(), offset!(skc_num)) }
+    }
+
+    /// The other end of a connected Unix socket.
+    #[inline(always)]
+    pub(crate) fn unix_peer(self) -> Option<Self> {
+        Self::from_raw(read(self.key(), offset!(unix_peer)))
+    }
+
+    /// Fills in the own address.
+    #[inline(always)]
+    pub(crate) fn read_local(self, end: &mut Endpoint) {
+        self.read_kind(end);
+        if end.family == AF_UNIX {
+            self.read_unix_name(end);
+        } else {
+            end.port = self.local_port();
+            self.read_inet(end, offset!(skc_rcv_saddr), offset!(skc_v6_rcv_saddr));
+        }
+    }
+
+    /// Fills in the peer's address; for Unix the peer's own name, mostly none.
+    #[inline(always)]
+    pub(crate) fn read_remote(self, end: &mut Endpoint) {
+        self.read_kind(end);
+        if end.family == AF_UNIX {
+            if let Some(peer) = self.unix_peer() {
+                peer.read_unix_name(end);
+            }
+        } else {
+            end.port = u16::from_be(read(self.key(), offset!(skc_dport)));
+            self.read_inet(end, offset!(skc_daddr), offset!(skc_v6_daddr));
+        }
+    }
+
+    #[inline(always)]
+    fn read_kind(self, end: &mut Endpoint) {
+        end.family = self.family();
+        end.kind = self.kind();
+    }
+
+    #[inline(always)]
+    fn read_inet(self, end: &mut Endpoint, v4: u32, v6: u32) {
+        if end.family == AF_INET {
+            end.addr[..4].copy_from_slice(&read::<[u8; 4]>(self.key(), v4));
+            end.len = 4;
+        } else if end.family == AF_INET6 {
+            end.addr[..16].copy_from_slice(&read::<[u8; 16]>(self.key(), v6));
+            end.len = 16;
+        }
+    }
+
+    #[inline(always)]
+    fn read_unix_name(self, end: &mut Endpoint) {
+        // Null for an unnamed socket, whose length then reads as 0.
+        let address: u64 = read(self.key(), offset!(unix_addr));
+        let len = read(address, offset!(unix_address_len));
+        super::read_kernel_address(end, address + u64::from(offset!(unix_address_name)), len);
+    }
+}

@@ -1,0 +1,185 @@
+//! Every map of the object, with what bounds it.
+//!
+//! Hash maps are preallocated: an insert fails only when the map is full, never for want of
+//! memory in softirq context, and each failure is counted. Sizes are defaults that the loader
+//! may change.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, PerfEventArray, RingBuf},
+};
+use socktrace_common::{
+    AcceptErrorKey, AcceptKey, AcceptTally, Actor, ConnectFailureKey, DropKey, Endpoint,
+    ListenerInfo, Signal, Stage, TaskInfo, TaskKey,
+};
+
+/// Events, with `--transport ring`.
+#[map]
+pub(crate) static EVENTS_RING: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// Events, with `--transport perf`.
+#[map]
+pub(crate) static EVENTS_PERF: PerfEventArray<u8> = PerfEventArray::new(0);
+/// [`Stage`] counters of every signal, indexed by [`Stage::index`].
+#[map]
+pub(crate) static STAGES: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries((Signal::COUNT * Stage::COUNT) as u32, 0);
+/// Event budget of every signal.
+#[map]
+pub(crate) static BUDGETS: PerCpuArray<Budget> =
+    PerCpuArray::with_max_entries(Signal::COUNT as u32, 0);
+
+/// Accept totals and wait histograms.
+#[map]
+pub(crate) static ACCEPT_TALLY: HashMap<AcceptKey, AcceptTally> =
+    HashMap::with_max_entries(2048, 0);
+/// One zeroed [`AcceptTally`]: a new entry's initial value, too large for the BPF stack.
+#[map]
+pub(crate) static ACCEPT_ZERO: Array<AcceptTally> = Array::with_max_entries(1, 0);
+/// Accept errors by errno.
+#[map]
+pub(crate) static ACCEPT_ERROR_TALLY: HashMap<AcceptErrorKey, u64> =
+    HashMap::with_max_entries(8192, 0);
+/// Connect failures by errno and target.
+#[map]
+pub(crate) static CONNECT_TALLY: HashMap<ConnectFailureKey, u64> =
+    HashMap::with_max_entries(16384, 0);
+/// Drops by listener and reason.
+#[map]
+pub(crate) static DROP_TALLY: HashMap<DropKey, u64> = HashMap::with_max_entries(8192, 0);
+
+/// Names behind task keys.
+#[map]
+pub(crate) static TASKS: HashMap<TaskKey, TaskInfo> = HashMap::with_max_entries(16384, 0);
+/// Names behind listener inodes.
+#[map]
+pub(crate) static LISTENERS: HashMap<u64, ListenerInfo> = HashMap::with_max_entries(16384, 0);
+
+/// Connections in an accept queue, by the child's `struct sock`. Left by accept or destruction.
+#[map]
+pub(crate) static ACCEPT_STARTS: HashMap<u64, AcceptStart> = HashMap::with_max_entries(65536, 0);
+/// Unix connections whose two ends meet here in the tracepoint tier, by the client's `struct sock`.
+#[map]
+pub(crate) static UNIX_MEETINGS: HashMap<u64, UnixMeeting> = HashMap::with_max_entries(16384, 0);
+/// TCP sockets in SYN_SENT, or closed with an error that the program has not fetched yet.
+#[map]
+pub(crate) static CONNECT_SOCKS: HashMap<u64, ConnectSock> = HashMap::with_max_entries(32768, 0);
+/// `accept()` calls under way, by `pid_tgid`.
+#[map]
+pub(crate) static ACCEPT_CALLS: HashMap<u64, AcceptCall> = HashMap::with_max_entries(16384, 0);
+/// `connect()` calls under way, by `pid_tgid`.
+#[map]
+pub(crate) static CONNECT_CALLS: HashMap<u64, ConnectCall> = HashMap::with_max_entries(16384, 0);
+/// `listen()` calls under way, by `pid_tgid`.
+#[map]
+pub(crate) static LISTEN_CALLS: HashMap<u64, ListenCall> = HashMap::with_max_entries(4096, 0);
+/// Counters of this CPU when one of the three drop functions was entered, by [`DropStage`].
+/// Softirq only: entry and exit run on one CPU and do not nest.
+///
+/// [`DropStage`]: socktrace_common::DropStage
+#[map]
+pub(crate) static DROP_ENTRIES: PerCpuArray<DropEntry> = PerCpuArray::with_max_entries(3, 0);
+
+/// `-p`.
+#[map]
+pub(crate) static FILTER_PIDS: HashMap<u32, u8> = HashMap::with_max_entries(1024, 0);
+/// `-P`.
+#[map]
+pub(crate) static FILTER_PORTS: HashMap<u16, u8> = HashMap::with_max_entries(1024, 0);
+/// `-- CMD` and its descendants.
+#[map]
+pub(crate) static FOLLOWED: HashMap<TaskKey, u8> = HashMap::with_max_entries(32768, 0);
+
+/// Event budget of one signal on one CPU.
+#[repr(C)]
+pub(crate) struct Budget {
+    /// `time_ns >> 30` when `used` began to count: about a second.
+    pub(crate) window: u64,
+    /// Events sent in this window.
+    pub(crate) used: u64,
+}
+
+/// A connection entered an accept queue.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct AcceptStart {
+    /// When, `CLOCK_MONOTONIC` nanoseconds.
+    pub(crate) time_ns: u64,
+    /// Inode of the listener; 0 where the hook does not know it.
+    pub(crate) listener: u64,
+}
+
+/// The end of a Unix connection that came to the meeting first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct UnixMeeting {
+    /// When `connect()` returned (`acceptor` empty) or `accept()` returned.
+    pub(crate) time_ns: u64,
+    /// Inode of the client's socket: tells a later socket at the same address apart.
+    pub(crate) client: u64,
+    /// Whose totals the wait belongs to; a zero task where the connector came first.
+    pub(crate) acceptor: AcceptKey,
+}
+
+/// A TCP connect under way.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ConnectSock {
+    /// Who called `connect()`.
+    pub(crate) actor: Actor,
+    /// Whereto.
+    pub(crate) target: Endpoint,
+    /// The errno that was reported; 0 while the connection is being made.
+    pub(crate) reported: u32,
+    /// Not 0 if the process filters want it.
+    pub(crate) wanted: u32,
+}
+
+/// An `accept()` call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct AcceptCall {
+    /// The listener's `struct sock`; 0 if the descriptor is none.
+    pub(crate) listener: u64,
+    /// Its inode; 0 where unknown.
+    pub(crate) inode: u64,
+}
+
+/// A `connect()` call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ConnectCall {
+    /// `struct sock`, if the hook knows it (kprobe tier); else 0 and `fd` counts.
+    pub(crate) sock: u64,
+    /// Address in user memory, if it is yet to be read; else 0 and `target` counts.
+    pub(crate) user_address: u64,
+    /// Descriptor.
+    pub(crate) fd: i32,
+    /// Length of the address.
+    pub(crate) address_len: i32,
+    /// Whereto.
+    pub(crate) target: Endpoint,
+}
+
+/// A `listen()` call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ListenCall {
+    /// Descriptor.
+    pub(crate) fd: i32,
+    /// Requested backlog.
+    pub(crate) backlog: i32,
+}
+
+/// Counters at the entry of a drop function.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct DropEntry {
+    /// The listener's `struct sock`; 0 for a call that is not measured.
+    pub(crate) listener: u64,
+    /// The packet.
+    pub(crate) skb: u64,
+    /// Address of this CPU's `struct linux_mib`.
+    pub(crate) mib: u64,
+    /// The four counters.
+    pub(crate) before: crate::kernel::ListenMib,
+}

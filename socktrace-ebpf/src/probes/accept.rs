@@ -1,0 +1,370 @@
+//! `accept`: how long a connection waited in the accept queue.
+//!
+//! The wait starts when the connection enters the queue and ends when `accept()` takes it out.
+//! `ACCEPT_STARTS[child]` holds the start; removing it is the token that makes the end count
+//! exactly once, however many hooks see it. The primary end hook also counts connections whose
+//! start nobody saw (queued before the attach): their wait is unknown.
+
+use aya_ebpf::{
+    EbpfContext,
+    macros::{fentry, fexit, kprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext},
+};
+use socktrace_common::{AcceptEvent, AcceptKey, Endpoint, Signal, Stage, TaskKey, WAIT_UNKNOWN};
+
+use crate::{
+    emit, filter,
+    globals::{on, param},
+    kernel::{Sock, Socket, Task, now_ns},
+    maps::{ACCEPT_STARTS, ACCEPT_TALLY, ACCEPT_ZERO, AcceptStart, UNIX_MEETINGS, UnixMeeting},
+    tally::{self, Tallied},
+};
+
+const BPF_ANY: u64 = 0;
+const BPF_NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
+const SIGNAL: Signal = Signal::Accept;
+
+/// `child` entered the accept queue of `listener`.
+#[inline(always)]
+pub(super) fn started(child: Sock, listener: Option<Sock>, flags: u64) {
+    let listener = listener.map_or(0, Sock::inode);
+    let start = AcceptStart { time_ns: now_ns(), listener };
+    match ACCEPT_STARTS.insert(child.key(), start, flags) {
+        Ok(()) | Err(EEXIST) => {}
+        Err(_) => tally::count(SIGNAL, Stage::LostPending, 1),
+    }
+}
+
+/// `child` was destroyed: if it is still here, nobody accepted it.
+#[inline(always)]
+pub(super) fn forgotten(child: u64) {
+    // Most sockets were never in a queue.
+    let _ = ACCEPT_STARTS.remove(child);
+}
+
+/// Which of the hooks on the end of a wait this is.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum End {
+    /// Sees every accept.
+    Primary,
+    /// Stands in for a primary hook that the kernel's recursion guard skipped.
+    Twin,
+}
+
+/// The current task took `child` out of the accept queue of `listener`.
+#[inline(always)]
+pub(super) fn ended(ctx: &impl EbpfContext, child: Sock, listener: Option<Sock>, end: End) {
+    // SAFETY: copied at once; an entry is written once, by the insert.
+    let (mut inode, started_ns) = match unsafe { ACCEPT_STARTS.get(child.key()) } {
+        Some(start) => (start.listener, start.time_ns),
+        None => (0, 0),
+    };
+    let mut wait_ns = WAIT_UNKNOWN;
+    if started_ns != 0 && ACCEPT_STARTS.remove(child.key()).is_ok() {
+        wait_ns = now_ns().saturating_sub(started_ns);
+    } else if end == End::Twin {
+        return;
+    }
+    if let (0, Some(listener)) = (inode, listener) {
+        inode = listener.inode();
+    }
+    counted(ctx, child, inode, listener, wait_ns);
+}
+
+/// Tallies one accepted connection, and sends its event if it waited long.
+#[inline(never)]
+fn counted(ctx: &impl EbpfContext, child: Sock, inode: u64, listener: Option<Sock>, wait_ns: u64) {
+    tally::count(SIGNAL, Stage::Seen, 1);
+    let task = Task::current().key();
+    let wanted = filter::no_errno()
+        && filter::process(task)
+        && filter::address(child.family(), child.local_port());
+    if !wanted {
+        return tally::count(SIGNAL, Stage::Filtered, 1);
+    }
+    if wait_ns == WAIT_UNKNOWN {
+        tally::count(SIGNAL, Stage::Unpaired, 1);
+    }
+    let tallied = add(AcceptKey { task, listener: inode }, wait_ns);
+    if tallied != Tallied::Again {
+        tally::remember_current();
+        tally::remember_listener(inode, listener, Some(child));
+    }
+    let slow_ns = param!(slow_ns);
+    if slow_ns != 0 && (wait_ns == WAIT_UNKNOWN || wait_ns < slow_ns) {
+        return tally::count(SIGNAL, Stage::BelowThreshold, 1);
+    }
+    describe(ctx, child, inode, wait_ns, tallied);
+}
+
+/// Sends the event of one accepted connection.
+#[inline(never)]
+fn describe(ctx: &impl EbpfContext, child: Sock, inode: u64, wait_ns: u64, tallied: Tallied) {
+    let mut event = AcceptEvent {
+        header: emit::header::<AcceptEvent>(SIGNAL, Task::actor()),
+        listener: inode,
+        wait_ns,
+        peer: Endpoint::NONE,
+    };
+    child.read_remote(&mut event.peer);
+    emit::send(ctx, SIGNAL, tallied, &event);
+}
+
+#[inline(always)]
+fn add(key: AcceptKey, wait_ns: u64) -> Tallied {
+    let mut tallied = Tallied::Again;
+    let mut total = ACCEPT_TALLY.get_ptr_mut(key);
+    if total.is_none() {
+        let Some(zero) = ACCEPT_ZERO.get(0) else { return Tallied::Lost };
+        if ACCEPT_TALLY.insert(key, zero, BPF_NOEXIST).is_ok() {
+            tallied = Tallied::New;
+        }
+        total = ACCEPT_TALLY.get_ptr_mut(key);
+    }
+    let Some(total) = total else {
+        tally::count(SIGNAL, Stage::LostTally, 1);
+        return Tallied::Lost;
+    };
+    tally::add_accept(total);
+    if wait_ns != WAIT_UNKNOWN {
+        tally::add_wait(total, wait_ns);
+    }
+    tallied
+}
+
+// --- fentry tier -------------------------------------------------------------------------------
+
+/// `struct sock *inet_csk_complete_hashdance(sk, child, req, bool own_req)`: the last ACK of an
+/// ordinary handshake. `inet_csk_reqsk_queue_add` is inlined here since 6.1.
+#[fentry]
+fn accept_hashdance_fentry(ctx: FEntryContext) -> i32 {
+    if ctx.arg::<u32>(3) & 0xff != 0
+        && let Some(child) = Sock::from_raw(ctx.arg(1))
+    {
+        started(child, Sock::from_raw(ctx.arg(0)), BPF_ANY);
+    }
+    0
+}
+
+/// `struct sock *inet_csk_reqsk_queue_add(sk, req, child)`: TCP Fast Open and syncookies; on
+/// 5.10 also every ordinary handshake, for the second time.
+#[fentry]
+fn accept_queue_add_fentry(ctx: FEntryContext) -> i32 {
+    if let Some(child) = Sock::from_raw(ctx.arg(2)) {
+        started(child, Sock::from_raw(ctx.arg(0)), BPF_NOEXIST);
+    }
+    0
+}
+
+/// `struct sock *inet_csk_accept(sk, struct proto_accept_arg *arg)`, 6.10 and later.
+#[fexit]
+fn accept_tcp_fexit_2(ctx: FExitContext) -> i32 {
+    tcp_accepted(&ctx, ctx.arg(0), ctx.arg(2), End::Primary)
+}
+
+/// `struct sock *inet_csk_accept(sk, int flags, int *err, bool kern)`, before 6.10.
+#[fexit]
+fn accept_tcp_fexit_4(ctx: FExitContext) -> i32 {
+    tcp_accepted(&ctx, ctx.arg(0), ctx.arg(4), End::Primary)
+}
+
+/// Twin of [`accept_tcp_fexit_2`] where the kernel has no kprobes.
+#[fexit]
+fn accept_tcp_fexit_2_twin(ctx: FExitContext) -> i32 {
+    tcp_accepted(&ctx, ctx.arg(0), ctx.arg(2), End::Twin)
+}
+
+/// Twin of [`accept_tcp_fexit_4`] where the kernel has no kprobes.
+#[fexit]
+fn accept_tcp_fexit_4_twin(ctx: FExitContext) -> i32 {
+    tcp_accepted(&ctx, ctx.arg(0), ctx.arg(4), End::Twin)
+}
+
+#[inline(always)]
+fn tcp_accepted(ctx: &FExitContext, listener: u64, child: u64, end: End) -> i32 {
+    if let Some(child) = Sock::from_raw(child) {
+        ended(ctx, child, Sock::from_raw(listener), end);
+    }
+    0
+}
+
+/// `int security_unix_stream_connect(sk, other, newsk)`: runs under the listener's lock just
+/// before the connection is queued, after any wait for room.
+#[fexit]
+fn accept_unix_start_fexit(ctx: FExitContext) -> i32 {
+    if ctx.arg::<i32>(3) == 0
+        && let Some(child) = Sock::from_raw(ctx.arg(2))
+    {
+        started(child, Sock::from_raw(ctx.arg(1)), BPF_ANY);
+    }
+    0
+}
+
+/// `int unix_accept(sock, newsock, struct proto_accept_arg *arg)`, 6.10 and later.
+#[fexit]
+fn accept_unix_fexit_3(ctx: FExitContext) -> i32 {
+    unix_accepted(&ctx, ctx.arg(3), End::Primary)
+}
+
+/// `int unix_accept(sock, newsock, int flags, bool kern)`, before 6.10.
+#[fexit]
+fn accept_unix_fexit_4(ctx: FExitContext) -> i32 {
+    unix_accepted(&ctx, ctx.arg(4), End::Primary)
+}
+
+/// Twin of [`accept_unix_fexit_3`] where the kernel has no kprobes.
+#[fexit]
+fn accept_unix_fexit_3_twin(ctx: FExitContext) -> i32 {
+    unix_accepted(&ctx, ctx.arg(3), End::Twin)
+}
+
+/// Twin of [`accept_unix_fexit_4`] where the kernel has no kprobes.
+#[fexit]
+fn accept_unix_fexit_4_twin(ctx: FExitContext) -> i32 {
+    unix_accepted(&ctx, ctx.arg(4), End::Twin)
+}
+
+#[inline(always)]
+fn unix_accepted(ctx: &FExitContext, result: i32, end: End) -> i32 {
+    if result == 0
+        && let Some(child) = Socket::from_raw(ctx.arg(1)).sock()
+    {
+        ended(ctx, child, Socket::from_raw(ctx.arg(0)).sock(), end);
+    }
+    0
+}
+
+/// `void unix_release_sock(sk, int embrion)`: a queued connection whose listener closed, or the
+/// child of a connect that failed after it was made.
+#[fentry]
+fn accept_unix_release_fentry(ctx: FEntryContext) -> i32 {
+    forgotten(ctx.arg(0));
+    0
+}
+
+// --- kprobe tier -------------------------------------------------------------------------------
+
+/// As [`accept_hashdance_fentry`].
+#[kprobe]
+fn accept_hashdance_kprobe(ctx: ProbeContext) -> u32 {
+    if ctx.arg::<u32>(3).unwrap_or(0) & 0xff != 0
+        && let Some(child) = ctx.arg(1).and_then(Sock::from_raw)
+    {
+        started(child, ctx.arg(0).and_then(Sock::from_raw), BPF_ANY);
+    }
+    0
+}
+
+/// As [`accept_queue_add_fentry`].
+#[kprobe]
+fn accept_queue_add_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(child) = ctx.arg(2).and_then(Sock::from_raw) {
+        started(child, ctx.arg(0).and_then(Sock::from_raw), BPF_NOEXIST);
+    }
+    0
+}
+
+/// As [`accept_unix_start_fexit`], at entry: a security module may still refuse the connection,
+/// whose child is then released.
+#[kprobe]
+fn accept_unix_start_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(child) = ctx.arg(2).and_then(Sock::from_raw) {
+        started(child, ctx.arg(1).and_then(Sock::from_raw), BPF_ANY);
+    }
+    0
+}
+
+/// `void security_sock_graft(sk, struct socket *parent)`: `accept()` gives the connection its
+/// descriptor's socket, TCP and Unix alike. An entry probe, because a kretprobe on a function
+/// that blocks loses calls.
+#[kprobe]
+fn accept_graft_kprobe(ctx: ProbeContext) -> u32 {
+    grafted(&ctx, End::Primary)
+}
+
+/// Twin of the fentry tier's ends: another kind of program, so that what makes the kernel skip
+/// one does not make it skip both.
+#[kprobe]
+fn accept_graft_kprobe_twin(ctx: ProbeContext) -> u32 {
+    grafted(&ctx, End::Twin)
+}
+
+#[inline(always)]
+fn grafted(ctx: &ProbeContext, end: End) -> u32 {
+    if let Some(child) = ctx.arg(0).and_then(Sock::from_raw)
+        && child.in_scope()
+    {
+        ended(ctx, child, None, end);
+    }
+    0
+}
+
+/// As [`accept_unix_release_fentry`].
+#[kprobe]
+fn accept_unix_release_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(sock) = ctx.arg(0) {
+        forgotten(sock);
+    }
+    0
+}
+
+// --- tracepoint tier ---------------------------------------------------------------------------
+
+/// `accept()` returned a Unix connection. Nothing marks its start in this tier, so both ends
+/// bring the time that they know to a meeting keyed by the client's socket; whoever comes second
+/// knows the wait. A stale entry is told by the client's inode.
+#[inline(always)]
+pub(super) fn unix_accept_returned(ctx: &impl EbpfContext, child: Sock, listener: Option<Sock>) {
+    let inode = listener.map_or(0, Sock::inode);
+    let Some(client) = child.unix_peer() else {
+        return counted(ctx, child, inode, listener, WAIT_UNKNOWN);
+    };
+    let now = now_ns();
+    // A closed client has no inode any more, and its `struct sock` is still ours: no later one.
+    let client_inode = client.inode();
+    let mut connected_ns = 0;
+    // SAFETY: copied at once.
+    if let Some(met) = unsafe { UNIX_MEETINGS.get(client.key()) }
+        && met.acceptor.task.tgid == 0
+        && (client_inode == 0 || met.client == client_inode)
+    {
+        connected_ns = met.time_ns;
+    }
+    if connected_ns != 0 && UNIX_MEETINGS.remove(client.key()).is_ok() {
+        return counted(ctx, child, inode, listener, now.saturating_sub(connected_ns));
+    }
+    // Counted first: the connector adds the wait to a total that exists.
+    counted(ctx, child, inode, listener, WAIT_UNKNOWN);
+    let acceptor = AcceptKey { task: Task::current().key(), listener: inode };
+    meet(client, &UnixMeeting { time_ns: now, client: client_inode, acceptor });
+}
+
+/// `connect()` returned a Unix connection.
+#[inline(always)]
+pub(super) fn unix_connect_returned(client: Sock) {
+    let (time_ns, inode) = (now_ns(), client.inode());
+    // SAFETY: read before the entry is removed, and never changed in between.
+    if let Some(met) = unsafe { UNIX_MEETINGS.get(client.key()) }
+        && met.acceptor.task.tgid != 0
+        && met.client == inode
+    {
+        let acceptor = met.acceptor;
+        if UNIX_MEETINGS.remove(client.key()).is_ok() {
+            // Accepted before connect() returned: a wait shorter than that tail.
+            if let Some(total) = ACCEPT_TALLY.get_ptr_mut(acceptor) {
+                tally::add_wait(total, 0);
+            }
+            return;
+        }
+    }
+    let none = AcceptKey { task: TaskKey::NONE, listener: 0 };
+    meet(client, &UnixMeeting { time_ns, client: inode, acceptor: none });
+}
+
+#[inline(always)]
+fn meet(client: Sock, meeting: &UnixMeeting) {
+    if on(SIGNAL) && UNIX_MEETINGS.insert(client.key(), meeting, BPF_ANY).is_err() {
+        tally::count(SIGNAL, Stage::LostPending, 1);
+    }
+}

@@ -1,0 +1,236 @@
+//! `backlog_drop`: a TCP listener threw a connection away.
+//!
+//! Three functions do it, all in softirq context. Around each call the kernel's own per-CPU
+//! counters are read: the difference is what this call did, on this listener, so the totals
+//! equal `nstat` by construction. (Looking at the queue before the call would be a guess: it
+//! can drain in between.) The tracepoint tier sees only the last-ACK drops and leaves the rest
+//! to user space, which reads the same counters per namespace and `sk_drops` per listener.
+
+use aya_ebpf::{
+    EbpfContext,
+    macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint},
+    programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
+};
+use socktrace_common::{
+    Actor, BacklogDropEvent, DropKey, DropReason, DropStage, Endpoint, Signal, Stage,
+};
+
+use crate::{
+    emit, filter,
+    globals::offset,
+    kernel::{ListenMib, Skb, Sock},
+    maps::{DROP_ENTRIES, DROP_TALLY, DropEntry, LISTENERS},
+    tally,
+};
+
+const SIGNAL: Signal = Signal::BacklogDrop;
+
+/// One of the functions is about to handle `skb` for `listener`.
+#[inline(always)]
+fn entered(stage: DropStage, listener: Option<Sock>, skb: u64) {
+    let Some(entry) = DROP_ENTRIES.get_ptr_mut(stage as u32) else { return };
+    let Some(listener) = listener else { return };
+    let mib = listener.net().mib();
+    // SAFETY: this CPU's entry of this function; softirq context, so nobody interleaves.
+    unsafe {
+        *entry = DropEntry { listener: listener.key(), skb, mib, before: ListenMib::read(mib) };
+    }
+}
+
+/// The function returned. `listener` is its argument, where the hook still has it.
+#[inline(always)]
+fn left(ctx: &impl EbpfContext, stage: DropStage, listener: Option<u64>) {
+    let Some(entry) = DROP_ENTRIES.get_ptr_mut(stage as u32) else { return };
+    // SAFETY: as in `entered`.
+    let entry = unsafe { &mut *entry };
+    let Some(sock) = Sock::from_raw(entry.listener) else { return };
+    entry.listener = 0;
+    if listener.is_some_and(|listener| listener != sock.key()) {
+        return;
+    }
+    let after = ListenMib::read(entry.mib);
+    let before = entry.before;
+    if after.drops == before.drops && after.cookies == before.cookies {
+        return;
+    }
+    let overflows = after.overflows.wrapping_sub(before.overflows);
+    let syn_queue = after.syn_queue.wrapping_sub(before.syn_queue);
+    let drops = after.drops.wrapping_sub(before.drops);
+    let cookies = after.cookies.wrapping_sub(before.cookies);
+    let other = drops.saturating_sub(overflows + syn_queue);
+    let (reason, n) = if overflows != 0 {
+        (DropReason::AcceptQueueFull, overflows)
+    } else if syn_queue != 0 {
+        (DropReason::SynQueueFull, syn_queue)
+    } else {
+        (DropReason::Other, other)
+    };
+    if n != 0 {
+        dropped(ctx, sock, key(sock, reason, stage), n, entry.skb);
+    }
+    if cookies != 0 {
+        dropped(ctx, sock, key(sock, DropReason::SyncookieSent, stage), cookies, entry.skb);
+    }
+}
+
+#[inline(always)]
+fn key(listener: Sock, reason: DropReason, stage: DropStage) -> DropKey {
+    DropKey { listener: listener.inode(), reason: reason as u32, stage: stage as u32 }
+}
+
+#[inline(always)]
+fn dropped(ctx: &impl EbpfContext, listener: Sock, key: DropKey, n: u64, skb: u64) {
+    tally::remember_listener(key.listener, Some(listener), None);
+    counted(ctx, listener, &key, n, skb);
+}
+
+/// Tallies what one call threw away, and sends its event.
+#[inline(never)]
+fn counted(ctx: &impl EbpfContext, listener: Sock, key: &DropKey, n: u64, skb: u64) {
+    tally::count(SIGNAL, Stage::Seen, 1);
+    // Before the filters: user space compares these totals with the namespace's.
+    let tallied = tally::tally(&DROP_TALLY, SIGNAL, key, n);
+    let wanted = filter::no_errno()
+        && filter::owner_of(key.listener)
+        && filter::address(listener.family(), listener.local_port());
+    if !wanted {
+        return tally::count(SIGNAL, Stage::Filtered, 1);
+    }
+    let mut event = BacklogDropEvent {
+        header: emit::header::<BacklogDropEvent>(SIGNAL, Actor::NONE),
+        key: *key,
+        queue: listener.ack_backlog(),
+        limit: listener.max_ack_backlog(),
+        peer: Endpoint::NONE,
+    };
+    Skb::from_raw(skb).read_source(&mut event.peer);
+    emit::send(ctx, SIGNAL, tallied, &event);
+}
+
+// --- fentry tier -------------------------------------------------------------------------------
+
+/// `int tcp_conn_request(rsk_ops, af_ops, sk, skb)`: a SYN.
+#[fentry]
+fn backlog_drop_syn_fentry(ctx: FEntryContext) -> i32 {
+    entered(DropStage::Syn, Sock::from_raw(ctx.arg(2)), ctx.arg(3));
+    0
+}
+
+/// As [`backlog_drop_syn_fentry`].
+#[fexit]
+fn backlog_drop_syn_fexit(ctx: FExitContext) -> i32 {
+    left(&ctx, DropStage::Syn, Some(ctx.arg(2)));
+    0
+}
+
+/// `struct sock *tcp_check_req(sk, skb, req, bool fastopen, bool *req_stolen, ...)`: the last ACK.
+/// With `fastopen` it is called for a child, perhaps in process context, and drops nothing.
+#[fentry]
+fn backlog_drop_ack_fentry(ctx: FEntryContext) -> i32 {
+    let listener = if ctx.arg::<u32>(3) & 0xff == 0 { Sock::from_raw(ctx.arg(0)) } else { None };
+    if let Some(listener) = listener {
+        entered(DropStage::Ack, Some(listener), ctx.arg(1));
+    }
+    0
+}
+
+/// As [`backlog_drop_ack_fentry`].
+#[fexit]
+fn backlog_drop_ack_fexit(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u32>(3) & 0xff == 0 {
+        left(&ctx, DropStage::Ack, Some(ctx.arg(0)));
+    }
+    0
+}
+
+/// `struct sock *tcp_get_cookie_sock(sk, skb, req, dst, ...)`: the last ACK of a syncookie.
+#[fentry]
+fn backlog_drop_cookie_fentry(ctx: FEntryContext) -> i32 {
+    entered(DropStage::Cookie, Sock::from_raw(ctx.arg(0)), ctx.arg(1));
+    0
+}
+
+/// As [`backlog_drop_cookie_fentry`].
+#[fexit]
+fn backlog_drop_cookie_fexit(ctx: FExitContext) -> i32 {
+    left(&ctx, DropStage::Cookie, Some(ctx.arg(0)));
+    0
+}
+
+// --- kprobe tier: the functions do not block, so kretprobes lose nothing -------------------------
+
+/// As [`backlog_drop_syn_fentry`].
+#[kprobe]
+fn backlog_drop_syn_kprobe(ctx: ProbeContext) -> u32 {
+    if let (Some(sock), Some(skb)) = (ctx.arg(2), ctx.arg(3)) {
+        entered(DropStage::Syn, Sock::from_raw(sock), skb);
+    }
+    0
+}
+
+/// As [`backlog_drop_syn_fentry`].
+#[kretprobe]
+fn backlog_drop_syn_kretprobe(ctx: RetProbeContext) -> u32 {
+    left(&ctx, DropStage::Syn, None);
+    0
+}
+
+/// As [`backlog_drop_ack_fentry`].
+#[kprobe]
+fn backlog_drop_ack_kprobe(ctx: ProbeContext) -> u32 {
+    if let (Some(sock), Some(skb), Some(fastopen)) = (ctx.arg(0), ctx.arg(1), ctx.arg::<u32>(3))
+        && fastopen & 0xff == 0
+    {
+        entered(DropStage::Ack, Sock::from_raw(sock), skb);
+    }
+    0
+}
+
+/// As [`backlog_drop_ack_fentry`].
+#[kretprobe]
+fn backlog_drop_ack_kretprobe(ctx: RetProbeContext) -> u32 {
+    left(&ctx, DropStage::Ack, None);
+    0
+}
+
+/// As [`backlog_drop_cookie_fentry`].
+#[kprobe]
+fn backlog_drop_cookie_kprobe(ctx: ProbeContext) -> u32 {
+    if let (Some(sock), Some(skb)) = (ctx.arg(0), ctx.arg(1)) {
+        entered(DropStage::Cookie, Sock::from_raw(sock), skb);
+    }
+    0
+}
+
+/// As [`backlog_drop_cookie_fentry`].
+#[kretprobe]
+fn backlog_drop_cookie_kretprobe(ctx: RetProbeContext) -> u32 {
+    left(&ctx, DropStage::Cookie, None);
+    0
+}
+
+// --- tracepoint tier ---------------------------------------------------------------------------
+
+/// `skb:kfree_skb(skb, location, reason, rx_sk)`: an overflow at the last ACK names its listener
+/// where the kernel has the reason (6.15) and the argument (6.11).
+#[raw_tracepoint]
+fn backlog_drop_kfree_skb(ctx: RawTracePointContext) -> i32 {
+    if ctx.arg::<u32>(2) == offset!(reason_listen_overflow)
+        && let Some(listener) = Sock::from_raw(ctx.arg(3))
+    {
+        let key = key(listener, DropReason::AcceptQueueFull, DropStage::Ack);
+        dropped(&ctx, listener, key, 1, ctx.arg(0));
+    }
+    0
+}
+
+/// `listener` leaves LISTEN: the last chance to read its own counter.
+#[inline(always)]
+pub(super) fn closed(listener: Sock) {
+    let inode = listener.inode();
+    tally::remember_listener(inode, Some(listener), None);
+    if let Some(info) = LISTENERS.get_ptr_mut(inode) {
+        // SAFETY: a live map value, and an aligned integer that only this writes.
+        unsafe { (*info).drops_at_close = u64::from(listener.drops()) };
+    }
+}

@@ -1,0 +1,220 @@
+//! `connect_failure`: one failed attempt is one failure, however often its errno is fetched.
+//!
+//! Unix connects fail inside `connect()`. TCP connects mostly fail later, in softirq context: the
+//! socket leaves SYN_SENT with `sk_err` set, and `CONNECT_SOCKS[sock]` remembers who connected
+//! and whether the failure was reported, until the program fetches it.
+
+use aya_ebpf::{
+    EbpfContext,
+    macros::{fexit, kprobe},
+    programs::{FExitContext, ProbeContext},
+};
+use socktrace_common::{Actor, ConnectFailureEvent, ConnectFailureKey, Endpoint, Signal, Stage};
+
+use super::interrupted;
+use crate::{
+    emit, filter,
+    kernel::{SOCK_STREAM, Sock, Socket, Task, pid_tgid, read_kernel_address, read_user_address},
+    maps::{CONNECT_CALLS, CONNECT_SOCKS, CONNECT_TALLY, ConnectCall, ConnectSock},
+    tally::{self, Tallied},
+};
+
+const SIGNAL: Signal = Signal::ConnectFailure;
+const BPF_ANY: u64 = 0;
+const EBADF: i32 = -9;
+const EFAULT: i32 = -14;
+const EINVAL: i32 = -22;
+/// Size of `struct sockaddr_storage`: no longer address is copied into the kernel.
+const SOCKADDR_STORAGE: i32 = 128;
+const ECONNABORTED: u32 = 103;
+const EISCONN: u32 = 106;
+const EALREADY: u32 = 114;
+const EINPROGRESS: u32 = 115;
+
+/// `connect()` on `sock` failed with `errno`: whether that is a failure of its own, and not an
+/// answer to polling, a repetition, or a socket of no interest.
+#[inline(always)]
+fn is_failure(sock: Option<Sock>, errno: u32) -> bool {
+    let Some(sock) = sock else { return true };
+    if sock.is_unix() {
+        return true;
+    }
+    if !sock.in_scope() || sock.kind() != SOCK_STREAM {
+        return false;
+    }
+    // EISCONN is how a program polls for the end of a non-blocking connect.
+    !matches!(errno, EINPROGRESS | EALREADY | EISCONN) && !fetched(sock, errno)
+}
+
+/// Whether `errno` was reported when the socket closed, and is fetched only now.
+#[inline(always)]
+fn fetched(sock: Sock, errno: u32) -> bool {
+    // SAFETY: an integer; the entry goes away only here, at the next connect, or with the socket.
+    let reported = unsafe { CONNECT_SOCKS.get(sock.key()) }.map_or(0, |entry| entry.reported);
+    if reported == 0 || (reported != errno && errno != ECONNABORTED) {
+        return false;
+    }
+    let _ = CONNECT_SOCKS.remove(sock.key());
+    true
+}
+
+/// Tallies and sends one failure.
+#[inline(always)]
+fn failed(ctx: &impl EbpfContext, event: &mut ConnectFailureEvent, wanted: bool) {
+    tally::count(SIGNAL, Stage::Seen, 1);
+    let key = &event.key;
+    if !wanted || !filter::errno(key.errno) || !filter::endpoint(&key.target) {
+        return tally::count(SIGNAL, Stage::Filtered, 1);
+    }
+    let tallied = tally::tally(&CONNECT_TALLY, SIGNAL, key, 1);
+    if tallied != Tallied::Again {
+        tally::remember_task(&event.header.actor);
+    }
+    emit::send(ctx, SIGNAL, tallied, event);
+}
+
+#[inline(always)]
+fn event(actor: Actor, errno: u32, target: Endpoint) -> ConnectFailureEvent {
+    ConnectFailureEvent {
+        header: emit::header::<ConnectFailureEvent>(SIGNAL, actor),
+        key: ConnectFailureKey { task: actor.task, errno, uid: actor.uid, target },
+    }
+}
+
+/// `connect()` returned `-errno` to the current task.
+#[inline(always)]
+fn returned(
+    ctx: &impl EbpfContext,
+    sock: Option<Sock>,
+    errno: u32,
+    address: impl FnOnce(&mut Endpoint),
+) {
+    if interrupted(errno) || !is_failure(sock, errno) {
+        return;
+    }
+    let mut event = event(Task::actor(), errno, Endpoint::NONE);
+    address(&mut event.key.target);
+    event.key.target.kind = sock.map_or(0, Sock::kind);
+    let wanted = filter::process(event.key.task);
+    failed(ctx, &mut event, wanted);
+}
+
+// --- every tier: sock:inet_sock_set_state ------------------------------------------------------
+
+/// A TCP socket entered SYN_SENT, in the context of the task that connects.
+#[inline(never)]
+pub(super) fn syn_sent(sock: Sock) {
+    let mut entry =
+        ConnectSock { actor: Task::actor(), target: Endpoint::NONE, reported: 0, wanted: 0 };
+    entry.wanted = u32::from(filter::process(entry.actor.task));
+    sock.read_remote(&mut entry.target);
+    if CONNECT_SOCKS.insert(sock.key(), &entry, BPF_ANY).is_err() {
+        tally::count(SIGNAL, Stage::LostPending, 1);
+    }
+}
+
+/// A TCP socket left SYN_SENT for CLOSE. Both twins of the hook run one after the other on the
+/// same CPU, so the second finds `reported` set.
+#[inline(never)]
+pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
+    let errno = sock.error();
+    if errno == 0 {
+        // Closed by the program, or a local error that connect() itself returns.
+        return forgotten(sock.key());
+    }
+    let Some(entry) = CONNECT_SOCKS.get_ptr_mut(sock.key()) else { return };
+    // SAFETY: a live map value; a socket changes state under its own lock.
+    let entry = unsafe { &mut *entry };
+    if entry.reported != 0 {
+        return;
+    }
+    entry.reported = errno;
+    let mut event = event(entry.actor, errno, entry.target);
+    failed(ctx, &mut event, entry.wanted != 0);
+}
+
+/// A TCP socket is connected, or gone.
+#[inline(always)]
+pub(super) fn forgotten(sock: u64) {
+    // Most sockets never failed.
+    let _ = CONNECT_SOCKS.remove(sock);
+}
+
+// --- fentry tier -------------------------------------------------------------------------------
+
+/// `int __sys_connect_file(file, struct sockaddr_storage *address, int addrlen, int file_flags)`:
+/// the system call and io_uring, with the kernel's own copy of the address.
+#[fexit]
+fn connect_failure_fexit(ctx: FExitContext) -> i32 {
+    let result = ctx.arg::<i32>(4);
+    if result < 0 {
+        let sock = Socket::of_file(ctx.arg(0)).and_then(Socket::sock);
+        returned(&ctx, sock, -result as u32, |target| {
+            read_kernel_address(target, ctx.arg(1), ctx.arg(2));
+        });
+    }
+    0
+}
+
+/// `int __sys_connect(int fd, struct sockaddr *uservaddr, int addrlen)`: what fails before
+/// `__sys_connect_file` is reached, told by the errno.
+#[fexit]
+fn connect_failure_early_fexit(ctx: FExitContext) -> i32 {
+    let (len, result) = (ctx.arg::<i32>(2), ctx.arg::<i32>(3));
+    let early = match result {
+        EBADF | EFAULT => true,
+        EINVAL => !(0..=SOCKADDR_STORAGE).contains(&len),
+        _ => false,
+    };
+    if early {
+        let sock = Task::current().socket(ctx.arg(0)).and_then(Socket::sock);
+        returned(&ctx, sock, -result as u32, |_| {});
+    }
+    0
+}
+
+// --- kprobe tier -------------------------------------------------------------------------------
+
+/// `__sys_connect_file` at entry: which socket and whereto. The result comes from
+/// `sys_exit_connect`, because a kretprobe on a function that blocks loses calls.
+#[kprobe]
+fn connect_failure_kprobe(ctx: ProbeContext) -> u32 {
+    let mut call =
+        ConnectCall { sock: 0, user_address: 0, fd: -1, address_len: 0, target: Endpoint::NONE };
+    if let Some(sock) = ctx.arg(0).and_then(Socket::of_file).and_then(Socket::sock) {
+        call.sock = sock.key();
+    }
+    if let (Some(address), Some(len)) = (ctx.arg(1), ctx.arg(2)) {
+        read_kernel_address(&mut call.target, address, len);
+    }
+    called(&call);
+    0
+}
+
+// --- kprobe and tracepoint tier: syscalls:sys_exit_connect -------------------------------------
+
+/// Remembers a `connect()` call until it returns.
+#[inline(always)]
+pub(super) fn called(call: &ConnectCall) {
+    if CONNECT_CALLS.insert(pid_tgid(), call, BPF_ANY).is_err() {
+        tally::count(SIGNAL, Stage::LostPending, 1);
+    }
+}
+
+/// `connect()` failed; `call` is what was remembered of it.
+#[inline(never)]
+pub(super) fn call_failed(
+    ctx: &impl EbpfContext,
+    call: Option<&ConnectCall>,
+    sock: Option<Sock>,
+    errno: u32,
+) {
+    returned(ctx, sock, errno, |target| {
+        let Some(call) = call else { return };
+        if call.user_address == 0 {
+            *target = call.target;
+        } else {
+            read_user_address(target, call.user_address, call.address_len);
+        }
+    });
+}

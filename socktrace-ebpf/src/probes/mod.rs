@@ -1,0 +1,18 @@
+//! One file per signal: its inline body, then its thin entry points, tier by tier. Hooks that
+//! serve several signals have their entry points in `syscalls.rs` and `sock_state.rs`.
+
+mod accept;
+mod accept_error;
+mod backlog_drop;
+mod connect_failure;
+mod follow;
+mod listen;
+mod sock_state;
+mod syscalls;
+
+/// `-ERESTARTSYS` and its kin, and `EINTR`: a signal interrupted the call, which mostly is
+/// restarted. Not a failure.
+#[inline(always)]
+fn interrupted(errno: u32) -> bool {
+    matches!(errno, 4 | 512 | 513 | 514 | 516)
+}

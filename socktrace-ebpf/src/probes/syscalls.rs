@@ -1,0 +1,136 @@
+//! `syscalls:sys_enter_*` and `sys_exit_*` of accept, connect and listen: the tracepoint tier of
+//! every signal, and the results that the kprobe tier cannot take from a kretprobe.
+//!
+//! These tracepoints do not fire for io_uring, nor for 32-bit tasks.
+
+use aya_ebpf::{EbpfContext, macros::tracepoint, programs::TracePointContext};
+use socktrace_common::{Endpoint, Signal, Stage, Tier};
+
+use super::{accept, accept_error, connect_failure, listen, sock_state::field};
+use crate::{
+    globals::{on, tier},
+    kernel::{SOCK_STREAM, Sock, Socket, Task, pid_tgid},
+    maps::{ACCEPT_CALLS, AcceptCall, CONNECT_CALLS, ConnectCall},
+    tally,
+};
+
+const SOCK_SEQPACKET: u16 = 5;
+/// First argument of `sys_enter_*`, result of `sys_exit_*`.
+const FIRST: usize = 16;
+
+// --- accept ------------------------------------------------------------------------------------
+
+/// Remembers the listener of an `accept()` call until it returns.
+#[inline(always)]
+pub(super) fn accept_called(fd: i32) {
+    let listener = Task::current().socket(fd).and_then(Socket::sock);
+    let call = AcceptCall {
+        listener: listener.map_or(0, Sock::key),
+        inode: listener.map_or(0, Sock::inode),
+    };
+    if ACCEPT_CALLS.insert(pid_tgid(), call, 0).is_err() {
+        tally::count(Signal::AcceptError, Stage::LostPending, 1);
+    }
+}
+
+#[inline(always)]
+fn accept_returned(ctx: &impl EbpfContext, result: i64) {
+    // SAFETY: copied at once; only this task writes this entry.
+    let (listener, inode) = match unsafe { ACCEPT_CALLS.get(pid_tgid()) } {
+        Some(call) => (call.listener, call.inode),
+        None => (0, 0),
+    };
+    let _ = ACCEPT_CALLS.remove(pid_tgid());
+    let listener = Sock::from_raw(listener);
+    if result < 0 {
+        if on(Signal::AcceptError) && !tier(Signal::AcceptError, Tier::Fentry) {
+            accept_error::failed(ctx, -result as u32, listener, inode);
+        }
+    } else if tier(Signal::Accept, Tier::Tracepoint)
+        && let Some(child) = Task::current().socket(result as i32).and_then(Socket::sock)
+        && child.in_scope()
+    {
+        if child.is_unix() {
+            accept::unix_accept_returned(ctx, child, listener);
+        } else {
+            accept::ended(ctx, child, listener, accept::End::Primary);
+        }
+    }
+}
+
+/// `sys_enter_accept` and `sys_enter_accept4`: the descriptor.
+#[tracepoint]
+fn sys_enter_accept(ctx: TracePointContext) -> u32 {
+    accept_called(field::<u64>(&ctx, FIRST) as i32);
+    0
+}
+
+/// `sys_exit_accept` and `sys_exit_accept4`.
+#[tracepoint]
+fn sys_exit_accept(ctx: TracePointContext) -> u32 {
+    accept_returned(&ctx, field(&ctx, FIRST));
+    0
+}
+
+// --- connect -----------------------------------------------------------------------------------
+
+#[inline(always)]
+fn connect_returned(ctx: &impl EbpfContext, result: i64) {
+    // SAFETY: only this task writes this entry, and it is removed below.
+    let call = unsafe { CONNECT_CALLS.get(pid_tgid()) };
+    let accepts = tier(Signal::Accept, Tier::Tracepoint);
+    if result < 0 || accepts {
+        let sock = call.and_then(|call| match Sock::from_raw(call.sock) {
+            None => Task::current().socket(call.fd).and_then(Socket::sock),
+            known => known,
+        });
+        let failures = on(Signal::ConnectFailure) && !tier(Signal::ConnectFailure, Tier::Fentry);
+        if result < 0 && failures {
+            connect_failure::call_failed(ctx, call, sock, -result as u32);
+        } else if result == 0
+            && let Some(sock) = sock
+            && sock.is_unix()
+            && matches!(sock.kind(), SOCK_STREAM | SOCK_SEQPACKET)
+        {
+            accept::unix_connect_returned(sock);
+        }
+    }
+    let _ = CONNECT_CALLS.remove(pid_tgid());
+}
+
+/// `sys_enter_connect`: descriptor, address, length. The address is read when the call failed:
+/// by then its page is resident.
+#[tracepoint]
+fn sys_enter_connect(ctx: TracePointContext) -> u32 {
+    connect_failure::called(&ConnectCall {
+        sock: 0,
+        user_address: field(&ctx, FIRST + 8),
+        fd: field::<u64>(&ctx, FIRST) as i32,
+        address_len: field::<u64>(&ctx, FIRST + 16) as i32,
+        target: Endpoint::NONE,
+    });
+    0
+}
+
+/// `sys_exit_connect`.
+#[tracepoint]
+fn sys_exit_connect(ctx: TracePointContext) -> u32 {
+    connect_returned(&ctx, field(&ctx, FIRST));
+    0
+}
+
+// --- listen ------------------------------------------------------------------------------------
+
+/// `sys_enter_listen`: descriptor and backlog.
+#[tracepoint]
+fn sys_enter_listen(ctx: TracePointContext) -> u32 {
+    listen::called(field::<u64>(&ctx, FIRST) as i32, field::<u64>(&ctx, FIRST + 8) as i32);
+    0
+}
+
+/// `sys_exit_listen`.
+#[tracepoint]
+fn sys_exit_listen(ctx: TracePointContext) -> u32 {
+    listen::returned(&ctx, field(&ctx, FIRST));
+    0
+}

@@ -1,0 +1,157 @@
+//! The kernel's own totals: stage counters, histograms, and the names behind their keys.
+//!
+//! Totals are changed with atomic adds only, because process-context programs can be preempted
+//! between two instructions. The one exception is a maximum, which has no atomic form on the
+//! oldest supported kernel: two racing writers may leave the smaller one. That is harmless, since
+//! the histogram bucket of the larger is counted, and the reader takes the larger of the two.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::maps::HashMap;
+use socktrace_common::{
+    AcceptTally, Actor, BACKLOG_UNKNOWN, Endpoint, ListenerInfo, Signal, Stage, TaskInfo, TaskKey,
+    histogram,
+};
+
+use crate::{
+    globals::param,
+    kernel::{Sock, Task, now_ns},
+    maps::{BUDGETS, LISTENERS, STAGES, TASKS},
+};
+
+#[inline(always)]
+fn add(counter: *mut u64, n: u64) {
+    // `AtomicU64::fetch_add` is missing on this target, which cannot compare and swap.
+    // SAFETY: `counter` points into a map value, aligned and alive for this program run.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, n) };
+}
+
+/// Adds `n` to a stage counter of `signal`.
+#[inline(always)]
+pub(crate) fn count(signal: Signal, stage: Stage, n: u64) {
+    if let Some(counter) = STAGES.get_ptr_mut(stage.index(signal)) {
+        add(counter, n);
+    }
+}
+
+/// What became of adding to a total.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Tallied {
+    /// The first of its key.
+    New,
+    /// One more of a known key.
+    Again,
+    /// The map is full: counted as [`Stage::LostTally`].
+    Lost,
+}
+
+/// Adds `n` to the total of `key`.
+#[inline(always)]
+pub(crate) fn tally<K>(map: &HashMap<K, u64>, signal: Signal, key: &K, n: u64) -> Tallied {
+    if let Some(total) = map.get_ptr_mut(key) {
+        add(total, n);
+        return Tallied::Again;
+    }
+    // BPF_NOEXIST: of two that race to be first, the second adds to the first's entry.
+    if map.insert(key, 0, 1).is_ok() {
+        if let Some(total) = map.get_ptr_mut(key) {
+            add(total, n);
+        }
+        return Tallied::New;
+    }
+    match map.get_ptr_mut(key) {
+        Some(total) => {
+            add(total, n);
+            Tallied::Again
+        }
+        None => {
+            count(signal, Stage::LostTally, n);
+            Tallied::Lost
+        }
+    }
+}
+
+/// Adds a connection to an accept total.
+#[inline(always)]
+pub(crate) fn add_accept(total: *mut AcceptTally) {
+    // SAFETY: points to a map value; only the address of a field is taken.
+    add(unsafe { &raw mut (*total).count }, 1);
+}
+
+/// Adds a known wait to an accept total.
+#[inline(always)]
+pub(crate) fn add_wait(total: *mut AcceptTally, wait_ns: u64) {
+    let bucket = histogram::bucket(wait_ns);
+    if bucket >= histogram::BUCKETS {
+        return;
+    }
+    // SAFETY: points to a map value; the bucket is in range; see the module's words on `max_ns`.
+    unsafe {
+        add(&raw mut (*total).waited, 1);
+        add(&raw mut (*total).sum_ns, wait_ns);
+        add((&raw mut (*total).buckets).cast::<u64>().add(bucket), 1);
+        if (*total).max_ns < wait_ns {
+            (*total).max_ns = wait_ns;
+        }
+    }
+}
+
+/// Whether `signal` may send one more event: the first of a key always, else within the budget.
+/// A race can let one more or one less through; the stage counters say which it was.
+#[inline(always)]
+pub(crate) fn within_budget(signal: Signal, tallied: Tallied) -> bool {
+    let limit = u64::from(param!(budget[signal as usize]));
+    let Some(budget) = BUDGETS.get_ptr_mut(signal as u32) else { return true };
+    let window = now_ns() >> 30;
+    // SAFETY: points to this CPU's map value.
+    unsafe {
+        if (*budget).window != window {
+            (*budget).window = window;
+            (*budget).used = 0;
+        }
+        if tallied != Tallied::New && (*budget).used >= limit {
+            return false;
+        }
+        (*budget).used += 1;
+    }
+    true
+}
+
+/// Remembers the name behind a task key, as it is now: called when a total of it begins.
+#[inline(always)]
+pub(crate) fn remember_task(actor: &Actor) {
+    let Actor { uid, gid, cgroup, comm, .. } = *actor;
+    // A failure leaves a process without a name, which the report shows as unknown.
+    let _ = TASKS.insert(actor.task, TaskInfo { cgroup, uid, gid, comm, pad: 0 }, 0);
+}
+
+/// Remembers the name behind the current task's key.
+#[inline(never)]
+pub(crate) fn remember_current() {
+    remember_task(&Task::actor());
+}
+
+/// Remembers the name behind a listener's inode, if nobody did so before.
+///
+/// Outlined, as every body that needs much of the 512 bytes of stack beside its caller's.
+#[inline(never)]
+pub(crate) fn remember_listener(inode: u64, listener: Option<Sock>, child: Option<Sock>) {
+    if inode == 0 || LISTENERS.get_ptr(inode).is_some() {
+        return;
+    }
+    let Some(known) = listener.or(child) else { return };
+    let mut info = ListenerInfo {
+        local: Endpoint::NONE,
+        owner: TaskKey::NONE,
+        drops_at_close: u64::MAX,
+        netns: known.net().inum(),
+        requested: BACKLOG_UNKNOWN,
+        effective: if listener.is_some() { known.max_ack_backlog() } else { 0 },
+        selected: 0,
+        from_child: u32::from(listener.is_none()),
+        pad: 0,
+    };
+    known.read_local(&mut info.local);
+    // BPF_NOEXIST: never over what `listen()` or the loader wrote. A failure leaves a number.
+    let _ = LISTENERS.insert(inode, &info, 1);
+}

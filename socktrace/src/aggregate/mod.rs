@@ -1,0 +1,18 @@
+//! Totals and events become one [`Snapshot`]: the one thing that everything prints. Pure: no
+//! I/O and no clock.
+
+mod aggregator;
+mod completeness;
+mod drops;
+mod selection;
+mod snapshot;
+mod waits;
+
+pub use aggregator::Aggregator;
+pub use completeness::{Completeness, SignalStages, Verdict};
+pub use selection::Selection;
+pub use snapshot::{
+    AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, ProcessRow, Session,
+    SessionSignal, Snapshot,
+};
+pub use waits::Waits;

@@ -1,0 +1,198 @@
+//! The report as data: what happened, per process and per listener, and how much is missing.
+//! Bytes of traced programs are raw here; each sink escapes them.
+
+use std::time::{Duration, SystemTime};
+
+use socktrace_common::{DropReason, DropStage, Signal, Tier};
+
+use super::{Completeness, Waits};
+use crate::event::{Endpoint, NetstatDelta, Owner};
+
+/// How a session was recorded.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Wall time of the start.
+    pub started: SystemTime,
+    /// Host name.
+    pub host: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// The command that was recorded; empty without one.
+    pub command: Vec<Vec<u8>>,
+    /// What became of each signal.
+    pub signals: Vec<SessionSignal>,
+    /// `net.core.somaxconn`.
+    pub somaxconn: Option<u32>,
+    /// Inode of the tracer's own network namespace.
+    pub netns: Option<u64>,
+    /// Whether filters select processes (and with them, listeners).
+    pub selects_processes: bool,
+}
+
+/// How one signal was observed.
+#[derive(Clone, Debug)]
+pub struct SessionSignal {
+    /// The signal.
+    pub signal: Signal,
+    /// Its tier; `None` if no tier attached.
+    pub tier: Option<Tier>,
+    /// What that tier does not see.
+    pub loses: Vec<String>,
+    /// Why better tiers were not taken.
+    pub refused: Vec<(Tier, String)>,
+}
+
+impl Session {
+    /// The tier of a signal.
+    pub fn tier(&self, signal: Signal) -> Option<Tier> {
+        self.signals.iter().find(|row| row.signal == signal)?.tier
+    }
+}
+
+/// Everything a report shows.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// How it was recorded.
+    pub session: Session,
+    /// For how long.
+    pub duration: Duration,
+    /// What is missing.
+    pub completeness: Completeness,
+    /// Processes that did something, the worst first.
+    pub processes: Vec<ProcessRow>,
+    /// Listeners that something happened to.
+    pub listeners: Vec<ListenerRow>,
+    /// What the tracer's own network namespace counted meanwhile.
+    pub netstat: NetstatDelta,
+    /// Of `netstat.drops`, how many belong to no listener that socktrace knows; `None` where
+    /// that cannot be told.
+    pub unattributed: Option<u64>,
+}
+
+/// One process.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessRow {
+    /// Its pid; `None` where it is unknown.
+    pub pid: Option<u32>,
+    /// Start, nanoseconds since boot.
+    pub start_time_ns: Option<u64>,
+    /// Its `comm`.
+    pub comm: Option<Vec<u8>>,
+    /// Its real uid.
+    pub uid: Option<u32>,
+    /// Path of its cgroup.
+    pub cgroup: Option<Vec<u8>>,
+    /// What it accepted.
+    pub accept: Waits,
+    /// Accepts that failed.
+    pub accept_errors: Vec<AcceptErrorRow>,
+    /// Non-blocking accepts that found nothing.
+    pub accept_would_block: u64,
+    /// Connects that failed.
+    pub connect_failures: Vec<ConnectFailureRow>,
+    /// Drops of listeners that are this process's alone, by the listener's address.
+    pub backlog_drops: Vec<(Endpoint, DropRow)>,
+}
+
+/// Accepts that failed with one errno on one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptErrorRow {
+    /// The errno.
+    pub errno: u32,
+    /// The listener, where it is known.
+    pub listener: Option<Endpoint>,
+    /// How many.
+    pub count: u64,
+}
+
+/// Connects to one target that failed with one errno.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectFailureRow {
+    /// What the client passed to `connect()`.
+    pub target: Endpoint,
+    /// The errno.
+    pub errno: u32,
+    /// Real uid of the client at that moment.
+    pub uid: u32,
+    /// How many.
+    pub count: u64,
+}
+
+/// Why connections were thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drops {
+    /// A TCP listener's own reason.
+    Tcp(DropReason),
+    /// TCP, and this tier cannot tell which of several reasons.
+    TcpUnknown,
+    /// A Unix listener's backlog was full for a client that does not wait.
+    UnixBacklogFull,
+}
+
+impl Drops {
+    /// As reports print it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp(DropReason::AcceptQueueFull) => "accept_queue_full",
+            Self::Tcp(DropReason::SynQueueFull) => "syn_queue_full",
+            Self::Tcp(DropReason::SyncookieSent) => "syncookie_sent",
+            Self::Tcp(DropReason::Other) => "other",
+            Self::TcpUnknown => "unknown",
+            Self::UnixBacklogFull => "unix_backlog_full",
+        }
+    }
+
+    /// Whether a connection was really thrown away.
+    pub const fn is_drop(self) -> bool {
+        !matches!(self, Self::Tcp(DropReason::SyncookieSent))
+    }
+}
+
+/// Connections that one listener threw away for one reason at one stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DropRow {
+    /// Why.
+    pub reason: Drops,
+    /// At which packet; `None` where the tier cannot tell, or for Unix.
+    pub stage: Option<DropStage>,
+    /// How many.
+    pub count: u64,
+}
+
+impl DropRow {
+    /// As reports print the stage.
+    pub const fn stage_name(&self) -> Option<&'static str> {
+        match (self.reason, self.stage) {
+            (Drops::UnixBacklogFull, _) => Some("connect"),
+            (_, Some(DropStage::Syn)) => Some("syn"),
+            (_, Some(DropStage::Ack)) => Some("ack"),
+            (_, Some(DropStage::Cookie)) => Some("cookie"),
+            (_, None) => None,
+        }
+    }
+}
+
+/// One listener.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerRow {
+    /// Inode of its socket.
+    pub inode: u64,
+    /// Its address.
+    pub local: Endpoint,
+    /// Inode of its network namespace.
+    pub netns: Option<u32>,
+    /// Everyone known to hold it.
+    pub owners: Vec<Owner>,
+    /// Backlog passed to `listen()`.
+    pub requested: Option<i32>,
+    /// Backlog that applies.
+    pub effective: Option<u32>,
+    /// Connections in the accept queue when last looked at.
+    pub queue_now: Option<u32>,
+    /// Most of them seen.
+    pub queue_peak: Option<u32>,
+    /// What was accepted from it.
+    pub accept: Waits,
+    /// What it threw away.
+    pub backlog_drops: Vec<DropRow>,
+}

@@ -1,0 +1,113 @@
+//! What a command ends with: exit codes and the sentence before them.
+
+use std::{io, process::ExitCode};
+
+use crate::{kernel::Missing, live::LiveError, pipeline::PipelineError, probe::AttachError};
+
+/// All is well.
+pub const SUCCESS: ExitCode = ExitCode::SUCCESS;
+/// A command line that asks for what does not exist.
+const USAGE: u8 = 2;
+/// A missing privilege or kernel feature.
+const UNABLE: u8 = 3;
+/// Incomplete data under `--strict`.
+pub(super) const INCOMPLETE: u8 = 4;
+/// socktrace itself failed before CMD ran.
+const OWN: u8 = 125;
+/// CMD cannot be executed.
+const NOT_EXECUTABLE: u8 = 126;
+/// CMD does not exist.
+const NOT_FOUND: u8 = 127;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Bad input that the parser cannot see.
+    #[error("{0}")]
+    Usage(String),
+    /// Privileges.
+    #[error("{}", missing_sentence(.0))]
+    Privileges(Vec<Missing>),
+    /// Outside the initial pid namespace.
+    #[error(
+        "this process is not in the initial pid namespace, whose pids the kernel's hooks see; run \
+         socktrace on the host, or in a container with the host's pid namespace (--pid=host)"
+    )]
+    PidNamespace,
+    /// Attaching.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// Tracing.
+    #[error(transparent)]
+    Session(#[from] PipelineError<LiveError>),
+    /// Setting up.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The command to record.
+    #[error("cannot run {command}: {source}")]
+    Command {
+        /// Its name.
+        command: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// A file to write.
+    #[error("cannot write {path}: {source}")]
+    Output {
+        /// Which.
+        path: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// Anything else from the system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+fn missing_sentence(missing: &[Missing]) -> String {
+    let each: Vec<String> = missing
+        .iter()
+        .map(|missing| format!("{} (to {})", missing.capability, missing.purpose))
+        .collect();
+    format!(
+        "socktrace may not trace: this process lacks {}; run it as root, for example with sudo",
+        each.join(", ")
+    )
+}
+
+impl Failure {
+    /// Prints the sentence; a closed pipe ends quietly.
+    pub fn report(&self) -> ExitCode {
+        if self.is_closed_pipe() {
+            return SUCCESS;
+        }
+        // Nothing is left to tell it to if stderr is closed.
+        let _ = io::Write::write_all(&mut io::stderr(), format!("socktrace: {self}\n").as_bytes());
+        ExitCode::from(self.code())
+    }
+
+    fn is_closed_pipe(&self) -> bool {
+        let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        match self {
+            Self::Session(PipelineError::Sink(source)) | Self::Output { source, .. } => {
+                broken(source)
+            }
+            _ => false,
+        }
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::Privileges(_) | Self::PidNamespace | Self::Attach(_) => UNABLE,
+            Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
+            Self::Command { .. } => NOT_EXECUTABLE,
+            Self::Session(_) | Self::Live(_) | Self::Output { .. } | Self::System { .. } => OWN,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Where reports go: a stream, and a file that is never somebody else's.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, fchown},
+    path::{Path, PathBuf},
+};
+
+use clap::ValueEnum;
+use nix::sys::resource::{UsageWho, getrusage};
+
+use super::failure::Failure;
+use crate::{
+    aggregate::Snapshot,
+    render::{
+        json,
+        text::{self, Cost},
+    },
+};
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// A report file, opened before anything is attached.
+pub(super) struct ReportFile {
+    path: PathBuf,
+    file: File,
+    format: Format,
+}
+
+impl ReportFile {
+    /// Creates or empties `path`: mode 0600, never through a link, for the user who called sudo.
+    /// The format is `asked`, or by the file's ending.
+    pub(super) fn create(path: &Path, asked: Option<Format>) -> Result<Self, Failure> {
+        let failed = |source| Failure::Output { path: path.display().to_string(), source };
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)
+            .map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(failed(io::Error::other("it is not a regular file; name another one")));
+        }
+        file.set_len(0).map_err(failed)?;
+        if let Some((uid, gid)) = super::child::invoking_user()
+            && nix::unistd::geteuid().is_root()
+        {
+            fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
+        }
+        let by_ending = match path.extension() {
+            Some(ending) if ending == "json" => Format::Json,
+            _ => Format::Text,
+        };
+        Ok(Self { path: path.to_path_buf(), file, format: asked.unwrap_or(by_ending) })
+    }
+
+    /// Writes the report.
+    pub(super) fn write(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
+        let written = self
+            .file
+            .write_all(render(snapshot, self.format).as_bytes())
+            .and_then(|()| self.file.sync_all());
+        written.map_err(|source| Failure::Output { path: self.path.display().to_string(), source })
+    }
+}
+
+/// The report in one of its formats.
+pub(super) fn render(snapshot: &Snapshot, format: Format) -> String {
+    match format {
+        Format::Text => text::render_report(snapshot, cost()),
+        Format::Json => format!("{:#}\n", json::render_report(snapshot)),
+    }
+}
+
+/// Writes to stdout or stderr.
+pub(super) fn print(mut stream: impl Write, name: &str, text: &str) -> Result<(), Failure> {
+    stream
+        .write_all(text.as_bytes())
+        .and_then(|()| stream.flush())
+        .map_err(|source| Failure::Output { path: name.to_owned(), source })
+}
+
+fn cost() -> Cost {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Cost::default() };
+    let micros = |time: nix::sys::time::TimeVal| {
+        u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000
+            + u64::try_from(time.tv_usec()).unwrap_or(0)
+    };
+    Cost {
+        cpu: std::time::Duration::from_micros(
+            micros(usage.user_time()) + micros(usage.system_time()),
+        ),
+        // ru_maxrss counts KiB.
+        peak_rss_bytes: u64::try_from(usage.max_rss()).unwrap_or(0) * 1024,
+    }
+}

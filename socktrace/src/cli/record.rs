@@ -1,0 +1,185 @@
+//! `record`: trace until something ends it, then report.
+
+use std::{
+    ffi::OsString,
+    io::{Write, stderr, stdout},
+    path::PathBuf,
+    process::{ExitCode, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use nix::sys::signal::Signal;
+use tokio::process::Child;
+
+use super::{
+    args::{FilterArgs, TraceArgs, parse_duration},
+    child,
+    failure::{Failure, INCOMPLETE, SUCCESS},
+    output::{Format, ReportFile, print, render},
+    session::{self, Came, Signals},
+};
+use crate::{
+    aggregate::{Aggregator, Snapshot, Verdict},
+    host::Host,
+    live::Live,
+    pipeline::StopAfter,
+};
+
+/// Trace until Ctrl-C, --duration, --stop-after or the end of CMD, then print the report
+///
+/// With CMD, only CMD and its descendants are recorded; everything is attached before it starts.
+/// Its output is its own: the report then goes to stderr, and the exit code is CMD's (125 if
+/// socktrace itself fails, 126 if CMD cannot be executed, 127 if there is no CMD). Without CMD the
+/// report goes to stdout.
+#[derive(Debug, Args)]
+pub(super) struct Record {
+    /// Stop after this long
+    #[arg(short, long, value_name = "DURATION", value_parser = parse_duration)]
+    duration: Option<Duration>,
+    /// Stop after this many events
+    #[arg(long, value_name = "N")]
+    stop_after: Option<u64>,
+    /// Record the whole host although there is a CMD
+    #[arg(short = 'a', long)]
+    system_wide: bool,
+    /// Write the report to this file, too (as JSON if it ends in .json)
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Format of the report
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// The same as --format json
+    #[arg(long)]
+    json: bool,
+    /// Session file (not implemented yet)
+    #[arg(short, long, value_name = "FILE", hide = true)]
+    output: Option<PathBuf>,
+    /// Save no session file (none is saved yet)
+    #[arg(long, hide = true)]
+    no_save: bool,
+    /// Exit with 4 if the data is not complete
+    #[arg(long)]
+    strict: bool,
+    /// Run CMD with all of socktrace's privileges, not as the user who called sudo
+    #[arg(long)]
+    keep_privileges: bool,
+    #[command(flatten)]
+    filters: FilterArgs,
+    #[command(flatten)]
+    trace: TraceArgs,
+    /// Command to run and record
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// A session's outcome.
+pub(super) struct Recorded {
+    /// The report.
+    pub(super) snapshot: Snapshot,
+    /// How CMD ended, if it did.
+    pub(super) status: Option<ExitStatus>,
+}
+
+/// Why recording stops.
+enum Stop {
+    Interrupted,
+    Elapsed,
+    Ended(ExitStatus),
+}
+
+impl Record {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        if self.command.is_empty() { self.run_to(stdout()) } else { self.run_to(stderr()) }
+    }
+
+    /// Records and prints the report to `stream`.
+    pub(super) fn run_to(self, stream: impl Write) -> Result<ExitCode, Failure> {
+        if self.output.is_some() {
+            return Err(Failure::Usage(
+                "session files (-o) are not implemented yet; --report FILE writes the report"
+                    .into(),
+            ));
+        }
+        let format = if self.json { Some(Format::Json) } else { self.format };
+        let mut file = match &self.report {
+            Some(path) => Some(ReportFile::create(path, format)?),
+            None => None,
+        };
+        let Recorded { snapshot, status } = self.record()?;
+        if let Some(file) = &mut file {
+            file.write(&snapshot)?;
+        }
+        let text = render(&snapshot, format.unwrap_or(Format::Text));
+        let complete = snapshot.completeness.verdict == Verdict::Complete;
+        print(stream, "the report", &text)?;
+        if self.strict && !complete {
+            return Ok(ExitCode::from(INCOMPLETE));
+        }
+        Ok(status.map_or(SUCCESS, child::exit_like))
+    }
+
+    /// Attaches, runs CMD, and takes everything in.
+    fn record(&self) -> Result<Recorded, Failure> {
+        let follow = !self.command.is_empty() && !self.system_wide;
+        let filters = self.filters.filters(follow);
+        let selection = self.filters.selection(&filters);
+        let options = self.trace.options(filters);
+        let prepared = session::prepare(&options)?;
+        let mut aggregator =
+            Aggregator::new(prepared.session(&self.command, &selection), selection);
+        session::runtime()?.block_on(async {
+            let signals = Signals::catch()?;
+            let mut live = Live::new(prepared.attached, Host::default())?;
+            live.select_listeners(&options.filters)?;
+            if self.command.is_empty() {
+                session::announce(live.verdicts(), "Ctrl-C ends it");
+            }
+            let begin = Instant::now();
+            let mut child = match self.command.is_empty() {
+                true => None,
+                false => Some(child::spawn(&self.command, self.keep_privileges)?),
+            };
+            let mut sink = StopAfter::new(self.stop_after);
+            let stop = wait_for_end(child.as_mut(), signals, self.duration);
+            let stopped = session::run(&mut live, &mut aggregator, &mut sink, stop).await?;
+            let snapshot = aggregator.snapshot(begin.elapsed());
+            let status = match (stopped, child) {
+                (Some(Stop::Ended(status)), _) => Some(status),
+                // Recording ended first: CMD goes on, and is waited for.
+                (_, Some(mut child)) => child.wait().await.ok(),
+                _ => None,
+            };
+            Ok(Recorded { snapshot, status })
+        })
+    }
+}
+
+/// Waits for what ends a recording. With CMD, the first Ctrl-C is CMD's (the terminal has sent it
+/// to both), the second ends the recording; without, the first one does.
+async fn wait_for_end(
+    mut child: Option<&mut Child>,
+    mut signals: Signals,
+    duration: Option<Duration>,
+) -> Stop {
+    let pid = child.as_ref().and_then(|child| child.id());
+    let mut is_the_commands = pid.is_some();
+    let mut elapsed = std::pin::pin!(session::elapsed(duration));
+    loop {
+        let ended = async {
+            match &mut child {
+                Some(child) => child.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            status = ended => return status.map_or(Stop::Interrupted, Stop::Ended),
+            () = &mut elapsed => return Stop::Elapsed,
+            came = signals.next() => match came {
+                Came::Interrupt if is_the_commands => is_the_commands = false,
+                Came::Terminate if pid.is_some() => child::pass_on(pid, Signal::SIGTERM),
+                _ => return Stop::Interrupted,
+            },
+        }
+    }
+}

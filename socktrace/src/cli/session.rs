@@ -1,0 +1,173 @@
+//! What every tracing command does first: privileges, attaching, the session's header.
+
+use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStringExt,
+    time::{Duration, SystemTime},
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::failure::Failure;
+use crate::{
+    aggregate::{Aggregator, Selection, Session, SessionSignal},
+    host::Host,
+    kernel::{drop_all_but_reading, missing_privileges},
+    live::Live,
+    pipeline::{self, PipelineError, Sink},
+    probe::{Attached, Options, Verdict, attach, facts},
+};
+
+/// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Attached and ready to record.
+pub(super) struct Prepared {
+    /// What is attached.
+    pub(super) attached: Attached,
+    /// `uname -r`.
+    release: String,
+}
+
+/// Fails before anything is attached if privileges are missing.
+pub(super) fn check_privileges() -> Result<(), Failure> {
+    let missing = missing_privileges();
+    if !missing.is_empty() {
+        return Err(Failure::Privileges(missing));
+    }
+    match std::fs::read_link("/proc/self/ns/pid") {
+        Ok(namespace) if namespace.as_os_str() != INITIAL_PID_NAMESPACE => {
+            Err(Failure::PidNamespace)
+        }
+        // Without /proc there are other things to complain of, later.
+        _ => Ok(()),
+    }
+}
+
+/// Attaches, then gives up every capability that reading does not need.
+pub(super) fn prepare(options: &Options) -> Result<Prepared, Failure> {
+    check_privileges()?;
+    let facts = facts(options)?;
+    let attached = attach(&facts, options)?;
+    drop_all_but_reading().map_err(|error| Failure::System {
+        what: "cannot give up privileges after attaching",
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    Ok(Prepared { attached, release: facts.release })
+}
+
+impl Prepared {
+    /// The report's header.
+    pub(super) fn session(&self, command: &[OsString], selection: &Selection) -> Session {
+        let host = Host::default();
+        Session {
+            started: SystemTime::now(),
+            host: nix::unistd::gethostname()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            kernel: self.release.clone(),
+            command: command.iter().map(|arg| arg.clone().into_vec()).collect(),
+            signals: self.attached.verdicts.iter().map(session_signal).collect(),
+            somaxconn: host.read_somaxconn().ok(),
+            netns: host.read_netns(std::process::id()).ok(),
+            selects_processes: selection.processes,
+        }
+    }
+}
+
+/// A verdict as the report's header shows it.
+pub(super) fn session_signal(verdict: &Verdict) -> SessionSignal {
+    let choice = verdict.choice.as_ref();
+    SessionSignal {
+        signal: verdict.signal,
+        tier: choice.map(|choice| choice.tier),
+        loses: choice.map(|choice| choice.loses.clone()).unwrap_or_default(),
+        refused: verdict
+            .refusals
+            .iter()
+            .map(|refusal| (refusal.tier, refusal.why.clone()))
+            .collect(),
+    }
+}
+
+/// A runtime of one thread, whose capabilities are those of the caller.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::System { what: "cannot start the event loop", source })
+}
+
+/// Runs the pipeline until `stop` or the sink ends it.
+pub(super) async fn run<K: Sink, O>(
+    live: &mut Live,
+    aggregator: &mut Aggregator,
+    sink: &mut K,
+    stop: impl Future<Output = O>,
+) -> Result<Option<O>, Failure> {
+    let stop = std::pin::pin!(stop);
+    match pipeline::run(live, aggregator, sink, stop).await {
+        Ok(stopped) => Ok(stopped),
+        // A reader that has seen enough closes its end.
+        Err(PipelineError::Sink(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The signals that end a recording, caught from now on.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+/// What came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// Ctrl-C.
+    Interrupt,
+    /// A polite end.
+    Terminate,
+}
+
+impl Signals {
+    /// Catches them; to be called before anybody is told that tracing has begun.
+    pub(super) fn catch() -> Result<Self, Failure> {
+        let catch = |kind| {
+            signal(kind).map_err(|source| Failure::System { what: "cannot catch signals", source })
+        };
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) -> Came {
+        tokio::select! {
+            _ = self.interrupt.recv() => Came::Interrupt,
+            _ = self.terminate.recv() => Came::Terminate,
+        }
+    }
+}
+
+/// Sleeps for `duration`, or for ever.
+pub(super) async fn elapsed(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells on stderr that everything is attached.
+pub(super) fn announce(verdicts: &[Verdict], hint: &str) {
+    let mut tiers: Vec<&str> =
+        verdicts.iter().filter_map(|verdict| Some(verdict.choice.as_ref()?.tier.name())).collect();
+    tiers.dedup();
+    // Nobody to tell where stderr is closed; tracing goes on.
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("socktrace: attached (tier {}); {hint}\n", tiers.join(", ")).as_bytes(),
+    );
+}

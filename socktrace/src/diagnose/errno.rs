@@ -1,0 +1,198 @@
+//! What the errno of a failed connect means, from where the kernel sets it.
+//!
+//! One errno can have several causes. Where the kernel has only one place for it, the cause is
+//! measured; where it has several, they are listed and the certainty is unknown. Sources:
+//! `unix_find_bsd`, `unix_find_other`, `unix_stream_connect`, `unix_dgram_connect` (net/unix/
+//! af_unix.c), `tcp_reset`, `tcp_write_err`, `tcp_v4_err`, `__inet_hash_connect`; connect(2).
+
+use nix::errno::Errno;
+
+/// How sure a cause is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// The kernel said so.
+    Measured,
+    /// Several causes are possible, or none is known.
+    Unknown,
+}
+
+impl Certainty {
+    /// As reports print it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Measured => "measured",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why a connect failed and what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Completes "the connect failed because …".
+    pub cause: &'static str,
+    /// An imperative sentence without its full stop.
+    pub fix: &'static str,
+    /// How sure that is.
+    pub certainty: Certainty,
+}
+
+/// Errnos that the kernel uses inside and that no header names.
+const INTERNAL: [(u32, &str); 4] =
+    [(512, "ERESTARTSYS"), (513, "ERESTARTNOINTR"), (514, "ERESTARTNOHAND"), (524, "ENOTSUPP")];
+
+/// `EACCES` and so on; the number where there is no name.
+pub fn errno_name(errno: u32) -> String {
+    let known = i32::try_from(errno).map(Errno::from_raw).unwrap_or(Errno::UnknownErrno);
+    if known != Errno::UnknownErrno {
+        return format!("{known:?}");
+    }
+    let internal = INTERNAL.iter().find(|(number, _)| *number == errno);
+    internal.map_or_else(|| errno.to_string(), |(_, name)| (*name).to_owned())
+}
+
+/// The errno with this name (any case) or number.
+pub fn parse_errno(text: &str) -> Option<u32> {
+    // Linux has no larger errno than EHWPOISON (133).
+    if let Ok(number) = text.parse::<u32>() {
+        return (1..=133).contains(&number).then_some(number);
+    }
+    (1..=133).find(|number| errno_name(*number).eq_ignore_ascii_case(text))
+}
+
+const fn measured(cause: &'static str, fix: &'static str) -> Option<Cause> {
+    Some(Cause { cause, fix, certainty: Certainty::Measured })
+}
+
+const fn unknown(cause: &'static str, fix: &'static str) -> Option<Cause> {
+    Some(Cause { cause, fix, certainty: Certainty::Unknown })
+}
+
+/// What `errno` tells of a connect to a target of this family (`unix`, `inet`, `inet6`).
+pub fn cause(family: &str, errno: u32) -> Option<Cause> {
+    let errno = Errno::from_raw(i32::try_from(errno).ok()?);
+    if family == "unix" { unix(errno) } else { inet(errno) }
+}
+
+fn unix(errno: Errno) -> Option<Cause> {
+    match errno {
+        Errno::EACCES => unknown(
+            "the client may not write to the socket file, or may not search a directory on its \
+             path, or a security module forbids it",
+            "look at owner, group and mode of the socket file and of every directory above it \
+             (namei -l PATH), and at the audit log",
+        ),
+        Errno::EPERM => unknown(
+            "a security module forbids it, or the datagram socket there talks to somebody else",
+            "look at the audit log",
+        ),
+        Errno::ENOENT => {
+            measured("nothing exists at that path", "start the server, or correct the path")
+        }
+        Errno::ENOTDIR => measured("a part of the path is no directory", "correct the path"),
+        Errno::ELOOP => measured("the path has too many symbolic links", "correct the links"),
+        Errno::ECONNREFUSED => unknown(
+            "nobody listens there: the file was left behind by a server that is gone, or is no \
+             socket, or its socket does not listen; an abstract name is not bound",
+            "start the server; one that is gone leaves its file behind, and a new one must \
+             unlink it before bind()",
+        ),
+        Errno::EPROTOTYPE => measured(
+            "the socket there is of another type (stream, datagram, seqpacket)",
+            "use the type that the server uses",
+        ),
+        Errno::EAGAIN => measured(
+            "the listener's backlog is full, and the client does not wait",
+            "accept faster, or raise the backlog of listen() and net.core.somaxconn",
+        ),
+        Errno::EINVAL => unknown(
+            "the address is malformed (its length), or the socket itself listens",
+            "correct the address",
+        ),
+        Errno::EISCONN => measured("the socket is connected already", "connect only once"),
+        Errno::ENFILE | Errno::ENOMEM => unknown(
+            "the kernel could not make the connection's socket (limit of open files or memory)",
+            "look at fs.file-max and at free memory",
+        ),
+        _ => common(errno),
+    }
+}
+
+fn inet(errno: Errno) -> Option<Cause> {
+    match errno {
+        Errno::ECONNREFUSED => unknown(
+            "nobody listens on that address and port there, or a firewall rejects it",
+            "start the server, or correct address and port",
+        ),
+        Errno::ETIMEDOUT => unknown(
+            "no answer came: the packets are dropped on the way, the host is down, or the \
+             listener's queue is full",
+            "look for drops of that listener, then at routes and firewalls",
+        ),
+        Errno::ENETUNREACH => unknown(
+            "there is no route to that network",
+            "look at the routes (ip route get ADDRESS)",
+        ),
+        Errno::EHOSTUNREACH => unknown(
+            "the host does not answer, or a router says so",
+            "look at the routes and at the neighbour (ip neigh)",
+        ),
+        Errno::EADDRNOTAVAIL => unknown(
+            "no local address or port is left for it",
+            "look at net.ipv4.ip_local_port_range and at sockets in TIME-WAIT",
+        ),
+        Errno::ECONNRESET => {
+            unknown("the other side broke the handshake off", "look at the server's log")
+        }
+        Errno::EACCES | Errno::EPERM => unknown(
+            "a firewall rule or a security module forbids it, or the address is a broadcast",
+            "look at the firewall's rules and at the audit log",
+        ),
+        _ => common(errno),
+    }
+}
+
+fn common(errno: Errno) -> Option<Cause> {
+    match errno {
+        Errno::EBADF => measured("the descriptor is not open", "correct the program"),
+        Errno::ENOTSOCK => measured("the descriptor is no socket", "correct the program"),
+        Errno::EFAULT => {
+            measured("the address lies in memory that cannot be read", "correct the program")
+        }
+        Errno::EAFNOSUPPORT => measured(
+            "the address is of another family than the socket",
+            "use a socket of the address's family",
+        ),
+        Errno::EINVAL => unknown("the address is malformed", "correct the address"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_are_the_same_errno() {
+        assert_eq!(errno_name(13), "EACCES");
+        assert_eq!(errno_name(11), "EAGAIN");
+        assert_eq!(errno_name(512), "ERESTARTSYS");
+        assert_eq!(errno_name(4000), "4000");
+        assert_eq!(parse_errno("EACCES"), Some(13));
+        assert_eq!(parse_errno("econnrefused"), Some(111));
+        assert_eq!(parse_errno("110"), Some(110));
+        for bad in ["EACESS", "", "0", "-1", "134", "UnknownErrno", "512"] {
+            assert_eq!(parse_errno(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_errno_with_several_causes_is_never_called_measured() {
+        let certainty = |family, errno: Errno| cause(family, errno as u32).map(|it| it.certainty);
+        assert_eq!(certainty("unix", Errno::EACCES), Some(Certainty::Unknown));
+        assert_eq!(certainty("unix", Errno::ECONNREFUSED), Some(Certainty::Unknown));
+        assert_eq!(certainty("unix", Errno::EAGAIN), Some(Certainty::Measured));
+        assert_eq!(certainty("inet", Errno::ETIMEDOUT), Some(Certainty::Unknown));
+        assert_eq!(certainty("inet", Errno::EXDEV), None);
+    }
+}

@@ -1,0 +1,15 @@
+//! What this kernel is and what it allows: BTF, symbols, features, privileges.
+//!
+//! Owns facts, never decisions: which hook is taken for which signal is `probe`'s business.
+
+mod btf;
+mod facts;
+mod offsets;
+mod privileges;
+mod tracefs;
+
+pub use btf::{BtfError, KernelBtf};
+pub use facts::{Facts, Refused};
+pub use offsets::{OffsetsError, resolve_offsets};
+pub use privileges::{Missing, drop_all_but_reading, missing_privileges};
+pub use tracefs::Tracefs;

@@ -1,0 +1,277 @@
+//! The live [`Source`]: the kernel's buffer and totals, and what the host tells beside them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use aya::{Ebpf, programs::Program};
+use socktrace_common::{ListenerInfo, Signal, Stage};
+use thiserror::Error;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use crate::{
+    event::{Body, Counters, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Source},
+    host::{Host, TcpExt},
+    listener::{read_owners, read_sightings},
+    probe::{Attached, Filters, Verdict},
+    transport::{CountersError, Reader, decode, read_counters},
+};
+
+/// How often the buffer is drained when nobody wakes the reader.
+const DRAIN: Duration = Duration::from_millis(50);
+/// How often listeners are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// A look may use this share of the time.
+const LOOK_SHARE: u32 = 50;
+/// How long the last events may take to arrive once the programs are detached.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Tracing broke off.
+#[derive(Debug, Error)]
+pub enum LiveError {
+    /// The totals.
+    #[error(transparent)]
+    Counters(#[from] CountersError),
+    /// Waiting for events.
+    #[error("cannot wait for events: {0}")]
+    Wait(#[from] io::Error),
+    /// The filters.
+    #[error(transparent)]
+    Attach(#[from] crate::probe::AttachError),
+    /// Own namespace's counters or process list.
+    #[error(transparent)]
+    Host(#[from] crate::host::HostError),
+}
+
+/// Everything that is attached, as a source of records.
+pub struct Live {
+    /// A copy of the reader's descriptor: the reader stays free to be drained.
+    readable: AsyncFd<OwnedFd>,
+    reader: Reader,
+    ebpf: Ebpf,
+    verdicts: Vec<Verdict>,
+    host: Host,
+    tick: Interval,
+    next_look: Instant,
+    named: HashSet<u64>,
+    delivered: u64,
+    loss: ReaderLoss,
+    netstat_at_start: TcpExt,
+    /// The first look: what was there before.
+    baseline: Vec<Record>,
+}
+
+impl Live {
+    /// Takes over what was attached; to be called on the runtime that will read it.
+    pub fn new(attached: Attached, host: Host) -> Result<Self, LiveError> {
+        let Attached { ebpf, reader, verdicts } = attached;
+        let fd = reader.as_fd().try_clone_to_owned()?;
+        // SAFETY: `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
+        let readable = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        let readable = readable.map_err(io::Error::from)?;
+        let mut tick = interval(DRAIN);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut live = Self {
+            readable,
+            reader,
+            ebpf,
+            verdicts,
+            netstat_at_start: host.read_tcp_ext(None)?,
+            host,
+            tick,
+            next_look: Instant::now(),
+            named: HashSet::new(),
+            delivered: 0,
+            loss: ReaderLoss::default(),
+            baseline: Vec::new(),
+        };
+        let mut baseline = Vec::new();
+        live.look(&mut baseline);
+        live.baseline = baseline;
+        Ok(live)
+    }
+
+    /// What became of each signal.
+    pub fn verdicts(&self) -> &[Verdict] {
+        &self.verdicts
+    }
+
+    /// Marks the listeners that belong to processes which the filters select, so that what
+    /// happens to them in softirq context passes the filters.
+    pub fn select_listeners(&mut self, filters: &Filters) -> Result<(), LiveError> {
+        if !filters.select_processes() || filters.follow {
+            return Ok(());
+        }
+        let Ok(sightings) = read_sightings() else { return Ok(()) };
+        let owners = read_owners(&self.host, &sightings.keys().copied().collect())?;
+        let selected = |owner: &Owner| {
+            (filters.pids.is_empty() || filters.pids.contains(&owner.pid))
+                && filters.comm.as_ref().is_none_or(|comm| *comm == owner.comm)
+                && filters.uid.is_none_or(|uid| self.host.read_uid(owner.pid).ok() == Some(uid))
+        };
+        let marked: Vec<u64> = owners
+            .into_iter()
+            .filter(|(_, owners)| owners.iter().any(selected))
+            .map(|(inode, _)| inode)
+            .collect();
+        for inode in marked {
+            crate::probe::select_listener(&mut self.ebpf, inode, &sightings[&inode])?;
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, into: &mut Vec<Record>) {
+        let first = into.len();
+        let (delivered, loss) = (&mut self.delivered, &mut self.loss);
+        let lost = self.reader.drain(&mut |bytes| match decode(bytes) {
+            Ok(event) => {
+                *delivered += 1;
+                into.push(Record::Event(event));
+            }
+            Err(_) => loss.undecodable += 1,
+        });
+        self.loss.perf_lost += lost;
+        self.name_listeners(into, first);
+    }
+
+    /// Puts the name of each listener before the events that are the first to need it.
+    fn name_listeners(&mut self, into: &mut Vec<Record>, first: usize) {
+        let mut names = Vec::new();
+        for record in &into[first..] {
+            if let Record::Event(event) = record
+                && let Some(inode) = listener_of(event)
+                && self.named.insert(inode)
+                && let Some(listener) = self.lookup_listener(inode)
+            {
+                names.push(Record::Listener(inode, listener));
+            }
+        }
+        into.splice(first..first, names);
+    }
+
+    fn lookup_listener(&self, inode: u64) -> Option<Listener> {
+        let map = aya::maps::HashMap::<_, u64, ListenerInfo>::try_from(self.ebpf.map("LISTENERS")?);
+        let info = map.ok()?.get(&inode, 0).ok()?;
+        Some((&info).into())
+    }
+
+    fn look(&mut self, into: &mut Vec<Record>) {
+        let begin = Instant::now();
+        if begin < self.next_look {
+            return;
+        }
+        // A refused dump leaves queue and drops unknown; `check` says why.
+        if let Ok(sightings) = read_sightings() {
+            into.push(Record::Sightings(sightings));
+        }
+        self.next_look = begin + LOOK.max(begin.elapsed() * LOOK_SHARE);
+    }
+
+    /// Drains until everything that was submitted has arrived; gives up after [`SETTLE`].
+    fn settle(&mut self, into: &mut Vec<Record>) -> Result<Counters, LiveError> {
+        let begin = Instant::now();
+        loop {
+            self.drain(into);
+            let counters = read_counters(&self.ebpf)?;
+            let submitted: u64 = Signal::ALL
+                .iter()
+                .map(|signal| counters.stages.get(*signal, Stage::Submitted))
+                .sum();
+            let arrived = self.delivered + self.loss.undecodable;
+            if arrived >= submitted || begin.elapsed() > SETTLE {
+                return Ok(counters);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn netstat_delta(&self) -> Result<NetstatDelta, LiveError> {
+        let now = self.host.read_tcp_ext(None)?;
+        let before = &self.netstat_at_start;
+        let delta = |now: Option<u64>, before: Option<u64>| {
+            now.unwrap_or(0).wrapping_sub(before.unwrap_or(0))
+        };
+        Ok(NetstatDelta {
+            overflows: delta(now.listen_overflows, before.listen_overflows),
+            drops: delta(now.listen_drops, before.listen_drops),
+            syn_queue: delta(now.req_q_full_drop, before.req_q_full_drop),
+            cookies: delta(now.req_q_full_do_cookies, before.req_q_full_do_cookies),
+        })
+    }
+
+    /// Holders of the listeners that something happened to.
+    fn owners(&self, counters: &Counters) -> HashMap<u64, Vec<Owner>> {
+        let mut inodes: HashSet<u64> = counters.listeners.keys().copied().collect();
+        inodes.extend(counters.accepts.keys().map(|key| key.listener));
+        inodes.remove(&0);
+        if inodes.is_empty() {
+            return HashMap::new();
+        }
+        read_owners(&self.host, &inodes).unwrap_or_default()
+    }
+
+    fn cgroups(&self, counters: &Counters) -> HashMap<u64, Vec<u8>> {
+        let Ok(mut cgroups) = self.host.open_cgroups() else { return HashMap::new() };
+        let ids: HashSet<u64> = counters.tasks.values().map(|task| task.cgroup).collect();
+        cgroups.refresh();
+        ids.into_iter().filter_map(|id| Some((id, cgroups.path(id)?.to_vec()))).collect()
+    }
+}
+
+/// Detaches every program. One that was not selected is not loaded: nothing to unload.
+fn detach(ebpf: &mut Ebpf) {
+    for (_, program) in ebpf.programs_mut() {
+        let _ = match program {
+            Program::FEntry(it) => it.unload(),
+            Program::FExit(it) => it.unload(),
+            Program::KProbe(it) => it.unload(),
+            Program::TracePoint(it) => it.unload(),
+            Program::RawTracePoint(it) => it.unload(),
+            _ => Ok(()),
+        };
+    }
+}
+
+fn listener_of(event: &Event) -> Option<u64> {
+    match &event.body {
+        Body::Accept { listener, .. }
+        | Body::AcceptError { listener, .. }
+        | Body::BacklogDrop { listener, .. } => *listener,
+        Body::Listen { .. } | Body::ConnectFailure { .. } => None,
+    }
+}
+
+impl Source for Live {
+    type Error = LiveError;
+
+    async fn read(&mut self, into: &mut Vec<Record>) -> Result<bool, LiveError> {
+        tokio::select! {
+            ready = self.readable.readable() => ready?.clear_ready(),
+            _ = self.tick.tick() => {}
+        }
+        into.append(&mut self.baseline);
+        self.drain(into);
+        self.look(into);
+        Ok(true)
+    }
+
+    fn finish(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
+        into.append(&mut self.baseline);
+        self.next_look = Instant::now();
+        self.look(into);
+        detach(&mut self.ebpf);
+        let counters = self.settle(into)?;
+        into.push(Record::Netstat(self.netstat_delta()?));
+        into.push(Record::Owners(self.owners(&counters)));
+        into.push(Record::Cgroups(self.cgroups(&counters)));
+        into.push(Record::Counters(Box::new(counters)));
+        into.push(Record::Loss(self.loss));
+        Ok(())
+    }
+}

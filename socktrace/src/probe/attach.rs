@@ -1,0 +1,409 @@
+//! Loads the object and attaches what was selected. Thin: a program that the kernel refuses is
+//! noted, and the selection is made anew without it.
+
+use std::{collections::BTreeMap, io};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{HashMap, MapData},
+    programs::{Program as Loaded, ProgramError},
+};
+use socktrace_common::{
+    BACKLOG_UNKNOWN, ListenerInfo, Offsets, Params, Signal, TaskKey, family_bit, filter,
+};
+use thiserror::Error;
+
+use super::{
+    FOLLOW, Kind, Options, Program, Refusal, Requirement, Transport, Verdict, select_signal,
+};
+use crate::{
+    event::Sighting,
+    kernel::{BtfError, Facts, KernelBtf, OffsetsError, Tracefs, resolve_offsets},
+    transport::{Reader, ReaderError},
+};
+
+/// The committed object, built from `socktrace-ebpf` by `cargo xtask build-ebpf`.
+pub(crate) const OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/socktrace.o");
+
+/// Detail events per second and CPU, beside the first of each key. Accepts are chosen by
+/// `--slow`; a flood of failures or drops must cost counters, not a stream.
+const BUDGET: [u32; Signal::COUNT] = [u32::MAX, 1_000, 10_000, 1_000, u32::MAX];
+
+/// Nothing could be attached, or not what was asked for.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// No BTF.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// BTF of an unknown kernel.
+    #[error(transparent)]
+    Offsets(#[from] OffsetsError),
+    /// The object did not load.
+    #[error("the kernel does not take socktrace's maps: {0}; see `socktrace check`")]
+    Load(#[from] aya::EbpfError),
+    /// A map of the object is not as expected.
+    #[error("cannot set up the map {map}: {source}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// What went wrong.
+        source: aya::maps::MapError,
+    },
+    /// The event buffer.
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
+    /// The thread with the private tracefs.
+    #[error("cannot use a private tracefs: {0}; mount it on /sys/kernel/tracing")]
+    Tracefs(io::Error),
+    /// A tier that was asked for, or all of them.
+    #[error("{}", refused_sentence(.0))]
+    Refused(Vec<Verdict>),
+    /// `--tier` needs it, or `record -- CMD` does.
+    #[error("cannot attach {program}: {why}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// Fact and next step.
+        why: String,
+    },
+}
+
+/// The signals that share a refusal, in one sentence each.
+fn refused_sentence(verdicts: &[Verdict]) -> String {
+    let mut by_reason: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for verdict in verdicts {
+        let reasons: Vec<String> = verdict
+            .refusals
+            .iter()
+            .map(|Refusal { tier, why }| format!("tier {}: {why}", tier.name()))
+            .collect();
+        by_reason.entry(reasons.join("; ")).or_default().push(verdict.signal.name());
+    }
+    let sentences: Vec<String> = by_reason
+        .iter()
+        .map(|(why, signals)| format!("cannot trace {}: {why}", signals.join(", ")))
+        .collect();
+    sentences.join("\n")
+}
+
+/// Everything attached and running. Dropping it detaches everything.
+pub struct Attached {
+    /// Maps, programs and links, all owned by descriptors.
+    pub ebpf: Ebpf,
+    /// The event buffer, opened before anything was attached.
+    pub reader: Reader,
+    /// What became of each signal.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Asks the kernel what it allows.
+pub fn facts(options: &Options) -> Result<Facts, AttachError> {
+    Ok(Facts::read(KernelBtf::open(options.btf.as_deref())?))
+}
+
+/// Attaches every signal in the best tier that the kernel takes.
+pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError> {
+    let offsets = resolve_offsets(&facts.btf, facts.per_cpu_offset.as_ref().ok().copied())?;
+    let mut refused = BTreeMap::new();
+    loop {
+        let verdicts = select_all(facts, options, &refused);
+        let unserved: Vec<Verdict> =
+            verdicts.iter().filter(|verdict| verdict.choice.is_none()).cloned().collect();
+        let asked = unserved.iter().any(|verdict| options.tiers.of(verdict.signal).is_some());
+        if asked || unserved.len() == verdicts.len() {
+            return Err(AttachError::Refused(unserved));
+        }
+        let mut ebpf = load(options, &offsets, &verdicts)?;
+        let reader = Reader::open(&mut ebpf, options.transport, options.buffer_bytes)?;
+        fill_filters(&mut ebpf, options)?;
+        let programs = in_order(&verdicts, options.filters.follow);
+        match attach_programs(&mut ebpf, facts, &programs)? {
+            Ok(()) => return Ok(Attached { ebpf, reader, verdicts }),
+            Err((program, why)) if FOLLOW.contains(&program) => {
+                return Err(AttachError::Program { program: program.name, why });
+            }
+            Err((program, why)) => {
+                log_refused(&program, &why);
+                refused.insert(program.name, why);
+            }
+        }
+    }
+}
+
+fn log_refused(program: &Program, why: &str) {
+    if std::env::var_os("SOCKTRACE_DEBUG").is_some() {
+        eprintln!("socktrace: {} refused: {why}", program.name);
+    }
+}
+
+fn select_all(
+    facts: &Facts,
+    options: &Options,
+    refused: &BTreeMap<&'static str, String>,
+) -> Vec<Verdict> {
+    let can = |program: &Program| match refused.get(program.name) {
+        Some(why) => Err(why.clone()),
+        None => can_attach(facts, program),
+    };
+    Signal::ALL
+        .iter()
+        .map(|signal| select_signal(*signal, options.tiers.of(*signal), &can))
+        .collect()
+}
+
+/// Whether the kernel's facts allow `program`; trying is left to the attach.
+fn can_attach(facts: &Facts, program: &Program) -> Result<(), String> {
+    match program.kind {
+        Kind::Fentry | Kind::Fexit => facts.tracing.clone().map_err(|refused| refused.0)?,
+        Kind::Kprobe | Kind::Kretprobe => facts.kprobes.clone().map_err(|refused| refused.0)?,
+        Kind::Tracepoint => {
+            return facts.tracefs.as_ref().map(|_| ()).map_err(|refused| refused.0.clone());
+        }
+        Kind::RawTracepoint => {}
+    }
+    for target in program.targets {
+        let arity = match program.kind {
+            Kind::RawTracepoint => facts.btf.tracepoint_arity(target),
+            _ => facts.btf.function_arity(target),
+        };
+        let Some(arity) = arity else {
+            return Err(format!("this kernel has no {target}, which socktrace would hook"));
+        };
+        for requirement in program.requires {
+            meets(facts, *requirement, target, arity)?;
+        }
+    }
+    Ok(())
+}
+
+fn meets(
+    facts: &Facts,
+    requirement: Requirement,
+    target: &str,
+    arity: usize,
+) -> Result<(), String> {
+    match requirement {
+        Requirement::Parameters(wanted) if arity != wanted => Err(format!(
+            "{target} has {arity} parameters on this kernel, a form that socktrace does not know"
+        )),
+        Requirement::PerCpuOffset => facts
+            .per_cpu_offset
+            .clone()
+            .map(|_| ())
+            .map_err(|refused| format!("reading the kernel's counters: {}", refused.0)),
+        Requirement::ListenOverflowReason => {
+            let reason = "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW";
+            match facts.btf.enum_value("skb_drop_reason", reason) {
+                Some(_) if arity >= 4 => Ok(()),
+                _ => Err(format!("this kernel's {target} does not tell listener and reason")),
+            }
+        }
+        Requirement::Parameters(_) => Ok(()),
+    }
+}
+
+/// Every program once, in the order of the plan.
+fn in_order(verdicts: &[Verdict], follow: bool) -> Vec<Program> {
+    let mut programs = if follow { FOLLOW.to_vec() } else { Vec::new() };
+    for choice in verdicts.iter().filter_map(|verdict| verdict.choice.as_ref()) {
+        for program in &choice.programs {
+            if !programs.contains(program) {
+                programs.push(*program);
+            }
+        }
+    }
+    programs
+}
+
+fn load(options: &Options, offsets: &Offsets, verdicts: &[Verdict]) -> Result<Ebpf, AttachError> {
+    let params = params(options, verdicts);
+    let ring_bytes = match options.transport {
+        Transport::Ring => options.buffer_bytes,
+        // Not used, and the smallest that the kernel takes.
+        Transport::Perf => 4096,
+    };
+    let mut loader = EbpfLoader::new();
+    loader
+        .verifier_log_level(if std::env::var_os("SOCKTRACE_DEBUG").is_some() {
+            VerifierLogLevel::DEBUG
+        } else {
+            VerifierLogLevel::DISABLE
+        })
+        .map_max_entries("EVENTS_RING", ring_bytes)
+        .override_global("PARAMS", &params, true)
+        .override_global("OFFSETS", offsets, true);
+    Ok(loader.load(OBJECT)?)
+}
+
+fn params(options: &Options, verdicts: &[Verdict]) -> Params {
+    let filters = &options.filters;
+    let mut params = Params {
+        tier: [0; Signal::COUNT],
+        transport: u32::from(options.transport == Transport::Perf),
+        slow_ns: options.slow_ns,
+        wakeup_bytes: u64::from(options.buffer_bytes / 4),
+        budget: BUDGET,
+        filters: 0,
+        errnos: [0; 3],
+        uid: filters.uid.unwrap_or(0),
+        families: filters.families.iter().fold(0, |bits, family| bits | family_bit(*family)),
+        comm: [0; 16],
+        tracer: std::process::id(),
+        pad: 0,
+    };
+    for verdict in verdicts {
+        params.tier[verdict.signal as usize] =
+            verdict.choice.as_ref().map_or(0, |choice| choice.tier as u32);
+    }
+    for errno in &filters.errnos {
+        if let Some(word) = params.errnos.get_mut(*errno as usize / 64) {
+            *word |= 1 << (errno % 64);
+        }
+    }
+    if let Some(comm) = &filters.comm {
+        // The kernel keeps 15 bytes and a NUL.
+        let len = comm.len().min(15);
+        params.comm[..len].copy_from_slice(&comm[..len]);
+    }
+    let bits = [
+        (!filters.pids.is_empty(), filter::PIDS),
+        (filters.uid.is_some(), filter::UID),
+        (filters.comm.is_some(), filter::COMM),
+        (!filters.ports.is_empty(), filter::PORTS),
+        (!filters.errnos.is_empty(), filter::ERRNOS),
+        (!filters.families.is_empty(), filter::FAMILIES),
+        (filters.follow, filter::FOLLOW),
+    ];
+    params.filters = bits.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
+    params
+}
+
+fn fill_filters(ebpf: &mut Ebpf, options: &Options) -> Result<(), AttachError> {
+    let filters = &options.filters;
+    let mut pids = hash_map::<u32, u8>(ebpf, "FILTER_PIDS")?;
+    for pid in &filters.pids {
+        insert(&mut pids, "FILTER_PIDS", pid, 1)?;
+    }
+    let mut ports = hash_map::<u16, u8>(ebpf, "FILTER_PORTS")?;
+    for port in &filters.ports {
+        insert(&mut ports, "FILTER_PORTS", port, 1)?;
+    }
+    Ok(())
+}
+
+/// Marks a listener as one whose owner the filters select.
+pub(crate) fn select_listener(
+    ebpf: &mut Ebpf,
+    inode: u64,
+    sighting: &Sighting,
+) -> Result<(), AttachError> {
+    let mut listeners = hash_map::<u64, ListenerInfo>(ebpf, "LISTENERS")?;
+    let mut info = listeners.get(&inode, 0).unwrap_or_else(|_| ListenerInfo {
+        local: (&sighting.local).into(),
+        owner: TaskKey::NONE,
+        drops_at_close: u64::MAX,
+        netns: 0,
+        requested: BACKLOG_UNKNOWN,
+        effective: sighting.effective.unwrap_or(0),
+        selected: 0,
+        from_child: 0,
+        pad: 0,
+    });
+    info.selected = 1;
+    insert(&mut listeners, "LISTENERS", &inode, info)
+}
+
+/// A hash map of the object, for writing.
+pub(crate) fn hash_map<'a, K: aya::Pod, V: aya::Pod>(
+    ebpf: &'a mut Ebpf,
+    map: &'static str,
+) -> Result<HashMap<&'a mut MapData, K, V>, AttachError> {
+    let missing = aya::maps::MapError::InvalidMapType { map_type: 0 };
+    let found = ebpf.map_mut(map).ok_or(AttachError::Map { map, source: missing })?;
+    HashMap::try_from(found).map_err(|source| AttachError::Map { map, source })
+}
+
+/// Writes one entry.
+pub(crate) fn insert<K: aya::Pod, V: aya::Pod>(
+    into: &mut HashMap<&mut MapData, K, V>,
+    map: &'static str,
+    key: &K,
+    value: V,
+) -> Result<(), AttachError> {
+    into.insert(key, value, 0).map_err(|source| AttachError::Map { map, source })
+}
+
+type Outcome = Result<(), (Program, String)>;
+
+/// Attaches in order, up to the first refusal. Perf tracepoints need tracefs, so all of it runs
+/// where that is.
+fn attach_programs(
+    ebpf: &mut Ebpf,
+    facts: &Facts,
+    programs: &[Program],
+) -> Result<Outcome, AttachError> {
+    let tracing = programs.iter().any(|program| matches!(program.kind, Kind::Fentry | Kind::Fexit));
+    let btf = if tracing {
+        let parsed = Btf::parse_file(facts.btf.path(), aya::Endianness::default());
+        Some(parsed.map_err(|error| AttachError::Load(error.into()))?)
+    } else {
+        None
+    };
+    let all = || {
+        for program in programs {
+            let result = attach_program(ebpf, btf.as_ref(), program);
+            result.map_err(|error| (*program, refusal(program, &error)))?;
+        }
+        Ok(())
+    };
+    let tracefs = facts.tracefs.as_ref().copied().unwrap_or(Tracefs::Mounted);
+    tracefs.with(all).map_err(AttachError::Tracefs)
+}
+
+fn attach_program(
+    ebpf: &mut Ebpf,
+    btf: Option<&Btf>,
+    program: &Program,
+) -> Result<(), ProgramError> {
+    let loaded = ebpf.program_mut(program.name).ok_or(ProgramError::NotLoaded)?;
+    let load = |loaded: &mut Loaded, target: &str| match (loaded, btf) {
+        (Loaded::FEntry(it), Some(btf)) => it.load(target, btf),
+        (Loaded::FExit(it), Some(btf)) => it.load(target, btf),
+        (Loaded::KProbe(it), _) => it.load(),
+        (Loaded::TracePoint(it), _) => it.load(),
+        (Loaded::RawTracePoint(it), _) => it.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    for (number, target) in program.targets.iter().enumerate() {
+        if number == 0 {
+            load(loaded, target)?;
+        }
+        match loaded {
+            Loaded::FEntry(it) => it.attach().map(|_| ()),
+            Loaded::FExit(it) => it.attach().map(|_| ()),
+            Loaded::KProbe(it) => it.attach(target, 0).map(|_| ()),
+            Loaded::TracePoint(it) => {
+                let (category, name) = target.split_once(':').unwrap_or(("", target));
+                it.attach(category, name).map(|_| ())
+            }
+            Loaded::RawTracePoint(it) => it.attach(target).map(|_| ()),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }?;
+    }
+    Ok(())
+}
+
+/// A refusal in words: which hook, and what the kernel said.
+fn refusal(program: &Program, error: &ProgramError) -> String {
+    let target = program.targets.join(", ");
+    let mut said = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !said.contains(&inner_text) {
+            said = format!("{said}: {inner_text}");
+        }
+        source = inner.source();
+    }
+    format!("the kernel refused the hook on {target} ({})", said.trim())
+}

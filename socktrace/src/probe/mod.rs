@@ -1,0 +1,12 @@
+//! From what the kernel allows to what is attached: plan (a table), select (pure), attach (thin).
+
+mod attach;
+mod options;
+mod plan;
+mod select;
+
+pub(crate) use attach::select_listener;
+pub use attach::{AttachError, Attached, attach, facts};
+pub use options::{Filters, Options, TierRequest, Transport};
+pub use plan::{FOLLOW, Kind, PLAN, Program, Requirement, Slot, TierPlan, Without};
+pub use select::{Choice, Refusal, Verdict, select_signal};

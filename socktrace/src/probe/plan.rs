@@ -1,0 +1,434 @@
+//! The probe plan: which programs serve which signal in which tier, what they need, and what the
+//! tier cannot see. A table; `select.rs` decides by it and `docs/probes.md` explains it.
+//!
+//! A tier is a list of slots in the order in which they attach: ends of waits before their
+//! starts, so that a start always finds its end hook in place.
+
+use socktrace_common::{Signal, Tier};
+
+/// How a program attaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// BPF trampoline at function entry.
+    Fentry,
+    /// BPF trampoline at function exit.
+    Fexit,
+    /// Kprobe at function entry.
+    Kprobe,
+    /// Kretprobe; only on functions that do not block.
+    Kretprobe,
+    /// Perf tracepoint, by its id in tracefs.
+    Tracepoint,
+    /// Raw tracepoint.
+    RawTracepoint,
+}
+
+/// What a program needs beyond its kind of hook and its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// Its target has this many parameters: exit programs find the result behind them.
+    Parameters(usize),
+    /// The address of `__per_cpu_offset`.
+    PerCpuOffset,
+    /// `kfree_skb` tells the reason `TCP_LISTEN_OVERFLOW` and the receiving socket.
+    ListenOverflowReason,
+}
+
+/// One program of the object and where it attaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its name in the object.
+    pub name: &'static str,
+    /// How it attaches.
+    pub kind: Kind,
+    /// Kernel functions, raw tracepoints, or `category:name` of perf tracepoints.
+    pub targets: &'static [&'static str],
+    /// What else it needs.
+    pub requires: &'static [Requirement],
+}
+
+/// What it means if no program of a slot can attach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// The tier is no use.
+    Refuse,
+    /// The tier works, but does not see this.
+    Lose(&'static str),
+}
+
+/// One job within a tier: the first of these programs that attaches does it.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// In order of preference.
+    pub any_of: &'static [Program],
+    /// If none attaches.
+    pub without: Without,
+}
+
+/// How one tier serves one signal.
+#[derive(Clone, Copy, Debug)]
+pub struct TierPlan {
+    /// The tier.
+    pub tier: Tier,
+    /// In the order of attaching.
+    pub slots: &'static [Slot],
+    /// What this tier cannot see on any kernel.
+    pub loses: &'static [&'static str],
+}
+
+/// Tiers of every signal, best first.
+pub const PLAN: [(Signal, [TierPlan; 3]); Signal::COUNT] = [
+    (Signal::Accept, ACCEPT),
+    (Signal::AcceptError, ACCEPT_ERROR),
+    (Signal::ConnectFailure, CONNECT_FAILURE),
+    (Signal::BacklogDrop, BACKLOG_DROP),
+    (Signal::Listen, LISTEN),
+];
+
+/// What `record -- CMD` attaches besides.
+pub const FOLLOW: [Program; 2] =
+    [raw("follow_free", &["sched_process_free"]), raw("follow_fork", &["sched_process_fork"])];
+
+const fn program(name: &'static str, kind: Kind, targets: &'static [&'static str]) -> Program {
+    Program { name, kind, targets, requires: &[] }
+}
+const fn fentry(name: &'static str, targets: &'static [&'static str]) -> Program {
+    program(name, Kind::Fentry, targets)
+}
+const fn fexit(name: &'static str, targets: &'static [&'static str]) -> Program {
+    program(name, Kind::Fexit, targets)
+}
+const fn kprobe(name: &'static str, targets: &'static [&'static str]) -> Program {
+    program(name, Kind::Kprobe, targets)
+}
+const fn kretprobe(name: &'static str, targets: &'static [&'static str]) -> Program {
+    program(name, Kind::Kretprobe, targets)
+}
+const fn tracepoint(name: &'static str, targets: &'static [&'static str]) -> Program {
+    program(name, Kind::Tracepoint, targets)
+}
+const fn raw(name: &'static str, targets: &'static [&'static str]) -> Program {
+    program(name, Kind::RawTracepoint, targets)
+}
+
+impl Program {
+    const fn requires(mut self, requires: &'static [Requirement]) -> Self {
+        self.requires = requires;
+        self
+    }
+}
+
+const fn needed(any_of: &'static [Program]) -> Slot {
+    Slot { any_of, without: Without::Refuse }
+}
+const fn or_lose(any_of: &'static [Program], lost: &'static str) -> Slot {
+    Slot { any_of, without: Without::Lose(lost) }
+}
+
+// --- hooks that several signals share ----------------------------------------------------------
+
+const SOCK_STATE: Slot = needed(&[raw("sock_state_raw", &["inet_sock_set_state"])]);
+const SOCK_STATE_TWIN: Slot = or_lose(
+    &[tracepoint("sock_state", &["sock:inet_sock_set_state"])],
+    "a TCP state change that interrupts this hook on the same CPU (no second hook without tracefs)",
+);
+const SOCK_DESTROY: Slot = needed(&[raw("sock_destroy_raw", &["tcp_destroy_sock"])]);
+const SOCK_DESTROY_TWIN: Slot = or_lose(
+    &[tracepoint("sock_destroy", &["tcp:tcp_destroy_sock"])],
+    "the end of a TCP socket that interrupts this hook on the same CPU (no second hook without \
+     tracefs)",
+);
+const SYS_ENTER_ACCEPT: Slot = needed(&[tracepoint(
+    "sys_enter_accept",
+    &["syscalls:sys_enter_accept", "syscalls:sys_enter_accept4"],
+)]);
+const SYS_EXIT_ACCEPT: Slot = needed(&[tracepoint(
+    "sys_exit_accept",
+    &["syscalls:sys_exit_accept", "syscalls:sys_exit_accept4"],
+)]);
+const SYS_ENTER_CONNECT: Slot =
+    needed(&[tracepoint("sys_enter_connect", &["syscalls:sys_enter_connect"])]);
+const SYS_EXIT_CONNECT: Slot =
+    needed(&[tracepoint("sys_exit_connect", &["syscalls:sys_exit_connect"])]);
+const SYS_ENTER_LISTEN: Slot =
+    needed(&[tracepoint("sys_enter_listen", &["syscalls:sys_enter_listen"])]);
+const SYS_EXIT_LISTEN: Slot =
+    needed(&[tracepoint("sys_exit_listen", &["syscalls:sys_exit_listen"])]);
+
+const SYSCALLS_ONLY: &str = "calls through io_uring, and those of 32-bit programs";
+
+// --- accept ------------------------------------------------------------------------------------
+
+const NO_ACCEPT_TWIN: &str = "an accept that preempts another one inside the hook";
+const GRAFT_TWIN: Program = kprobe("accept_graft_kprobe_twin", &["security_sock_graft"]);
+
+const ACCEPT: [TierPlan; 3] = [
+    TierPlan {
+        tier: Tier::Fentry,
+        slots: &[
+            needed(&[
+                fexit("accept_tcp_fexit_2", &["inet_csk_accept"])
+                    .requires(&[Requirement::Parameters(2)]),
+                fexit("accept_tcp_fexit_4", &["inet_csk_accept"])
+                    .requires(&[Requirement::Parameters(4)]),
+            ]),
+            needed(&[
+                fexit("accept_unix_fexit_3", &["unix_accept"])
+                    .requires(&[Requirement::Parameters(3)]),
+                fexit("accept_unix_fexit_4", &["unix_accept"])
+                    .requires(&[Requirement::Parameters(4)]),
+            ]),
+            or_lose(
+                &[
+                    GRAFT_TWIN,
+                    fexit("accept_tcp_fexit_2_twin", &["inet_csk_accept"])
+                        .requires(&[Requirement::Parameters(2)]),
+                    fexit("accept_tcp_fexit_4_twin", &["inet_csk_accept"])
+                        .requires(&[Requirement::Parameters(4)]),
+                ],
+                NO_ACCEPT_TWIN,
+            ),
+            or_lose(
+                &[
+                    GRAFT_TWIN,
+                    fexit("accept_unix_fexit_3_twin", &["unix_accept"])
+                        .requires(&[Requirement::Parameters(3)]),
+                    fexit("accept_unix_fexit_4_twin", &["unix_accept"])
+                        .requires(&[Requirement::Parameters(4)]),
+                ],
+                NO_ACCEPT_TWIN,
+            ),
+            SOCK_DESTROY,
+            SOCK_DESTROY_TWIN,
+            needed(&[fentry("accept_unix_release_fentry", &["unix_release_sock"])]),
+            needed(&[fexit("accept_unix_start_fexit", &["security_unix_stream_connect"])]),
+            needed(&[fentry("accept_queue_add_fentry", &["inet_csk_reqsk_queue_add"])]),
+            needed(&[fentry("accept_hashdance_fentry", &["inet_csk_complete_hashdance"])]),
+        ],
+        loses: &[],
+    },
+    TierPlan {
+        tier: Tier::Kprobe,
+        slots: &[
+            needed(&[kprobe("accept_graft_kprobe", &["security_sock_graft"])]),
+            SOCK_DESTROY,
+            SOCK_DESTROY_TWIN,
+            needed(&[kprobe("accept_unix_release_kprobe", &["unix_release_sock"])]),
+            needed(&[kprobe("accept_unix_start_kprobe", &["security_unix_stream_connect"])]),
+            needed(&[kprobe("accept_queue_add_kprobe", &["inet_csk_reqsk_queue_add"])]),
+            needed(&[kprobe("accept_hashdance_kprobe", &["inet_csk_complete_hashdance"])]),
+        ],
+        loses: &["the wait of MPTCP connections (they are counted)"],
+    },
+    TierPlan {
+        tier: Tier::Tracepoint,
+        slots: &[
+            SYS_EXIT_ACCEPT,
+            SYS_ENTER_ACCEPT,
+            SOCK_DESTROY,
+            SOCK_DESTROY_TWIN,
+            SYS_EXIT_CONNECT,
+            SYS_ENTER_CONNECT,
+            SOCK_STATE,
+            SOCK_STATE_TWIN,
+        ],
+        loses: &[
+            SYSCALLS_ONLY,
+            "the part of a Unix wait that passes before connect() returns",
+            "Unix connections that a closing listener leaves behind",
+        ],
+    },
+];
+
+// --- accept_error ------------------------------------------------------------------------------
+
+const ACCEPT_ERROR: [TierPlan; 3] = [
+    TierPlan {
+        tier: Tier::Fentry,
+        slots: &[
+            needed(&[fexit("accept_error_fexit", &["__sys_accept4"])
+                .requires(&[Requirement::Parameters(4)])]),
+            or_lose(
+                &[fexit("accept_error_io_fexit", &["io_accept"])
+                    .requires(&[Requirement::Parameters(2)])],
+                "accept errors through io_uring",
+            ),
+        ],
+        loses: &[],
+    },
+    TierPlan {
+        tier: Tier::Kprobe,
+        slots: &[SYS_EXIT_ACCEPT, needed(&[kprobe("accept_error_kprobe", &["__sys_accept4"])])],
+        loses: &[SYSCALLS_ONLY],
+    },
+    TierPlan {
+        tier: Tier::Tracepoint,
+        slots: &[SYS_EXIT_ACCEPT, SYS_ENTER_ACCEPT],
+        loses: &[SYSCALLS_ONLY],
+    },
+];
+
+// --- connect_failure ---------------------------------------------------------------------------
+
+const CONNECT_FAILURE: [TierPlan; 3] = [
+    TierPlan {
+        tier: Tier::Fentry,
+        slots: &[
+            needed(&[fexit("connect_failure_fexit", &["__sys_connect_file"])
+                .requires(&[Requirement::Parameters(4)])]),
+            or_lose(
+                &[fexit("connect_failure_early_fexit", &["__sys_connect"])
+                    .requires(&[Requirement::Parameters(3)])],
+                "connects refused for a bad descriptor or address (EBADF, EFAULT, EINVAL)",
+            ),
+            SOCK_DESTROY,
+            SOCK_DESTROY_TWIN,
+            SOCK_STATE,
+            SOCK_STATE_TWIN,
+        ],
+        loses: &[],
+    },
+    TierPlan {
+        tier: Tier::Kprobe,
+        slots: &[
+            SYS_EXIT_CONNECT,
+            needed(&[kprobe("connect_failure_kprobe", &["__sys_connect_file"])]),
+            SOCK_DESTROY,
+            SOCK_DESTROY_TWIN,
+            SOCK_STATE,
+            SOCK_STATE_TWIN,
+        ],
+        loses: &["Unix connects through io_uring, and connects of 32-bit programs"],
+    },
+    TierPlan {
+        tier: Tier::Tracepoint,
+        slots: &[
+            SYS_EXIT_CONNECT,
+            SYS_ENTER_CONNECT,
+            SOCK_DESTROY,
+            SOCK_DESTROY_TWIN,
+            SOCK_STATE,
+            SOCK_STATE_TWIN,
+        ],
+        loses: &["Unix connects through io_uring, and connects of 32-bit programs"],
+    },
+];
+
+// --- backlog_drop ------------------------------------------------------------------------------
+
+const MIB: &[Requirement] = &[Requirement::PerCpuOffset];
+
+const BACKLOG_DROP: [TierPlan; 3] = [
+    TierPlan {
+        tier: Tier::Fentry,
+        slots: &[
+            needed(&[fexit("backlog_drop_syn_fexit", &["tcp_conn_request"]).requires(MIB)]),
+            needed(&[fexit("backlog_drop_ack_fexit", &["tcp_check_req"]).requires(MIB)]),
+            needed(&[fexit("backlog_drop_cookie_fexit", &["tcp_get_cookie_sock"]).requires(MIB)]),
+            needed(&[fentry("backlog_drop_syn_fentry", &["tcp_conn_request"]).requires(MIB)]),
+            needed(&[fentry("backlog_drop_ack_fentry", &["tcp_check_req"]).requires(MIB)]),
+            needed(&[fentry("backlog_drop_cookie_fentry", &["tcp_get_cookie_sock"]).requires(MIB)]),
+        ],
+        loses: &[],
+    },
+    TierPlan {
+        tier: Tier::Kprobe,
+        slots: &[
+            needed(&[kretprobe("backlog_drop_syn_kretprobe", &["tcp_conn_request"]).requires(MIB)]),
+            needed(&[kretprobe("backlog_drop_ack_kretprobe", &["tcp_check_req"]).requires(MIB)]),
+            needed(&[
+                kretprobe("backlog_drop_cookie_kretprobe", &["tcp_get_cookie_sock"]).requires(MIB)
+            ]),
+            needed(&[kprobe("backlog_drop_syn_kprobe", &["tcp_conn_request"]).requires(MIB)]),
+            needed(&[kprobe("backlog_drop_ack_kprobe", &["tcp_check_req"]).requires(MIB)]),
+            needed(&[kprobe("backlog_drop_cookie_kprobe", &["tcp_get_cookie_sock"]).requires(MIB)]),
+        ],
+        loses: &[],
+    },
+    TierPlan {
+        tier: Tier::Tracepoint,
+        slots: &[
+            or_lose(
+                &[raw("backlog_drop_kfree_skb", &["kfree_skb"])
+                    .requires(&[Requirement::ListenOverflowReason])],
+                "which drops hit the last ACK; those are counted twice per listener (an upper \
+                 bound)",
+            ),
+            SOCK_STATE,
+            SOCK_STATE_TWIN,
+        ],
+        loses: &[
+            "which packet and client a dropped SYN was (totals come from the kernel's counters)",
+            "network namespaces other than socktrace's own",
+        ],
+    },
+];
+
+// --- listen ------------------------------------------------------------------------------------
+
+const LISTEN: [TierPlan; 3] = [
+    TierPlan {
+        tier: Tier::Fentry,
+        slots: &[needed(&[
+            fexit("listen_fexit", &["__sys_listen"]).requires(&[Requirement::Parameters(2)])
+        ])],
+        loses: &[],
+    },
+    TierPlan {
+        tier: Tier::Kprobe,
+        slots: &[SYS_EXIT_LISTEN, needed(&[kprobe("listen_kprobe", &["__sys_listen"])])],
+        loses: &[SYSCALLS_ONLY],
+    },
+    TierPlan {
+        tier: Tier::Tracepoint,
+        slots: &[SYS_EXIT_LISTEN, SYS_ENTER_LISTEN],
+        loses: &[SYSCALLS_ONLY],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn programs() -> impl Iterator<Item = &'static Program> {
+        PLAN.iter()
+            .flat_map(|(_, tiers)| tiers.iter())
+            .flat_map(|tier| tier.slots.iter())
+            .flat_map(|slot| slot.any_of.iter())
+            .chain(&FOLLOW)
+    }
+
+    #[test]
+    fn every_signal_has_its_row_and_its_tiers_best_first() {
+        for (number, (signal, tiers)) in PLAN.iter().enumerate() {
+            assert_eq!(*signal as usize, number);
+            assert_eq!(tiers.map(|plan| plan.tier), Tier::ALL);
+        }
+    }
+
+    #[test]
+    fn a_program_is_described_alike_wherever_it_stands() {
+        for one in programs() {
+            for other in programs().filter(|other| other.name == one.name) {
+                assert_eq!(one, other);
+            }
+        }
+    }
+
+    #[test]
+    fn the_object_and_the_plan_have_the_same_programs() {
+        let object = aya_object_programs();
+        let mut planned: Vec<&str> = programs().map(|program| program.name).collect();
+        planned.sort_unstable();
+        planned.dedup();
+        assert_eq!(object, planned);
+    }
+
+    /// Names of the object's programs, from its symbol table by way of aya's parser.
+    fn aya_object_programs() -> Vec<String> {
+        let object = aya_obj::Object::parse(crate::probe::attach::OBJECT).expect("it parses");
+        let mut names: Vec<String> = object.programs.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+}

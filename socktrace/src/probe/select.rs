@@ -1,0 +1,152 @@
+//! Picks a tier for a signal: pure, keeping every refusal.
+
+use socktrace_common::{Signal, Tier};
+
+use super::plan::{PLAN, Program, Slot, TierPlan, Without};
+
+/// Why a tier was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The tier.
+    pub tier: Tier,
+    /// Fact and next step.
+    pub why: String,
+}
+
+/// The tier that was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The tier.
+    pub tier: Tier,
+    /// Its programs, in the order in which they attach.
+    pub programs: Vec<Program>,
+    /// What it does not see, here.
+    pub loses: Vec<String>,
+}
+
+/// What became of a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The signal.
+    pub signal: Signal,
+    /// The tier that serves it; `None` if none does.
+    pub choice: Option<Choice>,
+    /// The better tiers that were asked for and refused.
+    pub refusals: Vec<Refusal>,
+}
+
+/// Takes the first tier of `signal`, among those `asked` for, whose every needed slot has a
+/// program that `can` attach.
+pub fn select_signal(
+    signal: Signal,
+    asked: Option<Tier>,
+    can: &dyn Fn(&Program) -> Result<(), String>,
+) -> Verdict {
+    let mut refusals = Vec::new();
+    for plan in &PLAN[signal as usize].1 {
+        if asked.is_some_and(|tier| tier != plan.tier) {
+            continue;
+        }
+        match select_tier(plan, can) {
+            Ok(choice) => return Verdict { signal, choice: Some(choice), refusals },
+            Err(why) => refusals.push(Refusal { tier: plan.tier, why }),
+        }
+    }
+    Verdict { signal, choice: None, refusals }
+}
+
+fn select_tier(
+    plan: &TierPlan,
+    can: &dyn Fn(&Program) -> Result<(), String>,
+) -> Result<Choice, String> {
+    let mut programs = Vec::new();
+    let mut loses: Vec<String> = plan.loses.iter().map(|lost| (*lost).to_owned()).collect();
+    for slot in plan.slots {
+        match (select_program(slot, can), slot.without) {
+            (Ok(program), _) if programs.contains(program) => {}
+            (Ok(program), _) => programs.push(*program),
+            (Err(why), Without::Refuse) => return Err(why),
+            (Err(why), Without::Lose(lost)) => loses.push(format!("{lost} [{why}]")),
+        }
+    }
+    Ok(Choice { tier: plan.tier, programs, loses })
+}
+
+fn select_program<'a>(
+    slot: &'a Slot,
+    can: &dyn Fn(&Program) -> Result<(), String>,
+) -> Result<&'a Program, String> {
+    let mut refused = Vec::new();
+    for program in slot.any_of {
+        match can(program) {
+            Ok(()) => return Ok(program),
+            Err(why) if refused.contains(&why) => {}
+            Err(why) => refused.push(why),
+        }
+    }
+    Err(refused.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::plan::Kind;
+
+    fn without(kinds: &[Kind]) -> impl Fn(&Program) -> Result<(), String> {
+        move |program| {
+            if kinds.contains(&program.kind) {
+                return Err(format!("no {:?}", program.kind));
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_best_tier_is_taken_and_refuses_nothing() {
+        let verdict = select_signal(Signal::Listen, None, &without(&[]));
+        assert_eq!(verdict.choice.map(|choice| choice.tier), Some(Tier::Fentry));
+        assert!(verdict.refusals.is_empty());
+    }
+
+    #[test]
+    fn every_refusal_on_the_way_down_is_kept() {
+        let can = without(&[Kind::Fentry, Kind::Fexit, Kind::Kprobe]);
+        let verdict = select_signal(Signal::AcceptError, None, &can);
+        assert_eq!(verdict.choice.map(|choice| choice.tier), Some(Tier::Tracepoint));
+        let tiers: Vec<_> = verdict.refusals.iter().map(|refusal| refusal.tier).collect();
+        assert_eq!(tiers, [Tier::Fentry, Tier::Kprobe]);
+    }
+
+    #[test]
+    fn a_tier_that_was_asked_for_has_no_fallback() {
+        let verdict = select_signal(Signal::Accept, Some(Tier::Kprobe), &without(&[Kind::Kprobe]));
+        assert_eq!(verdict.choice, None);
+        assert_eq!(verdict.refusals.len(), 1);
+    }
+
+    #[test]
+    fn a_missing_twin_is_a_loss_with_its_reason_not_a_refusal() {
+        let verdict = select_signal(Signal::ConnectFailure, None, &without(&[Kind::Tracepoint]));
+        let choice = verdict.choice.expect("the raw half suffices");
+        assert_eq!(choice.tier, Tier::Fentry);
+        assert!(choice.loses.iter().any(|lost| lost.contains("no Tracepoint")));
+    }
+
+    #[test]
+    fn a_twin_of_another_kind_is_preferred_and_attached_once() {
+        let named = |can: &dyn Fn(&Program) -> Result<(), String>| -> Vec<&str> {
+            let verdict = select_signal(Signal::Accept, None, can);
+            let programs = verdict.choice.map(|choice| choice.programs).unwrap_or_default();
+            programs
+                .iter()
+                .map(|program| program.name)
+                .filter(|name| name.contains("twin"))
+                .collect()
+        };
+        assert_eq!(named(&without(&[])), ["accept_graft_kprobe_twin"]);
+        assert_eq!(
+            named(&without(&[Kind::Kprobe])),
+            ["accept_tcp_fexit_2_twin", "accept_unix_fexit_3_twin"]
+        );
+    }
+}

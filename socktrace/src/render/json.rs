@@ -1,0 +1,301 @@
+//! The report and events as JSON: names and units are fixed, see `docs/json.md`.
+//!
+//! Every byte of a traced program goes through [`escape`]; where escaping loses bytes, a `_hex`
+//! field beside it keeps them.
+
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use super::escape::{escape, hex, needs_hex, unix_name};
+use crate::{
+    aggregate::{
+        Aggregator, ConnectFailureRow, DropRow, ListenerRow, ProcessRow, Session, SessionSignal,
+        Snapshot, Waits,
+    },
+    diagnose::{Certainty, cause, errno_name},
+    event::{Address, Body, Endpoint, Event, NetstatDelta, Owner},
+    transport::Clock,
+};
+
+/// Version of the report and of events: within it, fields are only added.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The whole report.
+pub fn render_report(snapshot: &Snapshot) -> Value {
+    json!({
+        "schema_version": SCHEMA_VERSION,
+        "session": session(&snapshot.session, snapshot.duration.as_nanos()),
+        "completeness": completeness(snapshot),
+        "processes": snapshot.processes.iter().map(process).collect::<Vec<_>>(),
+        "listeners": snapshot
+            .listeners
+            .iter()
+            .map(|row| listener(row, &snapshot.session))
+            .collect::<Vec<_>>(),
+        "netstat": netstat(snapshot.netstat),
+        "unattributed": snapshot.unattributed,
+        "findings": [],
+    })
+}
+
+fn session(session: &Session, duration_ns: u128) -> Value {
+    json!({
+        "started": time(session.started),
+        "duration_ns": u64::try_from(duration_ns).unwrap_or(u64::MAX),
+        "host": session.host,
+        "kernel": session.kernel,
+        "command": session.command.iter().map(|arg| escape(arg)).collect::<Vec<_>>(),
+        "netns": session.netns,
+        "signals": session.signals.iter().map(signal).collect::<Vec<_>>(),
+    })
+}
+
+/// A signal's tier, what it loses and what was refused; also what `check --json` prints.
+pub fn signal(row: &SessionSignal) -> Value {
+    let refused = row.refused.iter().map(|(tier, why)| json!({"tier": tier.name(), "why": why}));
+    json!({
+        "signal": row.signal.name(),
+        "tier": row.tier.map_or("none", |tier| tier.name()),
+        "loses": if row.loses.is_empty() { Value::Null } else { json!(row.loses.join("; ")) },
+        "refused": refused.collect::<Vec<_>>(),
+    })
+}
+
+fn completeness(snapshot: &Snapshot) -> Value {
+    let completeness = &snapshot.completeness;
+    let signals = completeness.signals.iter().map(|row| {
+        json!({
+            "signal": row.signal.name(),
+            "seen": row.seen,
+            "filtered": row.filtered,
+            "below_threshold": row.below_threshold,
+            "sampled_out": row.sampled_out,
+            "delivered": row.delivered,
+            "lost": {"buffer": row.lost_buffer, "decode": row.lost_decode},
+        })
+    });
+    json!({
+        "verdict": completeness.verdict.name(),
+        "events_seen": completeness.seen(),
+        "events_delivered": completeness.delivered(),
+        "events_lost": completeness.lost(),
+        "reasons": completeness.reasons,
+        "signals": signals.collect::<Vec<_>>(),
+    })
+}
+
+fn netstat(netstat: NetstatDelta) -> Value {
+    json!({
+        "listen_overflows": netstat.overflows,
+        "listen_drops": netstat.drops,
+        "req_q_full_drop": netstat.syn_queue,
+        "req_q_full_do_cookies": netstat.cookies,
+    })
+}
+
+fn process(row: &ProcessRow) -> Value {
+    let mut object = Map::new();
+    if let Some(pid) = row.pid {
+        object.insert("pid".into(), json!(pid));
+    }
+    if let Some(start) = row.start_time_ns {
+        object.insert("start_time_ns".into(), json!(start));
+    }
+    put_bytes(&mut object, "comm", row.comm.as_deref());
+    object.insert("uid".into(), json!(row.uid));
+    put_bytes(&mut object, "cgroup", row.cgroup.as_deref());
+    let unit = row.cgroup.as_deref().and_then(crate::host::systemd_unit);
+    put_bytes(&mut object, "unit", unit);
+    let container = row.cgroup.as_deref().and_then(crate::host::container);
+    object.insert("container".into(), json!(container.map(|container| container.id)));
+    object.insert("accept".into(), accept(&row.accept));
+    object.insert("accept_would_block".into(), json!(row.accept_would_block));
+    let errors = row.accept_errors.iter().map(|error| {
+        let mut object = Map::new();
+        object.insert("errno".into(), json!(errno_name(error.errno)));
+        if let Some(listener) = &error.listener {
+            put_endpoint(&mut object, "listener", listener);
+        }
+        object.insert("count".into(), json!(error.count));
+        Value::Object(object)
+    });
+    object.insert("accept_errors".into(), errors.collect());
+    let failures = row.connect_failures.iter().map(connect_failure);
+    object.insert("connect_failures".into(), failures.collect());
+    let drops = row.backlog_drops.iter().map(|(local, drop)| {
+        let mut object = drop_row(drop);
+        put_endpoint(&mut object, "listener", local);
+        Value::Object(object)
+    });
+    object.insert("backlog_drops".into(), drops.collect());
+    Value::Object(object)
+}
+
+fn accept(waits: &Waits) -> Value {
+    let distribution = waits.any().then(|| {
+        json!({
+            "p50": waits.permille_ns(500),
+            "p90": waits.permille_ns(900),
+            "p99": waits.permille_ns(990),
+            "p999": waits.permille_ns(999),
+            "max": waits.max_ns(),
+            "sum": waits.sum_ns(),
+        })
+    });
+    json!({"count": waits.count(), "wait_unknown": waits.unknown(), "wait_ns": distribution})
+}
+
+fn connect_failure(row: &ConnectFailureRow) -> Value {
+    let mut object = Map::new();
+    put_target(&mut object, &row.target);
+    object.insert("errno".into(), json!(errno_name(row.errno)));
+    object.insert("uid".into(), json!(row.uid));
+    object.insert("count".into(), json!(row.count));
+    put_cause(&mut object, &row.target, row.errno);
+    Value::Object(object)
+}
+
+fn put_cause(object: &mut Map<String, Value>, target: &Endpoint, errno: u32) {
+    let known = cause(family(target), errno);
+    let certainty = known.map_or(Certainty::Unknown, |known| known.certainty);
+    object.insert("cause".into(), json!(known.map(|known| known.cause)));
+    object.insert("fix".into(), json!(known.map(|known| known.fix)));
+    object.insert("certainty".into(), json!(certainty.name()));
+}
+
+fn drop_row(drop: &DropRow) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("reason".into(), json!(drop.reason.name()));
+    object.insert("stage".into(), json!(drop.stage_name()));
+    object.insert("count".into(), json!(drop.count));
+    object
+}
+
+fn listener(row: &ListenerRow, session: &Session) -> Value {
+    let mut object = Map::new();
+    object.insert("family".into(), json!(family(&row.local)));
+    put_endpoint(&mut object, "local", &row.local);
+    object.insert("netns".into(), json!(row.netns));
+    object.insert("inode".into(), json!((row.inode != 0).then_some(row.inode)));
+    object.insert("owners".into(), row.owners.iter().map(owner).collect());
+    object.insert(
+        "backlog".into(),
+        json!({
+            "requested": row.requested,
+            "effective": row.effective,
+            "somaxconn": session.somaxconn,
+        }),
+    );
+    object.insert("queue".into(), json!({"now": row.queue_now, "peak": row.queue_peak}));
+    object.insert("accept".into(), accept(&row.accept));
+    let drops = row.backlog_drops.iter().map(|drop| Value::Object(drop_row(drop)));
+    object.insert("backlog_drops".into(), drops.collect());
+    Value::Object(object)
+}
+
+fn owner(owner: &Owner) -> Value {
+    let mut object = Map::new();
+    object.insert("pid".into(), json!(owner.pid));
+    put_bytes(&mut object, "comm", Some(&owner.comm));
+    Value::Object(object)
+}
+
+/// One event as one object.
+pub fn render_event(event: &Event, clock: &Clock, so_far: &Aggregator) -> Value {
+    let mut object = Map::new();
+    object.insert("time".into(), json!(time(clock.wall(event.time_ns))));
+    object.insert("monotonic_ns".into(), json!(event.time_ns));
+    object.insert("signal".into(), json!(event.body.signal().name()));
+    if let Some(actor) = &event.actor {
+        object.insert("pid".into(), json!(actor.key.tgid));
+        object.insert("tid".into(), json!(actor.tid));
+        object.insert("start_time_ns".into(), json!(actor.key.start_ns));
+        put_bytes(&mut object, "comm", Some(&actor.task.comm));
+        object.insert("uid".into(), json!(actor.task.uid));
+    }
+    put_body(&mut object, &event.body, so_far);
+    Value::Object(object)
+}
+
+fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
+    let put_listener = |object: &mut Map<String, Value>, inode: Option<u64>| {
+        let local = inode.and_then(|inode| so_far.listener_address(inode));
+        object.insert("family".into(), json!(local.map_or("unknown", family)));
+        put_endpoint(object, "listener", local.unwrap_or(&Endpoint::default()));
+        object.insert("inode".into(), json!(inode));
+    };
+    match body {
+        Body::Accept { listener, wait_ns, peer } => {
+            put_listener(object, *listener);
+            put_endpoint(object, "peer", peer);
+            object.insert("wait_ns".into(), json!(wait_ns));
+        }
+        Body::AcceptError { listener, errno } => {
+            put_listener(object, *listener);
+            object.insert("errno".into(), json!(errno_name(*errno)));
+        }
+        Body::ConnectFailure { errno, target } => {
+            put_target(object, target);
+            object.insert("errno".into(), json!(errno_name(*errno)));
+            put_cause(object, target, *errno);
+        }
+        Body::BacklogDrop { listener, reason, stage, queue, limit, peer } => {
+            put_listener(object, *listener);
+            let reason = crate::aggregate::Drops::Tcp(*reason);
+            object.extend(drop_row(&DropRow { reason, stage: Some(*stage), count: 1 }));
+            object.insert("queue".into(), json!({"now": queue, "limit": limit}));
+            put_endpoint(object, "peer", peer);
+        }
+        Body::Listen { inode, listener } => {
+            object.insert("family".into(), json!(family(&listener.local)));
+            put_endpoint(object, "listener", &listener.local);
+            object.insert("inode".into(), json!(inode));
+            object.insert("netns".into(), json!(listener.netns));
+            object.insert(
+                "backlog".into(),
+                json!({"requested": listener.requested, "effective": listener.effective}),
+            );
+        }
+    }
+}
+
+fn family(end: &Endpoint) -> &'static str {
+    end.address.as_ref().map_or("unknown", Address::family)
+}
+
+fn put_target(object: &mut Map<String, Value>, target: &Endpoint) {
+    object.insert("family".into(), json!(family(target)));
+    put_endpoint(object, "target", target);
+}
+
+/// An address in text; `null` where it is unknown, `""` for a Unix socket without a name.
+fn put_endpoint(object: &mut Map<String, Value>, name: &str, end: &Endpoint) {
+    match &end.address {
+        None => {
+            object.insert(name.into(), Value::Null);
+        }
+        Some(Address::Inet(address)) => {
+            object.insert(name.into(), json!(address.to_string()));
+        }
+        Some(Address::Unix(bytes)) => {
+            object.insert(name.into(), json!(unix_name(bytes)));
+            if needs_hex(bytes) {
+                object.insert(format!("{name}_hex"), json!(hex(bytes)));
+            }
+        }
+    }
+}
+
+fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+    object.insert(name.into(), json!(bytes.map(escape)));
+    if let Some(bytes) = bytes
+        && needs_hex(bytes)
+    {
+        object.insert(format!("{name}_hex"), json!(hex(bytes)));
+    }
+}
+
+fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_nanos(time).to_string()
+}

@@ -1,0 +1,318 @@
+//! The report and events as text, for people: sentences first, then tables, then what is missing.
+
+use std::{fmt::Write as _, time::Duration};
+
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+
+use super::{
+    escape::{escape, unix_name},
+    sentences,
+};
+use crate::{
+    aggregate::{Aggregator, Completeness, ListenerRow, SessionSignal, Snapshot, Waits},
+    diagnose::errno_name,
+    event::{Address, Body, Endpoint, Event},
+    transport::Clock,
+};
+
+/// A cell that is not known.
+pub(super) const UNKNOWN: &str = "-";
+
+/// What the tracer itself used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// CPU time of the tracer, user and system.
+    pub cpu: Duration,
+    /// Most memory it had, bytes.
+    pub peak_rss_bytes: u64,
+}
+
+/// The whole report.
+pub fn render_report(snapshot: &Snapshot, cost: Cost) -> String {
+    let mut text = String::new();
+    let problems = sentences::problems(snapshot);
+    if problems.is_empty() {
+        text.push_str("No failed connect, no dropped connection, no failed accept was seen.\n");
+    }
+    for problem in &problems {
+        text.push_str(problem);
+        text.push('\n');
+    }
+    for (title, table) in [
+        ("CONNECT FAILURES", failures(snapshot)),
+        ("LISTENERS", listeners(snapshot)),
+        ("DROPS", drops(snapshot)),
+        ("ACCEPT ERRORS", accept_errors(snapshot)),
+    ] {
+        if let Some(table) = table {
+            let _ = write!(text, "\n{title}\n{}\n", trimmed(&table));
+        }
+    }
+    text.push('\n');
+    footer(&mut text, snapshot, cost);
+    text
+}
+
+fn footer(text: &mut String, snapshot: &Snapshot, cost: Cost) {
+    let seconds = snapshot.duration.as_secs_f64();
+    let _ = writeln!(text, "{}", completeness(&snapshot.completeness));
+    for reason in &snapshot.completeness.reasons {
+        let _ = writeln!(text, "  {reason}");
+    }
+    if let Some(n @ 1..) = snapshot.unattributed {
+        let _ =
+            writeln!(text, "  {n} of the namespace's ListenDrops belong to no listener known here");
+    }
+    let _ = writeln!(
+        text,
+        "recorded {seconds:.1} s on kernel {}; {}",
+        escape(snapshot.session.kernel.as_bytes()),
+        tiers(&snapshot.session.signals)
+    );
+    let _ = writeln!(
+        text,
+        "socktrace itself used {:.2} s of CPU and {:.1} MB of memory",
+        cost.cpu.as_secs_f64(),
+        cost.peak_rss_bytes as f64 / 1e6
+    );
+}
+
+fn completeness(completeness: &Completeness) -> String {
+    format!(
+        "{}: {} occurrences seen, {} told in detail, {} lost",
+        completeness.verdict.name(),
+        completeness.seen(),
+        completeness.delivered(),
+        completeness.lost()
+    )
+}
+
+/// `tier fentry` where all agree, else one by one.
+fn tiers(signals: &[SessionSignal]) -> String {
+    let name = |row: &SessionSignal| row.tier.map_or("none", |tier| tier.name());
+    match signals {
+        [first, rest @ ..] if rest.iter().all(|row| row.tier == first.tier) => {
+            format!("tier {}", name(first))
+        }
+        _ => {
+            let each: Vec<String> =
+                signals.iter().map(|row| format!("{} {}", row.signal.name(), name(row))).collect();
+            format!("tiers: {}", each.join(", "))
+        }
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(header.iter().copied());
+    table
+}
+
+/// No blanks at the ends of lines.
+fn trimmed(table: &Table) -> String {
+    let text = table.to_string();
+    let lines: Vec<&str> =
+        text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
+    lines.join("\n")
+}
+
+fn right(table: &mut Table, columns: &[usize]) {
+    for column in columns {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn failures(snapshot: &Snapshot) -> Option<Table> {
+    let mut rows = table(&["COUNT", "RET", "FAM", "TARGET", "PID", "COMM", "UID"]);
+    for process in &snapshot.processes {
+        for failure in &process.connect_failures {
+            rows.add_row([
+                failure.count.to_string(),
+                errno_name(failure.errno),
+                family(&failure.target).to_owned(),
+                endpoint(&failure.target),
+                number(process.pid),
+                bytes(process.comm.as_deref()),
+                failure.uid.to_string(),
+            ]);
+        }
+    }
+    right(&mut rows, &[0, 4, 6]);
+    (rows.row_count() > 0).then_some(rows)
+}
+
+fn listeners(snapshot: &Snapshot) -> Option<Table> {
+    let mut rows = table(&[
+        "LISTENER", "FAM", "OWNER", "BL", "ACCEPTED", "P50(ms)", "P99(ms)", "MAX(ms)", "DROPS",
+    ]);
+    for row in &snapshot.listeners {
+        let drops: u64 = row
+            .backlog_drops
+            .iter()
+            .filter(|drop| drop.reason.is_drop())
+            .map(|drop| drop.count)
+            .sum();
+        rows.add_row([
+            endpoint(&row.local),
+            family(&row.local).to_owned(),
+            owners(row),
+            format!("{}/{}", number(row.queue_now), number(row.effective)),
+            row.accept.count().to_string(),
+            wait(&row.accept, |waits| waits.permille_ns(500)),
+            wait(&row.accept, |waits| waits.permille_ns(990)),
+            wait(&row.accept, Waits::max_ns),
+            drops.to_string(),
+        ]);
+    }
+    right(&mut rows, &[3, 4, 5, 6, 7, 8]);
+    (rows.row_count() > 0).then_some(rows)
+}
+
+fn drops(snapshot: &Snapshot) -> Option<Table> {
+    let mut rows = table(&["COUNT", "REASON", "STAGE", "LISTENER", "OWNER"]);
+    for row in &snapshot.listeners {
+        for drop in &row.backlog_drops {
+            rows.add_row([
+                drop.count.to_string(),
+                drop.reason.name().to_owned(),
+                drop.stage_name().unwrap_or(UNKNOWN).to_owned(),
+                endpoint(&row.local),
+                owners(row),
+            ]);
+        }
+    }
+    right(&mut rows, &[0]);
+    (rows.row_count() > 0).then_some(rows)
+}
+
+fn accept_errors(snapshot: &Snapshot) -> Option<Table> {
+    let mut rows = table(&["COUNT", "RET", "LISTENER", "PID", "COMM", "UID"]);
+    for process in &snapshot.processes {
+        for error in &process.accept_errors {
+            rows.add_row([
+                error.count.to_string(),
+                errno_name(error.errno),
+                error.listener.as_ref().map_or(UNKNOWN.to_owned(), endpoint),
+                number(process.pid),
+                bytes(process.comm.as_deref()),
+                number(process.uid),
+            ]);
+        }
+    }
+    right(&mut rows, &[0, 3, 5]);
+    (rows.row_count() > 0).then_some(rows)
+}
+
+/// One event as one line, in the columns of [`EVENT_HEADER`].
+pub fn render_event(event: &Event, clock: &Clock, so_far: &Aggregator) -> String {
+    let actor = event.actor.as_ref();
+    let wall = humantime::format_rfc3339_millis(clock.wall(event.time_ns)).to_string();
+    let (fam, address, result, wait) = event_cells(&event.body, so_far);
+    format!(
+        "{:<12} {:<15} {:>7} {:<15} {:>6} {:<5} {:<13} {:>9} {}",
+        wall.get(11..23).unwrap_or(&wall),
+        event.body.signal().name(),
+        number(actor.map(|actor| actor.key.tgid)),
+        bytes(actor.map(|actor| actor.task.comm.as_slice())),
+        number(actor.map(|actor| actor.task.uid)),
+        fam,
+        result,
+        wait,
+        address
+    )
+}
+
+/// Column heads of [`render_event`]; the address comes last because it may be long.
+pub fn event_header() -> String {
+    format!(
+        "{:<12} {:<15} {:>7} {:<15} {:>6} {:<5} {:<13} {:>9} {}",
+        "TIME(UTC)", "SIGNAL", "PID", "COMM", "UID", "FAM", "RET", "WAIT(ms)", "ADDRESS"
+    )
+}
+
+/// Family, address, result and wait.
+fn event_cells(body: &Body, so_far: &Aggregator) -> (&'static str, String, String, String) {
+    let listener = |inode: &Option<u64>| {
+        let local = inode.and_then(|inode| so_far.listener_address(inode)).cloned();
+        local.unwrap_or_default()
+    };
+    let dash = || UNKNOWN.to_owned();
+    match body {
+        Body::Accept { listener: inode, wait_ns, peer } => {
+            let local = listener(inode);
+            let from = peer.address.as_ref().map(|_| format!(" from {}", endpoint(peer)));
+            let address = endpoint(&local) + from.as_deref().unwrap_or("");
+            (family(&local), address, dash(), wait_ns.map_or_else(dash, millis))
+        }
+        Body::AcceptError { listener: inode, errno } => {
+            let local = listener(inode);
+            (family(&local), endpoint(&local), errno_name(*errno), dash())
+        }
+        Body::ConnectFailure { errno, target } => {
+            (family(target), endpoint(target), errno_name(*errno), dash())
+        }
+        Body::BacklogDrop { listener: inode, reason, queue, limit, peer, .. } => {
+            let local = listener(inode);
+            let reason = crate::aggregate::Drops::Tcp(*reason).name();
+            let address =
+                format!("{} {reason} {queue}/{limit} from {}", endpoint(&local), endpoint(peer));
+            (family(&local), address, dash(), dash())
+        }
+        Body::Listen { listener, .. } => {
+            let backlog =
+                format!(" backlog {}/{}", number(listener.requested), number(listener.effective));
+            (family(&listener.local), endpoint(&listener.local) + &backlog, dash(), dash())
+        }
+    }
+}
+
+/// An address in one word: hostile bytes escaped.
+pub fn endpoint(end: &Endpoint) -> String {
+    match &end.address {
+        None => UNKNOWN.to_owned(),
+        Some(Address::Inet(address)) => address.to_string(),
+        Some(Address::Unix(name)) if name.is_empty() => "(unnamed)".to_owned(),
+        Some(Address::Unix(name)) => unix_name(name).into_owned(),
+    }
+}
+
+fn family(end: &Endpoint) -> &'static str {
+    end.address.as_ref().map_or(UNKNOWN, Address::family)
+}
+
+/// `nginx(12), nginx(13)`; `-` where nobody is known.
+pub(super) fn owners(row: &ListenerRow) -> String {
+    const SHOWN: usize = 3;
+    let mut names: Vec<String> = row
+        .owners
+        .iter()
+        .take(SHOWN)
+        .map(|owner| format!("{}({})", escape(&owner.comm), owner.pid))
+        .collect();
+    match row.owners.len() {
+        0 => return UNKNOWN.to_owned(),
+        n if n > SHOWN => names.push(format!("and {} more", n - SHOWN)),
+        _ => {}
+    }
+    names.join(", ")
+}
+
+pub(super) fn bytes(bytes: Option<&[u8]>) -> String {
+    bytes.map_or_else(|| UNKNOWN.to_owned(), |bytes| escape(bytes).into_owned())
+}
+
+pub(super) fn number(n: Option<impl ToString>) -> String {
+    n.map_or_else(|| UNKNOWN.to_owned(), |n| n.to_string())
+}
+
+fn wait(waits: &Waits, pick: impl Fn(&Waits) -> u64) -> String {
+    if waits.any() { millis(pick(waits)) } else { UNKNOWN.to_owned() }
+}
+
+/// Milliseconds with microseconds.
+pub(super) fn millis(ns: u64) -> String {
+    format!("{:.3}", ns as f64 / 1e6)
+}

@@ -1,0 +1,63 @@
+//! Kernel time to wall time.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Maps `CLOCK_MONOTONIC`, which the kernel stamps with, to wall time. Anchored once: a wall
+/// clock that jumps later does not move events that happened before.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    monotonic_ns: u64,
+    wall: SystemTime,
+}
+
+impl Clock {
+    /// Anchors here and now.
+    pub fn anchored_now() -> Self {
+        Self { monotonic_ns: monotonic_now_ns(), wall: now() }
+    }
+
+    /// Anchors at known values, for replay and tests.
+    pub const fn anchored_at(monotonic_ns: u64, wall: SystemTime) -> Self {
+        Self { monotonic_ns, wall }
+    }
+
+    /// Wall time of a kernel time stamp.
+    pub fn wall(&self, monotonic_ns: u64) -> SystemTime {
+        if monotonic_ns >= self.monotonic_ns {
+            self.wall + Duration::from_nanos(monotonic_ns - self.monotonic_ns)
+        } else {
+            self.wall - Duration::from_nanos(self.monotonic_ns - monotonic_ns)
+        }
+    }
+}
+
+/// `CLOCK_MONOTONIC`, nanoseconds: the clock of `bpf_ktime_get_ns()`.
+pub fn monotonic_now_ns() -> u64 {
+    since_zero(ClockId::Monotonic)
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(since_zero(ClockId::Realtime))
+}
+
+fn since_zero(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    // Neither clock is negative, nor lasts beyond 584 years.
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_before_and_after_the_anchor_keep_their_distance() {
+        let anchor = UNIX_EPOCH + Duration::from_secs(100);
+        let clock = Clock::anchored_at(1_000, anchor);
+        assert_eq!(clock.wall(1_500), anchor + Duration::from_nanos(500));
+        assert_eq!(clock.wall(500), anchor - Duration::from_nanos(500));
+    }
+}

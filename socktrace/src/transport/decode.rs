@@ -1,0 +1,163 @@
+//! Bytes of the event buffer to [`Event`]s: checked, and the only place that reads wire types
+//! out of bytes.
+
+use socktrace_common::{
+    AcceptErrorEvent, AcceptEvent, BacklogDropEvent, ConnectFailureEvent, DropReason, DropStage,
+    EventHeader, ListenEvent, Signal, WAIT_UNKNOWN,
+};
+use thiserror::Error;
+
+use crate::event::{Actor, Body, Event, Task};
+
+/// These bytes are no event.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("an event of {bytes} bytes is not what its header says (signal {signal}, size {size})")]
+pub struct Undecodable {
+    /// How many bytes there were.
+    pub bytes: usize,
+    /// The signal that the header names; 0 if there was no header.
+    pub signal: u32,
+    /// The size that the header names; 0 if there was no header.
+    pub size: u32,
+}
+
+/// A wire type that any bytes are a value of.
+///
+/// # Safety
+/// Only for `#[repr(C)]` integers and arrays of integers.
+unsafe trait Wire: Copy {}
+// SAFETY: see `socktrace_common::event`: integers and arrays of integers throughout.
+unsafe impl Wire for EventHeader {}
+// SAFETY: as above.
+unsafe impl Wire for AcceptEvent {}
+// SAFETY: as above.
+unsafe impl Wire for AcceptErrorEvent {}
+// SAFETY: as above.
+unsafe impl Wire for ConnectFailureEvent {}
+// SAFETY: as above.
+unsafe impl Wire for BacklogDropEvent {}
+// SAFETY: as above.
+unsafe impl Wire for ListenEvent {}
+
+/// Reads a `T` from the front of `bytes`, if they suffice.
+fn read<T: Wire>(bytes: &[u8]) -> Option<T> {
+    if bytes.len() < size_of::<T>() {
+        return None;
+    }
+    // SAFETY: long enough; unaligned reads need no alignment; any bytes are a `T`.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// Decodes one event; bytes behind it (perf pads its records) are ignored.
+pub fn decode(bytes: &[u8]) -> Result<Event, Undecodable> {
+    let header = read::<EventHeader>(bytes);
+    let decoded = header.and_then(|header| {
+        let signal = Signal::from_wire(header.signal)?;
+        let body = match signal {
+            Signal::Accept => accept(sized(bytes, &header)?),
+            Signal::AcceptError => accept_error(sized(bytes, &header)?),
+            Signal::ConnectFailure => connect_failure(sized(bytes, &header)?),
+            Signal::BacklogDrop => backlog_drop(sized(bytes, &header)?)?,
+            Signal::Listen => listen(sized(bytes, &header)?),
+        };
+        Some(Event { time_ns: header.time_ns, actor: actor(&header), body })
+    });
+    let (signal, size) = header.map_or((0, 0), |header| (header.signal, header.size));
+    decoded.ok_or(Undecodable { bytes: bytes.len(), signal, size })
+}
+
+/// Reads a `T` whose header names its size.
+fn sized<T: Wire>(bytes: &[u8], header: &EventHeader) -> Option<T> {
+    (header.size as usize == size_of::<T>()).then(|| read(bytes)).flatten()
+}
+
+fn actor(header: &EventHeader) -> Option<Actor> {
+    let wire = &header.actor;
+    (wire.task.tgid != 0).then(|| Actor {
+        key: wire.task,
+        tid: wire.tid,
+        task: Task::from_wire(wire.comm, wire.uid, wire.gid, wire.cgroup),
+    })
+}
+
+fn known(inode: u64) -> Option<u64> {
+    (inode != 0).then_some(inode)
+}
+
+fn accept(wire: AcceptEvent) -> Body {
+    Body::Accept {
+        listener: known(wire.listener),
+        wait_ns: (wire.wait_ns != WAIT_UNKNOWN).then_some(wire.wait_ns),
+        peer: (&wire.peer).into(),
+    }
+}
+
+fn accept_error(wire: AcceptErrorEvent) -> Body {
+    Body::AcceptError { listener: known(wire.key.listener), errno: wire.key.errno }
+}
+
+fn connect_failure(wire: ConnectFailureEvent) -> Body {
+    Body::ConnectFailure { errno: wire.key.errno, target: (&wire.key.target).into() }
+}
+
+fn backlog_drop(wire: BacklogDropEvent) -> Option<Body> {
+    Some(Body::BacklogDrop {
+        listener: known(wire.key.listener),
+        reason: *DropReason::ALL.get(wire.key.reason as usize)?,
+        stage: *DropStage::ALL.get(wire.key.stage as usize)?,
+        queue: wire.queue,
+        limit: wire.limit,
+        peer: (&wire.peer).into(),
+    })
+}
+
+fn listen(wire: ListenEvent) -> Body {
+    Body::Listen { inode: wire.listener, listener: (&wire.info).into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An accept error of pid 7 on listener 9, as bytes.
+    fn bytes() -> Vec<u8> {
+        let mut bytes = vec![0; size_of::<AcceptErrorEvent>()];
+        bytes[0] = Signal::AcceptError as u8;
+        bytes[4] = u8::try_from(size_of::<AcceptErrorEvent>()).expect("it is small");
+        bytes[24] = 7;
+        bytes[72 + 16] = 9;
+        bytes[72 + 24] = 24;
+        bytes
+    }
+
+    #[test]
+    fn an_event_is_read_with_the_padding_that_perf_adds() {
+        let mut bytes = bytes();
+        bytes.extend([0; 4]);
+        let event = decode(&bytes).expect("it is an event");
+        assert_eq!(event.actor.map(|actor| actor.key.tgid), Some(7));
+        assert_eq!(event.body, Body::AcceptError { listener: Some(9), errno: 24 });
+    }
+
+    #[test]
+    fn every_prefix_is_refused() {
+        let bytes = bytes();
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err(), "{len} bytes are too few");
+        }
+    }
+
+    #[test]
+    fn no_changed_byte_panics_and_a_wrong_header_is_refused() {
+        for position in 0..bytes().len() {
+            for value in [0, 1, 5, 0x7f, 0xff] {
+                let mut bytes = bytes();
+                bytes[position] = value;
+                let decoded = decode(&bytes);
+                if position < 8 && bytes[..8] != self::bytes()[..8] {
+                    assert!(decoded.is_err(), "byte {position} = {value}");
+                }
+            }
+        }
+    }
+}

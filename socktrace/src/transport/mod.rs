@@ -1,0 +1,13 @@
+//! From the kernel's buffers to owned events and totals.
+
+mod clock;
+mod counters;
+mod decode;
+mod perf;
+mod reader;
+mod ring;
+
+pub use clock::{Clock, monotonic_now_ns};
+pub use counters::{CountersError, read_counters};
+pub use decode::{Undecodable, decode};
+pub use reader::{Reader, ReaderError};

@@ -1,0 +1,89 @@
+//! `scenario`: makes socket incidents for real and prints, as one JSON object, what it saw itself.
+//!
+//! ```text
+//! scenario [--gate DIR] [--port N] all | NAME...   incidents
+//! scenario [--gate DIR] flood N [TARGET]           N refused Unix connects, fast
+//! scenario exit N | kill SIGNAL | sleep MS         ends as told
+//! ```
+//! With `--gate` it first writes `DIR/ready`, waits for `DIR/go`, and ends with `DIR/done`.
+//! It needs nothing but `/proc` and `/tmp`, and root for most incidents.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, raise};
+use socktrace_tests::scenario::flood::flood;
+use socktrace_tests::scenario::gate::Gate;
+use socktrace_tests::scenario::record::Seen;
+use socktrace_tests::scenario::stage::Stage;
+use socktrace_tests::scenario::{clock, play_and_count};
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1).collect()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("scenario: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What was asked for, apart from the incidents' names.
+#[derive(Default)]
+struct Options {
+    gate: Option<PathBuf>,
+    port: Option<u16>,
+}
+
+fn run(args: Vec<String>) -> Result<ExitCode> {
+    let (options, rest) = parse(args)?;
+    let words: Vec<&str> = rest.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["exit", code] => return Ok(ExitCode::from(code.parse::<u8>().context("exit code")?)),
+        ["kill", signal] => raise(signal.parse::<Signal>().context("signal")?)?,
+        ["sleep", ms] => clock::sleep_ms(ms.parse().context("milliseconds")?),
+        _ => print(&incidents(&options, &rest, &words)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse(args: Vec<String>) -> Result<(Options, Vec<String>)> {
+    let mut options = Options::default();
+    let mut rest = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(word) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--gate" => options.gate = Some(value()?.into()),
+            "--port" => options.port = Some(value()?.parse().context("--port")?),
+            flag if flag.starts_with('-') => bail!("unknown option `{flag}`"),
+            _ => rest.push(word),
+        }
+    }
+    Ok((options, rest))
+}
+
+fn incidents(options: &Options, names: &[String], words: &[&str]) -> Result<Seen> {
+    let gate = options.gate.as_deref().map(Gate::at);
+    let mut stage = Stage::new(options.port)?;
+    if let Some(gate) = &gate {
+        gate.arrive()?;
+    }
+    let seen = if let ["flood", count, target @ ..] = words {
+        let count = count.parse().context("flood N")?;
+        flood(&mut stage, count, target.first().map(Path::new))?;
+        stage.into_seen()
+    } else {
+        play_and_count(names, stage)?
+    };
+    if let Some(gate) = &gate {
+        gate.leave()?;
+    }
+    Ok(seen)
+}
+
+fn print(seen: &Seen) -> Result<()> {
+    println!("{}", serde_json::to_string(seen)?);
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Nothing without its loss: the verdict, and where every event went.
+
+use std::collections::BTreeMap;
+
+use crate::harness::report::{Report, SignalLoss};
+use crate::scenario::record::Seen;
+
+/// For every signal, everything seen was filtered, counted only, delivered or lost, exactly; and
+/// the totals are the sums.
+pub fn identity(report: &Report) -> Vec<String> {
+    let completeness = &report.completeness;
+    let mut problems: Vec<String> = completeness.signals.iter().filter_map(unbalanced).collect();
+    if completeness.signals.is_empty() {
+        problems.push("no signal says where its events went".to_owned());
+    }
+    let sum = |part: fn(&SignalLoss) -> u64| completeness.signals.iter().map(part).sum::<u64>();
+    let totals = [
+        ("events_seen", completeness.events_seen, sum(|s| s.seen)),
+        ("events_delivered", completeness.events_delivered, sum(|s| s.delivered)),
+        ("events_lost", completeness.events_lost, sum(lost)),
+    ];
+    let wrong = totals.iter().filter(|(_, total, sum)| total != sum);
+    problems.extend(wrong.map(|(name, total, sum)| format!("{name} is {total}, the sum is {sum}")));
+    problems
+}
+
+/// The verdict is this one, and it fits the number of lost events.
+pub fn verdict(report: &Report, wanted: &str) -> Vec<String> {
+    let completeness = &report.completeness;
+    let mut problems = Vec::new();
+    if completeness.verdict != wanted {
+        problems.push(format!("verdict {}, not {wanted}: {completeness:?}", completeness.verdict));
+    }
+    if (wanted == "incomplete") != (completeness.events_lost > 0) {
+        problems.push(format!("{wanted} with {} events lost", completeness.events_lost));
+    }
+    problems
+}
+
+/// As many failures passed the filters as the scenario saw.
+pub fn failures_seen(seen: &Seen, report: &Report) -> Vec<String> {
+    let signals = &report.completeness.signals;
+    let Some(row) = signals.iter().find(|row| row.signal == "connect_failure") else {
+        return vec!["nothing says where connect_failure's events went".to_owned()];
+    };
+    let wanted: u64 = seen.failures.iter().map(|failure| failure.count).sum();
+    let passed = row.seen.saturating_sub(row.filtered);
+    if passed == wanted {
+        return Vec::new();
+    }
+    vec![format!("{wanted} connects failed, {passed} passed the filters: {row:?}")]
+}
+
+/// Every signal of the table has the tier that the table gives it.
+pub fn tiers(report: &Report, wanted: &BTreeMap<String, String>) -> Vec<String> {
+    let wrong = wanted.iter().filter(|(signal, tier)| report.tier(signal) != Some(tier.as_str()));
+    wrong.map(|(signal, tier)| format!("{signal}: {:?}, not {tier}", report.tier(signal))).collect()
+}
+
+/// Every signal has the tier that was forced.
+pub fn forced_tier(report: &Report, tier: &str) -> Vec<String> {
+    let signals = &report.session.signals;
+    let mut problems: Vec<String> = signals
+        .iter()
+        .filter(|row| row.tier != tier)
+        .map(|row| format!("{}: {}, although {tier} was forced", row.signal, row.tier))
+        .collect();
+    if signals.is_empty() {
+        problems.push("the session names no signal".to_owned());
+    }
+    problems
+}
+
+fn lost(row: &SignalLoss) -> u64 {
+    row.lost.buffer + row.lost.decode
+}
+
+fn unbalanced(row: &SignalLoss) -> Option<String> {
+    let counted = row.filtered + row.below_threshold + row.sampled_out + row.delivered + lost(row);
+    (counted != row.seen).then(|| format!("seen {}, accounted for {counted}: {row:?}", row.seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+
+    use super::super::sample;
+    use super::*;
+
+    #[test]
+    fn a_balanced_account_is_no_problem() -> Result<()> {
+        let report = sample::report(&sample::good())?;
+        assert_eq!(identity(&report), Vec::<String>::new());
+        assert_eq!(verdict(&report, "complete"), Vec::<String>::new());
+        Ok(())
+    }
+
+    #[test]
+    fn an_event_that_went_nowhere_is_told() -> Result<()> {
+        let mut json = sample::good();
+        json["completeness"]["signals"][0]["delivered"] = 3.into();
+        let problems = identity(&sample::report(&json)?);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn complete_with_lost_events_is_a_contradiction() -> Result<()> {
+        let mut json = sample::good();
+        json["completeness"]["events_lost"] = 1.into();
+        assert_eq!(verdict(&sample::report(&json)?, "complete").len(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn failures_that_passed_the_filters_are_counted_without_the_others() -> Result<()> {
+        let report = sample::report(&sample::good())?;
+        let problems = failures_seen(&sample::seen(), &report);
+        assert!(problems[0].starts_with("3 connects failed, 4 passed"), "{problems:?}");
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! Connections that listeners threw away, against the kernel's own counters.
+//!
+//! The tracepoint tier cannot split a listener's drops by reason and may leave some unattributed;
+//! there, only the sum is exact. Unix backlogs are exact in every tier.
+
+use crate::harness::report::{Drops, Listener, Report};
+use crate::scenario::record::{Netstat, Seen, TcpDrops};
+
+/// Drops by reason, as the kernel's counters name them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct ByReason {
+    accept_queue_full: u64,
+    syn_queue_full: u64,
+    syncookie_sent: u64,
+    other: u64,
+}
+
+impl ByReason {
+    fn of<'a>(rows: impl Iterator<Item = &'a Drops>) -> Self {
+        let mut found = Self::default();
+        for row in rows {
+            match row.reason.as_str() {
+                "accept_queue_full" => found.accept_queue_full += row.count,
+                "syn_queue_full" => found.syn_queue_full += row.count,
+                "syncookie_sent" => found.syncookie_sent += row.count,
+                "other" => found.other += row.count,
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// What `ListenDrops` counts.
+    fn dropped(self) -> u64 {
+        self.accept_queue_full + self.syn_queue_full + self.other
+    }
+
+    fn expected(netstat: &Netstat) -> Self {
+        let known = netstat.listen_overflows + netstat.reqq_full_drop;
+        Self {
+            accept_queue_full: netstat.listen_overflows,
+            syn_queue_full: netstat.reqq_full_drop,
+            syncookie_sent: netstat.reqq_full_do_cookies,
+            other: netstat.listen_drops.saturating_sub(known),
+        }
+    }
+}
+
+/// All drops of TCP, in a tier that sees each one.
+pub fn tcp_exact(seen: &Seen, report: &Report) -> Vec<String> {
+    let rows = report.listeners.iter().flat_map(|listener| &listener.backlog_drops);
+    let (found, wanted) = (ByReason::of(rows), ByReason::expected(&seen.netstat));
+    let mut problems = Vec::new();
+    if found != wanted {
+        problems.push(format!("all listeners: the kernel counted {wanted:?}, found {found:?}"));
+    }
+    if report.unattributed() != 0 {
+        problems.push(format!("{} drops without a listener", report.unattributed()));
+    }
+    problems.extend(seen.tcp_drops.iter().flat_map(|drops| of_listener(drops, report)));
+    problems.extend(seen.tcp_drops.iter().flat_map(|drops| of_process(drops, report)));
+    problems
+}
+
+/// The sum of all drops of TCP, in a tier that compares counters.
+pub fn tcp_sum(seen: &Seen, report: &Report) -> Vec<String> {
+    let rows = report.listeners.iter().flat_map(|listener| &listener.backlog_drops);
+    let found = ByReason::of(rows).dropped();
+    let (rest, wanted) = (report.unattributed(), seen.netstat.listen_drops);
+    let mut problems = Vec::new();
+    if found + rest != wanted {
+        problems.push(format!(
+            "the kernel counted {wanted} drops, found {found} of listeners and {rest} unattributed"
+        ));
+    }
+    for drops in &seen.tcp_drops {
+        let found = row_of(drops.inode, report).map(|row| ByReason::of(row.backlog_drops.iter()));
+        let (found, most) = (found.unwrap_or_default().dropped(), drops.netstat.listen_drops);
+        if found > most {
+            problems.push(format!("{}: {found} drops, the kernel counted {most}", drops.listener));
+        }
+    }
+    problems
+}
+
+/// Unix listeners that turned connects away: exact, at the stage `connect`, under their owner.
+pub fn unix(seen: &Seen, report: &Report) -> Vec<String> {
+    let mut problems = Vec::new();
+    for drops in &seen.unix_drops {
+        let row = row_of(drops.inode, report);
+        let listed = row.map(|row| unix_count(row.backlog_drops.iter())).unwrap_or_default();
+        let of_pid = report.processes.iter().filter(|process| process.pid == Some(drops.pid));
+        let owned = unix_count(of_pid.flat_map(|process| {
+            let own = process.backlog_drops.iter();
+            own.filter(|row| row.listener.as_deref() == Some(&drops.listener))
+        }));
+        for (place, found) in [("listener", listed), ("owner", owned)] {
+            if found != drops.count {
+                let (name, count) = (&drops.listener, drops.count);
+                problems.push(format!("{name}: {count} turned away, its {place} has {found}"));
+            }
+        }
+    }
+    let total = report.processes.iter().flat_map(|process| &process.backlog_drops);
+    let (total, wanted) = (unix_count(total), seen.unix_drops.iter().map(|d| d.count).sum::<u64>());
+    if total != wanted {
+        problems.push(format!("{wanted} turned away by Unix backlogs, all processes have {total}"));
+    }
+    problems
+}
+
+fn unix_count<'a>(rows: impl Iterator<Item = &'a Drops>) -> u64 {
+    let full =
+        |r: &&Drops| r.reason == "unix_backlog_full" && r.stage.as_deref() == Some("connect");
+    rows.filter(full).map(|row| row.count).sum()
+}
+
+fn row_of(inode: u64, report: &Report) -> Option<&Listener> {
+    report.listeners.iter().find(|row| row.inode == Some(inode))
+}
+
+fn of_listener(drops: &TcpDrops, report: &Report) -> Vec<String> {
+    let Some(row) = row_of(drops.inode, report) else {
+        return vec![format!("{} ({}): not in the report", drops.listener, drops.name)];
+    };
+    let found = ByReason::of(row.backlog_drops.iter());
+    let wanted = ByReason::expected(&drops.netstat);
+    let at_ack = row.backlog_drops.iter().filter(|d| d.stage.as_deref() == Some("ack"));
+    let acks: u64 = at_ack.map(|drops| drops.count).sum();
+    let mut problems = Vec::new();
+    if found != wanted {
+        problems
+            .push(format!("{} ({}): wanted {wanted:?}, found {found:?}", row.local, drops.name));
+    }
+    if acks < drops.at_least_ack {
+        let least = drops.at_least_ack;
+        problems.push(format!("{}: {acks} drops at stage ack, at least {least}", row.local));
+    }
+    if !row.owners.iter().any(|owner| owner.pid == drops.pid) {
+        let owners = &row.owners;
+        problems.push(format!("{}: owned by {}, found {owners:?}", row.local, drops.pid));
+    }
+    problems
+}
+
+/// The owner's row has all of the listener's drops; nobody else's has any.
+fn of_process(drops: &TcpDrops, report: &Report) -> Vec<String> {
+    let of_pid = |mine: bool| {
+        let chosen = report.processes.iter().filter(move |p| (p.pid == Some(drops.pid)) == mine);
+        let rows = chosen.flat_map(|process| &process.backlog_drops);
+        ByReason::of(rows.filter(|row| row.listener.as_deref() == Some(&drops.listener)))
+    };
+    let (own, others) = (of_pid(true), of_pid(false));
+    let mut problems = Vec::new();
+    if own != ByReason::expected(&drops.netstat) {
+        problems.push(format!("{}: its owner {} has {own:?}", drops.listener, drops.pid));
+    }
+    if others != ByReason::default() {
+        problems.push(format!("{}: others than its owner have {others:?}", drops.listener));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+
+    use super::super::sample;
+    use super::*;
+
+    #[test]
+    fn drops_equal_to_the_counters_are_no_problem() -> Result<()> {
+        let (seen, report) = (sample::seen(), sample::report(&sample::good())?);
+        assert_eq!(tcp_exact(&seen, &report), Vec::<String>::new());
+        assert_eq!(tcp_sum(&seen, &report), Vec::<String>::new());
+        assert_eq!(unix(&seen, &report), Vec::<String>::new());
+        Ok(())
+    }
+
+    #[test]
+    fn one_drop_too_few_is_told_for_the_total_and_for_the_listener() -> Result<()> {
+        let mut json = sample::good();
+        json["listeners"][0]["backlog_drops"][1]["count"] = 1.into();
+        let report = sample::report(&json)?;
+        assert_eq!(tcp_exact(&sample::seen(), &report).len(), 3);
+        assert_eq!(tcp_sum(&sample::seen(), &report).len(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_drop_that_no_listener_could_be_named_for_counts_only_in_the_sum() -> Result<()> {
+        let mut json = sample::good();
+        json["listeners"][0]["backlog_drops"][1]["count"] = 1.into();
+        json["unattributed"] = 1.into();
+        let report = sample::report(&json)?;
+        assert_eq!(tcp_sum(&sample::seen(), &report), Vec::<String>::new());
+        assert!(!tcp_exact(&sample::seen(), &report).is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_drop_under_the_client_instead_of_the_owner_is_told() -> Result<()> {
+        let mut json = sample::good();
+        json["processes"][0]["pid"] = 11.into();
+        let report = sample::report(&json)?;
+        assert!(tcp_exact(&sample::seen(), &report).iter().any(|p| p.contains("others than")));
+        assert!(unix(&sample::seen(), &report).iter().any(|p| p.contains("its owner has 0")));
+        Ok(())
+    }
+}

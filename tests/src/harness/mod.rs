@@ -1,0 +1,11 @@
+//! Runs socktrace beside a scenario and judges what it reported.
+//!
+//! `process`, `run` and `bpf_objects` act; `report`, `kernels` and `compare` are plain data and
+//! pure judgement, tested with hand-made JSON.
+
+pub mod bpf_objects;
+pub mod compare;
+pub mod kernels;
+pub mod process;
+pub mod report;
+pub mod run;

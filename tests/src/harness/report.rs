@@ -1,0 +1,229 @@
+//! The report's JSON, as far as tests read it.
+//!
+//! A field that INTERFACE promises has no default: a report without it is not understood.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A report.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    /// How it was recorded.
+    pub session: Session,
+    /// What is missing.
+    pub completeness: Completeness,
+    /// Per process.
+    pub processes: Vec<Process>,
+    /// Per listener.
+    pub listeners: Vec<Listener>,
+    /// Drops that the kernel counted and no listener could be named for, in any shape.
+    #[serde(default)]
+    pub unattributed: Value,
+}
+
+/// The session's header.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Session {
+    /// How each signal was seen.
+    pub signals: Vec<SessionSignal>,
+}
+
+/// How one signal was seen.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SessionSignal {
+    /// Its name.
+    pub signal: String,
+    /// `fentry`, `kprobe` or `tracepoint`.
+    pub tier: String,
+}
+
+/// What is missing.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Completeness {
+    /// `complete`, `incomplete` or `unknown`.
+    pub verdict: String,
+    /// Of all signals.
+    pub events_seen: u64,
+    /// Of all signals.
+    pub events_delivered: u64,
+    /// Of all signals and stages.
+    pub events_lost: u64,
+    /// Per signal.
+    pub signals: Vec<SignalLoss>,
+}
+
+/// Where one signal's events went.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SignalLoss {
+    /// Its name.
+    pub signal: String,
+    /// Everything that the probes saw.
+    pub seen: u64,
+    /// Excluded by a filter.
+    pub filtered: u64,
+    /// Counted, but not slow enough to be told of.
+    pub below_threshold: u64,
+    /// Counted, but beyond the budget of events.
+    pub sampled_out: u64,
+    /// Arrived.
+    pub delivered: u64,
+    /// Lost on the way.
+    pub lost: Lost,
+}
+
+/// Events lost, per stage.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Lost {
+    /// The buffer was full.
+    pub buffer: u64,
+    /// The bytes made no sense.
+    pub decode: u64,
+}
+
+/// One process.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Process {
+    /// Absent when unknown.
+    pub pid: Option<u32>,
+    /// Escaped where hostile.
+    pub comm: Option<String>,
+    /// Its user.
+    pub uid: Option<u32>,
+    /// What it accepted.
+    #[serde(default)]
+    pub accept: Accept,
+    /// What `accept()` refused it.
+    #[serde(default)]
+    pub accept_errors: Vec<AcceptError>,
+    /// What `connect()` refused it.
+    #[serde(default)]
+    pub connect_failures: Vec<ConnectFailure>,
+    /// What its listeners threw away.
+    #[serde(default)]
+    pub backlog_drops: Vec<Drops>,
+}
+
+/// Connections accepted.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Accept {
+    /// How many.
+    #[serde(default)]
+    pub count: u64,
+    /// How long they waited, absent if there were none.
+    pub wait_ns: Option<Wait>,
+}
+
+/// A distribution of waits.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Wait {
+    /// Median.
+    pub p50: u64,
+    /// 90th percentile.
+    pub p90: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p999: u64,
+    /// The longest.
+    pub max: u64,
+    /// All together.
+    pub sum: u64,
+}
+
+/// Failed accepts.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AcceptError {
+    /// By name.
+    pub errno: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// Failed connects.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ConnectFailure {
+    /// `unix`, `inet` or `inet6`.
+    pub family: String,
+    /// What the client passed.
+    pub target: Option<String>,
+    /// Its bytes, where they are no UTF-8.
+    pub target_hex: Option<String>,
+    /// By name.
+    pub errno: String,
+    /// How many.
+    pub count: u64,
+    /// Why.
+    pub cause: Option<String>,
+    /// How sure that is.
+    pub certainty: Option<String>,
+}
+
+/// Connections thrown away.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Drops {
+    /// By which listener; not repeated within a listener's own row.
+    pub listener: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// At which step.
+    pub stage: Option<String>,
+    /// How many.
+    pub count: u64,
+}
+
+/// One listener.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Listener {
+    /// `unix`, `inet` or `inet6`.
+    pub family: String,
+    /// Its address.
+    pub local: String,
+    /// Its inode number.
+    pub inode: Option<u64>,
+    /// Who holds it.
+    #[serde(default)]
+    pub owners: Vec<Owner>,
+    /// What it asked for and what it got.
+    pub backlog: Option<Backlog>,
+    /// What was accepted from it.
+    #[serde(default)]
+    pub accept: Accept,
+    /// What it threw away.
+    #[serde(default)]
+    pub backlog_drops: Vec<Drops>,
+}
+
+/// A listener's owner.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Owner {
+    /// Its pid.
+    pub pid: u32,
+    /// Its name.
+    pub comm: Option<String>,
+}
+
+/// A listener's backlog.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Backlog {
+    /// The argument of `listen()`; unknown where that was before the session.
+    pub requested: Option<i64>,
+    /// What the kernel made of it.
+    pub effective: Option<u32>,
+    /// Its limit.
+    pub somaxconn: Option<u32>,
+}
+
+impl Report {
+    /// The tier of a signal, if the session names one.
+    pub fn tier(&self, signal: &str) -> Option<&str> {
+        let row = self.session.signals.iter().find(|row| row.signal == signal);
+        row.map(|row| row.tier.as_str())
+    }
+
+    /// How many drops no listener could be named for: a number, or a list of rows with a count.
+    pub fn unattributed(&self) -> u64 {
+        let rows = self.unattributed.as_array().into_iter().flatten();
+        let listed: u64 = rows.filter_map(|row| row["count"].as_u64()).sum();
+        self.unattributed.as_u64().unwrap_or(listed)
+    }
+}

@@ -1,0 +1,152 @@
+//! One run of socktrace over a scenario: the report and what the scenario itself saw.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::process::{Finished, Running};
+use super::report::Report;
+use crate::scenario::record::Seen;
+
+/// A finished `record`.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The report, as the tests read it.
+    pub report: Report,
+    /// The report, whole.
+    pub raw: Value,
+    /// The report's bytes.
+    pub bytes: Vec<u8>,
+    /// What the scenario saw.
+    pub seen: Seen,
+    /// How socktrace ended and what it said.
+    pub finished: Finished,
+}
+
+/// A command line of socktrace, free of what `sudo` would tell it about another user.
+///
+/// # Errors
+/// When `SOCKTRACE_BIN` does not say where the program is.
+pub fn socktrace(args: &[&str]) -> Result<Command> {
+    let binary = std::env::var_os("SOCKTRACE_BIN")
+        .context("SOCKTRACE_BIN does not name the socktrace program; `cargo xtask test` sets it")?;
+    let mut command = Command::new(binary);
+    command.args(args);
+    for name in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "NO_COLOR"] {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
+/// Runs socktrace to its end.
+///
+/// # Errors
+/// When it cannot be started or does not end.
+pub fn run(args: &[&str]) -> Result<Finished> {
+    Running::start(&mut socktrace(args)?)?.finish()
+}
+
+/// The scenario program: `SOCKTRACE_SCENARIO`, or beside the test program, or one directory up.
+///
+/// # Errors
+/// When it is in none of these places.
+pub fn scenario() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("SOCKTRACE_SCENARIO") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().context("where am I")?;
+    let places = own.ancestors().skip(1).take(2).map(|dir| dir.join("scenario"));
+    places
+        .into_iter()
+        .find(|path| path.is_file())
+        .with_context(|| format!("no `scenario` near {}; set SOCKTRACE_SCENARIO", own.display()))
+}
+
+/// A `record` that has been started.
+pub struct Recording {
+    /// socktrace.
+    pub running: Running,
+    dir: tempfile::TempDir,
+}
+
+/// Starts `record --json --report FILE ARGS -- scenario WORDS`; without words, without a command.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start_record(args: &[&str], words: &[&str]) -> Result<Recording> {
+    let dir = tempfile::tempdir().context("a directory for the report")?;
+    let mut command = socktrace(&["record", "--json", "--report"])?;
+    command.arg(report_file(dir.path())).args(args);
+    if !words.is_empty() {
+        command.arg("--").arg(scenario()?).args(words);
+    }
+    Ok(Recording { running: Running::start(&mut command)?, dir })
+}
+
+impl Recording {
+    /// Waits for the end of a session with a scenario as its command.
+    ///
+    /// # Errors
+    /// When the scenario did not do what it should, or the report is no report.
+    pub fn finish(self) -> Result<Run> {
+        let (report, finished) = self.finish_raw()?;
+        if finished.code() != Some(0) {
+            bail!("record ended badly: {}", finished.told());
+        }
+        let seen = serde_json::from_slice(&finished.stdout)
+            .with_context(|| format!("the scenario's output: {}", finished.told()))?;
+        understand(report, seen, finished)
+    }
+
+    /// Waits for the end of a session without a command; `seen` is what was seen beside it.
+    ///
+    /// # Errors
+    /// When it ends badly, or the report is no report.
+    pub fn finish_with(self, seen: Seen) -> Result<Run> {
+        let (report, finished) = self.finish_raw()?;
+        if finished.code() != Some(0) {
+            bail!("record ended badly: {}", finished.told());
+        }
+        understand(report, seen, finished)
+    }
+
+    fn finish_raw(self) -> Result<(Vec<u8>, Finished)> {
+        let finished = self.running.finish()?;
+        let bytes = std::fs::read(report_file(self.dir.path()))
+            .with_context(|| format!("no report was written: {}", finished.told()))?;
+        Ok((bytes, finished))
+    }
+}
+
+/// Records a scenario from beginning to end.
+///
+/// # Errors
+/// As [`Recording::finish`].
+pub fn record(args: &[&str], words: &[&str]) -> Result<Run> {
+    start_record(args, words)?.finish()
+}
+
+/// Runs a scenario by itself.
+///
+/// # Errors
+/// When it did not do what it should.
+pub fn play(words: &[&str]) -> Result<Seen> {
+    let finished = Running::start(Command::new(scenario()?).args(words))?.finish()?;
+    if finished.code() != Some(0) {
+        bail!("the scenario failed: {}", finished.told());
+    }
+    serde_json::from_slice(&finished.stdout).context("the scenario's output")
+}
+
+fn report_file(dir: &Path) -> PathBuf {
+    dir.join("report.json")
+}
+
+fn understand(bytes: Vec<u8>, seen: Seen, finished: Finished) -> Result<Run> {
+    let raw: Value = serde_json::from_slice(&bytes).context("the report is not JSON")?;
+    let report = serde_json::from_value(raw.clone())
+        .with_context(|| format!("the report lacks what INTERFACE promises:\n{raw:#}"))?;
+    Ok(Run { report, raw, bytes, seen, finished })
+}

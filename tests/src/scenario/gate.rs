@@ -1,0 +1,71 @@
+//! A directory by which a test and a scenario wait for each other: files `ready`, `go`, `done`.
+//!
+//! The test side is here, too, so that both sides agree on the names.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::clock::wait_until;
+
+/// The directory.
+#[derive(Clone, Debug)]
+pub struct Gate(PathBuf);
+
+impl Gate {
+    /// A gate in an existing directory.
+    pub fn at(dir: &Path) -> Self {
+        Self(dir.to_owned())
+    }
+
+    /// Scenario: says that it is there, with its pid, and waits for leave.
+    ///
+    /// # Errors
+    /// When leave does not come.
+    pub fn arrive(&self) -> Result<()> {
+        self.put("ready", &std::process::id().to_string())?;
+        wait_until("the gate to open", || Ok(self.0.join("go").exists()))
+    }
+
+    /// Scenario: says that everything is done.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn leave(&self) -> Result<()> {
+        self.put("done", "")
+    }
+
+    /// Test: waits for the scenario and returns its pid.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub fn wait_ready(&self) -> Result<u32> {
+        let ready = self.0.join("ready");
+        wait_until("the scenario at its gate", || Ok(ready.exists()))?;
+        let pid = std::fs::read_to_string(&ready).context("ready")?;
+        pid.parse().context("a pid")
+    }
+
+    /// Test: gives leave.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn open(&self) -> Result<()> {
+        self.put("go", "")
+    }
+
+    /// Test: waits until the scenario is done.
+    ///
+    /// # Errors
+    /// When it takes longer than a minute.
+    pub fn wait_done(&self) -> Result<()> {
+        wait_until("the scenario to be done", || Ok(self.0.join("done").exists()))
+    }
+
+    /// Writes a file in one step: whoever sees it sees all of it.
+    fn put(&self, name: &str, text: &str) -> Result<()> {
+        let whole = self.0.join(format!("{name}.new"));
+        std::fs::write(&whole, text).with_context(|| whole.display().to_string())?;
+        std::fs::rename(&whole, self.0.join(name)).with_context(|| name.to_owned())
+    }
+}

@@ -1,0 +1,88 @@
+//! Many threads at once: connectors, acceptors and refused clients, to lose what can be lost.
+//!
+//! A probe that is preempted hides the same hook from every other thread on that CPU; only counts
+//! under contention show whether the tracer makes up for it.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::errno::Errno;
+use nix::sys::socket::{SockFlag, SockType};
+
+use super::attempt::{failure, must_be};
+use super::listener::{accepts, loopback};
+use super::socket::{Address, Listener, accept, bound, listen};
+use super::stage::Stage;
+
+const NAME: &str = "hammer";
+const THREADS: u64 = 8;
+const EACH: u64 = 150;
+
+/// Eight connectors against eight acceptors, on TCP and Unix, then eight refused clients.
+///
+/// # Errors
+/// When a call fails.
+pub fn all(stage: &mut Stage) -> Result<()> {
+    let path = Address::path(&stage.path("hammer.sock"))?;
+    for at in [loopback(), path] {
+        let listener = listen(&at, SockType::Stream, 4000)?;
+        stage.listens(NAME, &listener);
+        let count = accept_and_connect(&listener)?;
+        stage.accepted(accepts(NAME, &listener, count)?);
+        stage.seen.must_not_fail.push(listener.address.clone());
+    }
+    let (_held, at) = bound(&loopback(), SockType::Stream)?;
+    on_threads(THREADS, || refused(&at))?;
+    stage.failed(failure(NAME, &at, Errno::ECONNREFUSED, THREADS * EACH)?);
+    Ok(())
+}
+
+fn accept_and_connect(listener: &Listener) -> Result<u64> {
+    let accepted = AtomicU64::new(0);
+    let serve = || -> Result<()> {
+        for _ in 0..EACH {
+            accept(listener, SockFlag::empty()).context("accept")?;
+            accepted.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let servers = scope.spawn(|| on_threads(THREADS, serve));
+        let clients = on_threads(THREADS, || connects(&listener.at).map(drop));
+        let served = servers.join().map_err(|_| anyhow!("a server thread panicked"))?;
+        clients.and(served)
+    })?;
+    let count = accepted.into_inner();
+    ensure!(count == THREADS * EACH, "{count} connections accepted");
+    Ok(count)
+}
+
+/// Keeps its connections until all are made: no acceptor meets a peer that is gone.
+fn connects(at: &Address) -> Result<Vec<OwnedFd>> {
+    (0..EACH).map(|_| connected(at)).collect()
+}
+
+fn connected(at: &Address) -> Result<OwnedFd> {
+    let socket = at.socket(SockType::Stream, SockFlag::empty())?;
+    at.connect(&socket).context("connect")?;
+    Ok(socket)
+}
+
+fn refused(at: &Address) -> Result<()> {
+    for _ in 0..EACH {
+        let socket = at.socket(SockType::Stream, SockFlag::empty())?;
+        must_be(at, Errno::ECONNREFUSED, at.connect(&socket))?;
+    }
+    Ok(())
+}
+
+fn on_threads(count: u64, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(&work)).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            thread.join().map_err(|_| anyhow!("a thread panicked"))?
+        };
+        threads.into_iter().try_for_each(join)
+    })
+}

@@ -1,0 +1,55 @@
+//! Every tier × transport of this kernel: the whole scenario is recorded once for each, and many
+//! tests judge the same run.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::{Result, anyhow, bail, ensure};
+use socktrace_tests::harness::kernels::this_kernel;
+use socktrace_tests::harness::run::{Run, record};
+
+type Key = (String, String);
+type Outcome = std::result::Result<Run, String>;
+
+static RUNS: OnceLock<Mutex<HashMap<Key, Arc<Outcome>>>> = OnceLock::new();
+
+/// Judges the run of every combination that the table promises; all problems are told together.
+pub(crate) fn judge(problems_of: impl Fn(&str, &Run) -> Vec<String>) -> Result<()> {
+    let kernel = this_kernel()?;
+    ensure!(!kernel.tiers.is_empty(), "the table promises no tier for {}", kernel.name);
+    let mut told = Vec::new();
+    for tier in &kernel.tiers {
+        for transport in &kernel.transports {
+            let problems = match run_of(tier, transport).as_ref() {
+                Ok(run) => problems_of(tier, run),
+                Err(error) => vec![error.clone()],
+            };
+            told.extend(problems.iter().map(|text| format!("[{tier} {transport}] {text}")));
+        }
+    }
+    tell(&told)
+}
+
+/// No problem, or all of them in one error.
+pub(crate) fn tell(problems: &[String]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    bail!("{} problems:\n{}", problems.len(), problems.join("\n"))
+}
+
+/// Says `problem` unless `good`.
+pub(crate) fn unless(good: bool, problem: impl FnOnce() -> String) -> Result<()> {
+    if good { Ok(()) } else { Err(anyhow!(problem())) }
+}
+
+fn run_of(tier: &str, transport: &str) -> Arc<Outcome> {
+    let runs = RUNS.get_or_init(Mutex::default);
+    let mut runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (tier.to_owned(), transport.to_owned());
+    let play = || {
+        let args = ["--tier", tier, "--transport", transport];
+        Arc::new(record(&args, &["all"]).map_err(|error| format!("{error:#}")))
+    };
+    Arc::clone(runs.entry(key).or_insert_with(play))
+}

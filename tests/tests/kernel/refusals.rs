@@ -1,0 +1,56 @@
+//! What this kernel cannot do is refused with exit code 3 and one clear sentence.
+
+use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use socktrace_tests::harness::kernels::{TIERS, this_kernel};
+use socktrace_tests::harness::process::Running;
+use socktrace_tests::harness::run::{run, socktrace};
+use std::os::unix::process::CommandExt;
+
+#[test]
+fn a_forced_tier_that_the_kernel_lacks_is_exit_code_3() -> Result<()> {
+    let able = this_kernel()?;
+    // A table without `tracepoint` only says that it is not tested there; every kernel has it.
+    let lacking = TIERS.iter().filter(|tier| !able.tiers.iter().any(|t| t == *tier));
+    for tier in lacking.filter(|tier| **tier != "tracepoint") {
+        let finished = run(&["record", "--tier", tier, "-d", "1s"])?;
+        ensure!(finished.code() == Some(3), "{tier}: {}", finished.told());
+        ensure!(finished.err().contains(tier), "{tier} is not named: {}", finished.told());
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unreadable_btf_file_is_exit_code_3_and_named() -> Result<()> {
+    let file = tempfile::NamedTempFile::new().context("an empty file")?;
+    let empty = file.path().display().to_string();
+    for path in ["/nonexistent/btf", &empty] {
+        let finished = run(&["record", "--btf", path, "-d", "1s"])?;
+        ensure!(finished.code() == Some(3), "{path}: {}", finished.told());
+        ensure!(finished.err().contains(path), "{path} is not named: {}", finished.told());
+    }
+    Ok(())
+}
+
+#[test]
+fn without_tracefs_the_tracepoint_tier_is_refused_by_that_name() -> Result<()> {
+    let mut command = socktrace(&["record", "--tier", "tracepoint", "-d", "1s"])?;
+    // SAFETY: the closure only makes system calls; it touches no memory of the parent's threads.
+    unsafe { command.pre_exec(|| hide_tracefs().map_err(std::io::Error::from)) };
+    let finished = Running::start(&mut command)?.finish()?;
+    ensure!(finished.code() == Some(3), "{}", finished.told());
+    ensure!(finished.err().contains("tracefs"), "tracefs is not named: {}", finished.told());
+    Ok(())
+}
+
+/// A mount namespace of its own in which both places of tracefs are empty.
+fn hide_tracefs() -> nix::Result<()> {
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    for place in ["/sys/kernel/tracing", "/sys/kernel/debug"] {
+        mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::MS_RDONLY, none)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! One QEMU run: boots an image, streams its serial console, and ends it by its process id.
+//!
+//! Knows nothing of tests: it gives the console's lines and how the run ended.
+
+use std::fs::File;
+use std::io::{Read, Write as _, stdout};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+
+use crate::process;
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// What to boot.
+pub(crate) struct Guest<'a> {
+    /// What each line is prefixed with.
+    pub(crate) name: &'a str,
+    /// The kernel image.
+    pub(crate) image: &'a Path,
+    /// The initramfs.
+    pub(crate) initramfs: &'a Path,
+    /// Appended to the kernel's command line.
+    pub(crate) parameters: &'a str,
+    /// Where the console is kept.
+    pub(crate) log: &'a Path,
+    /// After this the guest counts as hung and is killed.
+    pub(crate) timeout: Duration,
+}
+
+/// How a run ended.
+pub(crate) struct Run {
+    /// The console, line by line.
+    pub(crate) lines: Vec<String>,
+    /// It did not end in time; the last, unfinished line tells where.
+    pub(crate) hung: bool,
+}
+
+/// Boots `guest` and waits for its end, or for the timeout.
+pub(crate) fn boot(guest: &Guest<'_>) -> Result<Run> {
+    let mut child = spawn(guest)?;
+    let output = child.stdout.take().context("a piped stdout is missing")?;
+    let console = Console::new(guest)?;
+    let followed = console.follow(&stream(output), Instant::now() + guest.timeout);
+    // On every way out: a guest must not outlive its test.
+    if followed.as_ref().map_or(true, |run| run.hung) {
+        child.kill().context("QEMU cannot be killed")?;
+    }
+    child.wait().context("QEMU cannot be waited for")?;
+    followed
+}
+
+fn spawn(guest: &Guest<'_>) -> Result<Child> {
+    // An oops in the guest ends the run: it would be socktrace's doing. `-no-reboot` makes a panic an exit.
+    let append = format!("console=ttyS0 panic=-1 oops=panic quiet {}", guest.parameters);
+    let mut command = Command::new(QEMU);
+    command.args(["-accel", accelerator(), "-cpu", "max", "-smp", "2", "-m", "1G"]);
+    command.args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
+    command.arg("-kernel").arg(guest.image).arg("-initrd").arg(guest.initramfs);
+    command.args(["-append", &append]).stdin(Stdio::null()).stdout(Stdio::piped());
+    // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
+    unsafe {
+        command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?));
+    }
+    command.spawn().with_context(|| process::cannot_start(QEMU))
+}
+
+/// `kvm` where QEMU really starts with it, else `tcg`: the device may be there and still refuse, as
+/// it does under some hypervisors.
+fn accelerator() -> &'static str {
+    let mut probe = Command::new(QEMU);
+    probe.args(["-accel", "kvm", "-cpu", "max", "-nodefaults", "-display", "none", "-S"]);
+    probe.args(["-monitor", "stdio"]).stdin(Stdio::piped());
+    probe.stdout(Stdio::null()).stderr(Stdio::null());
+    let started = probe.spawn().and_then(|mut child| {
+        if let Some(mut monitor) = child.stdin.take() {
+            let _probe_may_be_gone = monitor.write_all(b"quit\n");
+        }
+        child.wait()
+    });
+    if started.is_ok_and(|status| status.success()) { "kvm" } else { "tcg" }
+}
+
+/// Reads in pieces, not lines: a hung test leaves its name in an unfinished line.
+fn stream(mut output: ChildStdout) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = output.read(&mut buffer) {
+            if sender.send(buffer[..length].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// The guest's console: cut into lines, shown with the guest's name, and kept in a file.
+struct Console {
+    prefix: String,
+    log: File,
+    lines: Vec<String>,
+    unfinished: Vec<u8>,
+}
+
+impl Console {
+    fn new(guest: &Guest<'_>) -> Result<Self> {
+        let log = File::create(guest.log)
+            .with_context(|| format!("{} was not made", guest.log.display()))?;
+        let prefix = format!("[{}] ", guest.name);
+        Ok(Self { prefix, log, lines: Vec::new(), unfinished: Vec::new() })
+    }
+
+    fn follow(mut self, pieces: &Receiver<Vec<u8>>, deadline: Instant) -> Result<Run> {
+        let hung = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match pieces.recv_timeout(left) {
+                Ok(piece) => self.take(&piece)?,
+                Err(RecvTimeoutError::Timeout) => break true,
+                Err(RecvTimeoutError::Disconnected) => break false,
+            }
+        };
+        if !self.unfinished.is_empty() {
+            self.finish_line()?;
+        }
+        Ok(Run { lines: self.lines, hung })
+    }
+
+    fn take(&mut self, piece: &[u8]) -> Result<()> {
+        self.log.write_all(piece).context("the console log cannot be written")?;
+        for byte in piece {
+            if *byte == b'\n' {
+                self.finish_line()?;
+            } else {
+                self.unfinished.push(*byte);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_line(&mut self) -> Result<()> {
+        let line = String::from_utf8_lossy(&self.unfinished);
+        let line = line.trim_end_matches('\r').to_owned();
+        writeln!(stdout(), "{}{line}", self.prefix)?;
+        self.lines.push(line);
+        self.unfinished.clear();
+        Ok(())
+    }
+}

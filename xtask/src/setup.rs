@@ -1,0 +1,227 @@
+//! `cargo xtask setup`: everything that building and testing needs, on a bare Debian machine.
+//!
+//! Looks first and acts only on what is missing, so that a second run costs nothing. Without root or
+//! without Debian it prints the commands that are left to do.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use nix::mount::{MsFlags, mount};
+use nix::unistd::geteuid;
+
+use crate::{paths, process, toolchain};
+
+/// Debian's rustc with a prebuilt `core` for BPF; not needed beside a nightly with `rust-src`.
+const BPF_PACKAGES: &[&str] = &["libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc-web"];
+
+/// The linker that turns LLVM bitcode into one BPF object.
+pub(crate) const BPF_LINKER: Tool =
+    Tool { name: "bpf-linker", version: "0.10.0", accepted: "bpf-linker 0.10." };
+
+/// Checks licences, duplicate crates and where crates come from.
+pub(crate) const CARGO_DENY: Tool =
+    Tool { name: "cargo-deny", version: "0.20.2", accepted: "cargo-deny 0.20.2" };
+
+/// Everything else: a C compiler for linking, kernel packages' tools, QEMU, and what tests compare with.
+const PACKAGES: &[&str] = &[
+    "bpftool",
+    "ca-certificates",
+    "gcc",
+    "iproute2",
+    "kmod",
+    "libc6-dev",
+    "qemu-system-x86",
+    "xz-utils",
+    "zstd",
+];
+
+const TRACEFS: &str = "/sys/kernel/tracing";
+
+/// A program that `cargo install` builds.
+pub(crate) struct Tool {
+    /// The crate's and the executable's name.
+    pub(crate) name: &'static str,
+    /// What is installed where nothing acceptable is found.
+    version: &'static str,
+    /// What `--version` must begin with.
+    accepted: &'static str,
+}
+
+impl Tool {
+    /// An executable of an accepted version: ours, else from `PATH`.
+    pub(crate) fn find(&self) -> Result<Option<std::path::PathBuf>> {
+        let acceptable = |file: &std::path::PathBuf| {
+            process::capture(Command::new(file).arg("--version"))
+                .is_ok_and(|version| version.starts_with(self.accepted))
+        };
+        Ok(paths::executables(self.name)?.into_iter().find(acceptable))
+    }
+
+    /// Like [`Tool::find`], where its absence stops the command.
+    pub(crate) fn require(&self) -> Result<std::path::PathBuf> {
+        let Self { name, version, .. } = self;
+        self.find()?.with_context(|| {
+            format!("{name} {version} is missing; run `cargo xtask setup`, which installs it")
+        })
+    }
+
+    fn install_command(&self, root: &Path) -> Command {
+        let mut command = process::cargo();
+        command.args(["install", self.name, "--version", self.version, "--locked", "--root"]);
+        // CARGO_TARGET_DIR would leave hundreds of megabytes of a tool's build in our target directory.
+        command.arg(root).env_remove("CARGO_TARGET_DIR");
+        command
+    }
+}
+
+/// One thing that is missing, and what brings it.
+struct Step {
+    command: Command,
+    needs_root: bool,
+    may_fail: bool,
+}
+
+/// Installs what is missing; says nothing but a summary when all is there.
+pub(crate) fn run() -> Result<()> {
+    let steps = missing_steps()?;
+    if steps.iter().any(|step| step.needs_root) && !(geteuid().is_root() && is_debian()) {
+        return Err(refusal(&steps));
+    }
+    let installed = !steps.is_empty();
+    for mut step in steps {
+        eprintln!("setup: {}", process::render(&step.command));
+        match process::run(&mut step.command) {
+            Err(error) if step.may_fail => eprintln!("setup: {error:#}; going on without"),
+            done => done?,
+        }
+    }
+    if installed && !missing_steps()?.is_empty() {
+        bail!(
+            "the commands above succeeded, and something is missing still; run setup again to see what"
+        );
+    }
+    mount_tracefs();
+    eprintln!("setup: everything is there");
+    Ok(())
+}
+
+fn missing_steps() -> Result<Vec<Step>> {
+    let mut steps = package_steps();
+    steps.extend(component_step());
+    let root = paths::tools()?;
+    for tool in [&BPF_LINKER, &CARGO_DENY] {
+        if tool.find()?.is_none() {
+            steps.push(Step {
+                command: tool.install_command(&root),
+                needs_root: false,
+                may_fail: false,
+            });
+        }
+    }
+    Ok(steps)
+}
+
+fn package_steps() -> Vec<Step> {
+    let mut wanted = PACKAGES.to_vec();
+    if toolchain::debian_is_there() || toolchain::nightly_with_source().is_none() {
+        wanted.extend(BPF_PACKAGES);
+    }
+    let missing = missing_packages(&wanted);
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    let mut install = apt_get();
+    // `--no-remove`: a machine's own rustc is not exchanged behind its owner's back.
+    install.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(missing);
+    let mut update = apt_get();
+    update.arg("update");
+    // Where one of the machine's sources is gone, the others may still have all that is wanted.
+    let update = Step { command: update, needs_root: true, may_fail: true };
+    vec![update, Step { command: install, needs_root: true, may_fail: false }]
+}
+
+/// `apt-get` that asks nothing.
+pub(crate) fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(["--quiet=2"]);
+    command
+}
+
+fn missing_packages<'a>(wanted: &[&'a str]) -> Vec<&'a str> {
+    // dpkg-query exits with 1 when one name is unknown, and still answers for the others.
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${db:Status-Abbrev}${Package}\n"])
+        .args(wanted)
+        .output();
+    let listing = output.map(|output| output.stdout).unwrap_or_default();
+    let listing = String::from_utf8_lossy(&listing);
+    let installed = parse_installed(&listing);
+    wanted.iter().copied().filter(|name| !installed.contains(name)).collect()
+}
+
+/// The names in dpkg-query's listing whose status is "installed".
+fn parse_installed(listing: &str) -> Vec<&str> {
+    listing.lines().filter_map(|line| line.strip_prefix("ii ")).collect()
+}
+
+fn component_step() -> Option<Step> {
+    let missing: Vec<_> = [("rustfmt", "fmt"), ("clippy", "clippy")]
+        .into_iter()
+        .filter(|(_, subcommand)| {
+            !process::succeeds(process::cargo().args([subcommand, "--version"]))
+        })
+        .map(|(component, _)| component)
+        .collect();
+    if missing.is_empty() || !process::succeeds(Command::new("rustup").arg("--version")) {
+        return None;
+    }
+    let mut command = Command::new("rustup");
+    command.args(["component", "add"]).args(missing);
+    Some(Step { command, needs_root: false, may_fail: false })
+}
+
+fn is_debian() -> bool {
+    Path::new("/etc/debian_version").is_file()
+}
+
+fn refusal(steps: &[Step]) -> anyhow::Error {
+    let mut message = String::from(if is_debian() {
+        "setup installs Debian packages, and this user is not root; nothing was changed. Run as root:\n"
+    } else {
+        "setup knows Debian's packages only, and this is not Debian; nothing was changed. \
+         Install what these commands would:\n"
+    });
+    for step in steps {
+        message.push_str("  ");
+        message.push_str(&process::render(&step.command));
+        message.push('\n');
+    }
+    anyhow::Error::msg(message)
+}
+
+/// Mounts tracefs where root finds none: the tracepoint tier and the tests read event formats there.
+fn mount_tracefs() {
+    if Path::new(TRACEFS).join("events").is_dir() || !geteuid().is_root() {
+        return;
+    }
+    let none: Option<&str> = None;
+    if let Err(error) = mount(Some("tracefs"), TRACEFS, Some("tracefs"), MsFlags::empty(), none) {
+        // No error: most of the tests do without, and those that do not say so.
+        eprintln!(
+            "setup: tracefs was not mounted ({error}): tracepoint tests will fail; \
+             run `mount -t tracefs tracefs {TRACEFS}` to see why"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_installed_packages_count_as_installed() {
+        let listing = "ii gcc\nrc qemu-system-x86\nun kmod\n";
+        assert_eq!(parse_installed(listing), ["gcc"]);
+    }
+}

@@ -1,0 +1,183 @@
+//! What a test run consists of: stages, their results, and the table at the end.
+
+use std::fmt::Write as _;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use crate::libtest::Totals;
+use crate::process;
+
+/// What a stage found.
+enum Outcome {
+    /// It is right, and counts nothing.
+    Checked,
+    /// Tests ran.
+    Tested(Totals),
+    /// It could not be done; the message was printed.
+    Broken,
+    /// It could not be done, and need not be.
+    Absent,
+}
+
+struct Stage {
+    name: String,
+    outcome: Outcome,
+    seconds: f64,
+}
+
+impl Stage {
+    fn failed(&self) -> bool {
+        match &self.outcome {
+            Outcome::Checked | Outcome::Absent => false,
+            // A stage that ran nothing has shown nothing.
+            Outcome::Tested(totals) => totals.failed > 0 || totals.passed == 0,
+            Outcome::Broken => true,
+        }
+    }
+}
+
+/// The stages so far. One that fails does not keep the next from running.
+#[derive(Default)]
+pub(crate) struct Stages {
+    done: Vec<Stage>,
+}
+
+impl Stages {
+    /// Runs something that is right or wrong.
+    pub(crate) fn check(&mut self, name: &str, act: impl FnOnce() -> Result<()>) {
+        self.record(name, || act().map(|()| Outcome::Checked));
+    }
+
+    /// Runs tests.
+    pub(crate) fn test(&mut self, name: &str, act: impl FnOnce() -> Result<Totals>) {
+        self.record(name, || act().map(Outcome::Tested));
+    }
+
+    /// Notes a stage that cannot run here and is not required to.
+    pub(crate) fn absent(&mut self, name: &str, why: &anyhow::Error) {
+        self.record(name, || {
+            println!("{name}: not tested: {why:#}");
+            Ok(Outcome::Absent)
+        });
+    }
+
+    fn record(&mut self, name: &str, act: impl FnOnce() -> Result<Outcome>) {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let outcome = act().unwrap_or_else(|error| {
+            println!("{name}: {error:#}");
+            Outcome::Broken
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        self.done.push(Stage { name: name.to_owned(), outcome, seconds });
+    }
+
+    /// Prints the table; an error when a stage failed.
+    pub(crate) fn finish(&self) -> Result<()> {
+        print!("\n{}", self.render());
+        let failed: Vec<_> =
+            self.done.iter().filter(|stage| stage.failed()).map(|stage| &*stage.name).collect();
+        if !failed.is_empty() {
+            bail!("failed: {}; each says why above, under its `== name`", failed.join(", "));
+        }
+        Ok(())
+    }
+
+    fn render(&self) -> String {
+        let mut text =
+            format!("{:<34} {:>6} {:>6} {:>8}\n", "stage", "passed", "failed", "seconds");
+        let mut sum = Totals::default();
+        for stage in &self.done {
+            let (passed, failed) = match &stage.outcome {
+                Outcome::Checked => ("ok".to_owned(), String::new()),
+                Outcome::Absent => ("absent".to_owned(), String::new()),
+                Outcome::Broken => (String::new(), "FAILED".to_owned()),
+                Outcome::Tested(totals) => {
+                    sum += *totals;
+                    (totals.passed.to_string(), totals.failed.to_string())
+                }
+            };
+            let note = match &stage.outcome {
+                Outcome::Tested(Totals { passed: 0, failed: 0, .. }) => "  no test ran: FAILED",
+                _ => "",
+            };
+            let Stage { name, seconds, .. } = stage;
+            let _cannot_fail =
+                writeln!(text, "{name:<34} {passed:>6} {failed:>6} {seconds:>8.1}{note}");
+        }
+        let broken = self.done.iter().filter(|stage| stage.failed()).count();
+        text + &format!(
+            "total: {} tests passed, {} failed, {} ignored; {} of {} stages failed\n",
+            sum.passed,
+            sum.failed,
+            sum.ignored,
+            broken,
+            self.done.len()
+        )
+    }
+}
+
+#[derive(Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// Runs a `cargo build` and gives the programs that it made, as target name and path.
+pub(crate) fn build_programs(command: &mut Command) -> Result<Vec<(String, PathBuf)>> {
+    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    let line = process::render(command);
+    let mut child = command.spawn().with_context(|| process::cannot_start(&line))?;
+    let output = child.stdout.take().context("a piped stdout is missing")?;
+    let mut programs = Vec::new();
+    for message in serde_json::Deserializer::from_reader(BufReader::new(output)).into_iter() {
+        let message: Message =
+            message.with_context(|| format!("`{line}` printed something that is no message"))?;
+        if let (Some(target), Some(executable)) = (message.target, message.executable) {
+            programs.push((target.name, executable));
+        }
+    }
+    let status = child.wait().with_context(|| format!("`{line}` cannot be waited for"))?;
+    if !status.success() {
+        bail!("`{line}` failed ({status}); its messages are above");
+    }
+    Ok(programs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tested(passed: u64, failed: u64) -> Stages {
+        let mut stages = Stages::default();
+        stages.test("some", || Ok(Totals { passed, failed, ignored: 0 }));
+        stages
+    }
+
+    #[test]
+    fn a_stage_that_ran_no_test_fails() {
+        assert!(tested(0, 0).finish().is_err());
+        assert!(tested(1, 0).finish().is_ok());
+        assert!(tested(1, 1).finish().is_err());
+    }
+
+    #[test]
+    fn a_broken_stage_fails_and_the_next_still_runs() {
+        let mut stages = Stages::default();
+        stages.check("broken", || bail!("no"));
+        stages.test("next", || Ok(Totals { passed: 2, ..Totals::default() }));
+        let error = stages.finish().expect_err("one stage is broken").to_string();
+        assert!(error.contains("broken") && !error.contains("next"), "{error}");
+        assert!(stages.render().contains("total: 2 tests passed, 0 failed"));
+    }
+}

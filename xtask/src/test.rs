@@ -1,0 +1,197 @@
+//! `cargo xtask test`: the stages of a test run, in the order of what they cost.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+use nix::unistd::geteuid;
+
+use crate::libtest::{self, Totals};
+use crate::stages::{Stages, build_programs};
+use crate::{build_ebpf, kernels, paths, process, setup, vm};
+
+/// The integration test that needs root and a kernel that it may trace.
+const KERNEL_TEST: &str = "kernel";
+
+/// `cargo xtask test`'s arguments.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// What to run.
+    #[arg(default_value = "all")]
+    part: Part,
+    /// Boot only this kernel of tests/kernels.toml.
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// Run only kernel tests whose name contains this (host and vm).
+    #[arg(long, value_name = "NAME")]
+    filter: Option<String>,
+    /// Kill a VM that has run this long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    timeout: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Format, lints, licences, the committed object, and every test that needs no kernel.
+    Unit,
+    /// The kernel tests on this machine (root).
+    Host,
+    /// The kernel tests in QEMU, on each kernel of tests/kernels.toml.
+    Vm,
+    /// All of them.
+    All,
+}
+
+impl Part {
+    fn includes(self, part: Self) -> bool {
+        self == Self::All || self == part
+    }
+}
+
+/// Runs the stages, prints the totals, and fails when one of them failed.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    setup::run()?;
+    let root = paths::workspace()?;
+    let mut stages = Stages::default();
+    if arguments.part.includes(Part::Unit) {
+        unit(&root, &mut stages);
+    }
+    if arguments.part.includes(Part::Host) {
+        let filter = arguments.filter.as_deref();
+        stages.test("kernel tests: host", || host(&root, filter));
+    }
+    if arguments.part.includes(Part::Vm) {
+        vms(&root, arguments, &mut stages);
+    }
+    stages.finish()
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = process::cargo();
+    command.args(arguments).current_dir(root);
+    command
+}
+
+fn unit(root: &Path, stages: &mut Stages) {
+    let lint = ["clippy", "--workspace", "--exclude", "socktrace-ebpf", "--all-targets"];
+    stages.check("format", || process::run(&mut cargo(root, &["fmt", "--all", "--check"])));
+    stages.check("clippy", || process::run(cargo(root, &lint).args(["--", "-D", "warnings"])));
+    stages.check("clippy: eBPF", || build_ebpf::clippy(root));
+    stages.check("licences, bans, sources", || deny(root));
+    stages.check("committed eBPF object", || build_ebpf::check(root));
+    let exclude = ["--exclude", "socktrace-ebpf", "--exclude", "socktrace-tests"];
+    stages.test("unit tests", || {
+        libtest::run(cargo(root, &["test", "--workspace", "--no-fail-fast"]).args(exclude))
+    });
+    stages.test("integration tests", || integration(root));
+}
+
+fn deny(root: &Path) -> Result<()> {
+    let mut command = Command::new(setup::CARGO_DENY.require()?);
+    process::run(
+        command
+            .args(["check", "--hide-inclusion-graph", "licenses", "bans", "sources"])
+            .current_dir(root),
+    )
+}
+
+/// The tests of the tests crate that need no kernel of their own.
+fn integration(root: &Path) -> Result<Totals> {
+    let programs = Programs::build(root)?;
+    let mut command = cargo(root, &["test", "--no-fail-fast", "--package", "socktrace-tests"]);
+    command.arg("--bins");
+    if root.join("tests/src/lib.rs").is_file() {
+        command.arg("--lib");
+    }
+    for name in test_names(&root.join("tests/tests"))? {
+        if name != KERNEL_TEST {
+            command.args(["--test", &name]);
+        }
+    }
+    libtest::run(programs.announce(root, &mut command))
+}
+
+/// The integration tests' names in `dir`: `name.rs`, or a directory `name` with a `main.rs`.
+fn test_names(dir: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("{} cannot be read", dir.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let in_file = path.extension().is_some_and(|extension| extension == "rs");
+        if in_file || path.join("main.rs").is_file() {
+            names.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What the tests run: built here, named to them by environment variables.
+struct Programs {
+    socktrace: PathBuf,
+    scenario: PathBuf,
+    kernel_tests: PathBuf,
+}
+
+impl Programs {
+    fn build(root: &Path) -> Result<Self> {
+        let socktrace =
+            build_programs(&mut cargo(root, &["build", "--release", "--package", "socktrace"]))?;
+        let selection = ["--package", "socktrace-tests", "--bins", "--test", KERNEL_TEST];
+        let tests = build_programs(cargo(root, &["build"]).args(selection))?;
+        Ok(Self {
+            socktrace: program(&socktrace, "socktrace")?,
+            scenario: program(&tests, "scenario")?,
+            kernel_tests: program(&tests, KERNEL_TEST)?,
+        })
+    }
+
+    /// Tells a test program where everything is.
+    fn announce<'a>(&self, root: &Path, command: &'a mut Command) -> &'a mut Command {
+        command.env("SOCKTRACE_BIN", &self.socktrace).env("SOCKTRACE_SCENARIO", &self.scenario);
+        command.env("SOCKTRACE_KERNEL", "host").env("SOCKTRACE_KERNELS", kernels::table(root))
+    }
+}
+
+fn program(built: &[(String, PathBuf)], name: &str) -> Result<PathBuf> {
+    let found = built.iter().find(|(target, _)| target == name);
+    found.map(|(_, path)| path.clone()).with_context(|| {
+        format!("cargo built no program {name}: the tests cannot run; is its target renamed?")
+    })
+}
+
+fn host(root: &Path, filter: Option<&str>) -> Result<Totals> {
+    if !geteuid().is_root() {
+        bail!("the kernel tests load eBPF programs, and this user is not root; run them as root");
+    }
+    let programs = Programs::build(root)?;
+    let mut command = Command::new(&programs.kernel_tests);
+    command.current_dir(root.join("tests")).arg("--test-threads=1").args(filter);
+    libtest::run(programs.announce(root, &mut command))
+}
+
+fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
+    let mut prepared = None;
+    stages.check("VM programs", || {
+        let kernels = kernels::bootable(root, arguments.kernel.as_deref())?;
+        prepared = Some((kernels, vm::Programs::build(root)?));
+        Ok(())
+    });
+    let Some((kernels, programs)) = prepared else { return };
+    let options = vm::Options {
+        filter: arguments.filter.as_deref(),
+        timeout: Duration::from_secs(arguments.timeout),
+    };
+    for kernel in kernels {
+        let name = format!("kernel tests: {}", kernel.name);
+        match kernel.obtain() {
+            Err(error) if !kernel.required => stages.absent(&name, &error),
+            obtained => {
+                stages.test(&name, || vm::run(root, &kernel, &obtained?, &programs, &options));
+            }
+        }
+    }
+}
