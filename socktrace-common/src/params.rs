@@ -66,12 +66,16 @@ pub struct Params {
     pub pad: u32,
 }}
 
-wire! { 176,
+wire! { 224,
 /// Where this kernel keeps what the programs read, from its BTF and symbols. Offsets in bytes.
 #[derive(PartialEq, Eq)]
 pub struct Offsets {
     /// Address of the array `__per_cpu_offset`; 0 where the kernel does not tell.
     pub per_cpu_offset: u64,
+    /// First and past-the-last address of `tcp_v4_rcv`; 0 where the kernel does not tell.
+    pub tcp_v4_rcv: [u64; 2],
+    /// Of `tcp_v6_rcv`.
+    pub tcp_v6_rcv: [u64; 2],
     /// `sock.__sk_common.skc_daddr`
     pub skc_daddr: u32,
     /// `sock.__sk_common.skc_rcv_saddr`
@@ -82,6 +86,8 @@ pub struct Offsets {
     pub skc_num: u32,
     /// `sock.__sk_common.skc_family`
     pub skc_family: u32,
+    /// `sock.__sk_common.skc_state`
+    pub skc_state: u32,
     /// `sock.__sk_common.skc_net`
     pub skc_net: u32,
     /// `sock.__sk_common.skc_v6_daddr`
@@ -142,6 +148,10 @@ pub struct Offsets {
     pub io_kiocb_file: u32,
     /// `sk_buff.head`
     pub skb_head: u32,
+    /// `sk_buff.end`
+    pub skb_end: u32,
+    /// `skb_shared_info.gso_segs`
+    pub shinfo_gso_segs: u32,
     /// `sk_buff.network_header`
     pub skb_network_header: u32,
     /// `sk_buff.transport_header`
@@ -156,4 +166,6 @@ pub struct Offsets {
     pub mib_reqq_full_cookies: u32,
     /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW`; [`ABSENT`] before 6.15
     pub reason_listen_overflow: u32,
+    /// Always 0.
+    pub pad: u32,
 }}

@@ -80,12 +80,20 @@ pub enum DropReason {
     SyncookieSent = 2,
     /// `LINUX_MIB_LISTENDROPS` that no other reason explains: memory, routing, an LSM.
     Other = 3,
+    /// Not a drop of a connection, and never reported: a packet to the listener that `sk_drops`
+    /// counts besides (`tcp_v4_rcv`: `discard_and_relse`). Tracepoint tier.
+    Discarded = 4,
 }
 
 impl DropReason {
     /// Every reason, in wire order.
-    pub const ALL: [Self; 4] =
-        [Self::AcceptQueueFull, Self::SynQueueFull, Self::SyncookieSent, Self::Other];
+    pub const ALL: [Self; 5] = [
+        Self::AcceptQueueFull,
+        Self::SynQueueFull,
+        Self::SyncookieSent,
+        Self::Other,
+        Self::Discarded,
+    ];
 }
 
 /// At which packet of the handshake a connection was thrown away.

@@ -27,11 +27,14 @@ pub(crate) static PARAMS: Params = Params {
 #[unsafe(no_mangle)]
 pub(crate) static OFFSETS: Offsets = Offsets {
     per_cpu_offset: 0,
+    tcp_v4_rcv: [0; 2],
+    tcp_v6_rcv: [0; 2],
     skc_daddr: 0,
     skc_rcv_saddr: 0,
     skc_dport: 0,
     skc_num: 0,
     skc_family: 0,
+    skc_state: 0,
     skc_net: 0,
     skc_v6_daddr: 0,
     skc_v6_rcv_saddr: 0,
@@ -62,6 +65,8 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     file_private_data: 0,
     io_kiocb_file: 0,
     skb_head: 0,
+    skb_end: 0,
+    shinfo_gso_segs: 0,
     skb_network_header: 0,
     skb_transport_header: 0,
     mib_listen_overflows: 0,
@@ -69,6 +74,7 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     mib_reqq_full_drop: 0,
     mib_reqq_full_cookies: 0,
     reason_listen_overflow: 0,
+    pad: 0,
 };
 
 /// Reads one field of [`PARAMS`], with an optional array index.
@@ -80,9 +86,9 @@ macro_rules! param {
 }
 /// Reads one field of [`OFFSETS`].
 macro_rules! offset {
-    ($field:ident) => {
+    ($field:ident $([$index:expr])?) => {
         // SAFETY: an initialised static; volatile only keeps LLVM from folding its zero in.
-        unsafe { (&raw const $crate::globals::OFFSETS.$field).read_volatile() }
+        unsafe { (&raw const $crate::globals::OFFSETS.$field $([$index])?).read_volatile() }
     };
 }
 pub(crate) use {offset, param};

@@ -15,6 +15,14 @@ impl Skb {
         Self(skb)
     }
 
+    /// How many packets `sk_drops_add` takes it for.
+    #[inline(always)]
+    pub(crate) fn segments(self) -> u64 {
+        let head: u64 = read(self.0, offset!(skb_head));
+        let shared = head + u64::from(read::<u32>(self.0, offset!(skb_end)));
+        u64::from(read::<u16>(shared, offset!(shinfo_gso_segs))).max(1)
+    }
+
     /// Fills in the sender's address.
     #[inline(always)]
     pub(crate) fn read_source(self, end: &mut Endpoint) {

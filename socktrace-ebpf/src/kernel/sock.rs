@@ -11,6 +11,7 @@ pub(crate) const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 pub(crate) const SOCK_STREAM: u16 = 1;
+const TCP_LISTEN: u8 = 10;
 
 /// A `struct socket`: the side that a descriptor refers to.
 #[derive(Clone, Copy)]
@@ -73,6 +74,12 @@ impl Sock {
     #[inline(always)]
     pub(crate) fn in_scope(self) -> bool {
         matches!(self.family(), AF_UNIX | AF_INET | AF_INET6)
+    }
+
+    /// Whether it is in TCP's state LISTEN.
+    #[inline(always)]
+    pub(crate) fn listens(self) -> bool {
+        read::<u8>(self.key(), offset!(skc_state)) == TCP_LISTEN
     }
 
     /// `SOCK_STREAM` and so on.

@@ -211,15 +211,26 @@ fn backlog_drop_cookie_kretprobe(ctx: RetProbeContext) -> u32 {
 
 // --- tracepoint tier ---------------------------------------------------------------------------
 
-/// `skb:kfree_skb(skb, location, reason, rx_sk)`: an overflow at the last ACK names its listener
-/// where the kernel has the reason (6.15) and the argument (6.11).
+/// `skb:kfree_skb(skb, location, reason, rx_sk)`, where the kernel has all four (6.11) and the
+/// reason `TCP_LISTEN_OVERFLOW` (6.15). A packet that is freed in `tcp_v4_rcv` itself with a
+/// listener at hand comes from `discard_and_relse`, which counts it in that listener's
+/// `sk_drops`; with that reason, a connection was thrown away at its last ACK, too.
 #[raw_tracepoint]
 fn backlog_drop_kfree_skb(ctx: RawTracePointContext) -> i32 {
-    if ctx.arg::<u32>(2) == offset!(reason_listen_overflow)
+    let location = ctx.arg::<u64>(1);
+    let in_v4 = location >= offset!(tcp_v4_rcv[0]) && location < offset!(tcp_v4_rcv[1]);
+    let in_v6 = location >= offset!(tcp_v6_rcv[0]) && location < offset!(tcp_v6_rcv[1]);
+    if (in_v4 || in_v6)
         && let Some(listener) = Sock::from_raw(ctx.arg(3))
+        && listener.listens()
     {
-        let key = key(listener, DropReason::AcceptQueueFull, DropStage::Ack);
-        dropped(&ctx, listener, key, 1, ctx.arg(0));
+        let discarded = key(listener, DropReason::Discarded, DropStage::Ack);
+        let segments = Skb::from_raw(ctx.arg(0)).segments();
+        tally::tally(&DROP_TALLY, SIGNAL, &discarded, segments);
+        if ctx.arg::<u32>(2) == offset!(reason_listen_overflow) {
+            let key = key(listener, DropReason::AcceptQueueFull, DropStage::Ack);
+            dropped(&ctx, listener, key, 1, ctx.arg(0));
+        }
     }
     0
 }

@@ -312,7 +312,11 @@ impl Aggregator {
             }
         }
         for (key, count) in &self.counters.drops {
-            seen.entry(key.listener).or_default().at_ack += count;
+            let seen = seen.entry(key.listener).or_default();
+            match key.reason == DropReason::Discarded as u32 {
+                true => seen.discarded += count,
+                false => seen.at_ack += count,
+            }
         }
         seen
     }

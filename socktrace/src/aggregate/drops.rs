@@ -1,10 +1,10 @@
 //! Drops per listener, in every tier.
 //!
 //! fentry and kprobe tier: the kernel-side totals are the drops. Tracepoint tier: the kernel's
-//! `sk_drops` of a listener counts every drop, and a drop at the last ACK once more
-//! (`tcp_v4_rcv`: `discard_and_relse`), so that drops = Δ`sk_drops` − last-ACK drops, which the
-//! tracepoint counts. Reasons then come from the namespace's own counters, where those allow
-//! only one answer.
+//! `sk_drops` of a listener counts every drop, and besides every packet to it that is discarded
+//! (`tcp_v4_rcv`: `discard_and_relse`), which the tracepoint counts: drops = Δ`sk_drops` −
+//! discarded. Reasons then come from the namespace's own counters, where those allow only one
+//! answer.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,15 @@ use crate::event::NetstatDelta;
 pub(super) struct Seen {
     /// Growth of `sk_drops`.
     pub(super) sk_drops: u64,
+    /// Packets that `sk_drops` counts besides.
+    pub(super) discarded: u64,
     /// Drops at the last ACK.
     pub(super) at_ack: u64,
 }
 
 impl Seen {
     const fn drops(self) -> u64 {
-        self.sk_drops.saturating_sub(self.at_ack)
+        self.sk_drops.saturating_sub(self.discarded)
     }
 }
 
@@ -87,15 +89,15 @@ mod tests {
     }
 
     #[test]
-    fn a_drop_at_the_last_ack_is_counted_once_though_sk_drops_counts_it_twice() {
-        let seen = BTreeMap::from([(7, Seen { sk_drops: 588, at_ack: 4 })]);
+    fn a_discarded_packet_is_no_drop_though_sk_drops_counts_it() {
+        let seen = BTreeMap::from([(7, Seen { sk_drops: 592, discarded: 8, at_ack: 4 })]);
         let rows = &infer(&seen, netstat(584, 584, 0))[&7];
         assert_eq!(total(rows, Drops::Tcp(DropReason::AcceptQueueFull)), 584);
     }
 
     #[test]
     fn the_only_dropping_listener_gets_the_namespaces_reasons() {
-        let seen = BTreeMap::from([(7, Seen { sk_drops: 863, at_ack: 0 })]);
+        let seen = BTreeMap::from([(7, Seen { sk_drops: 863, ..Seen::default() })]);
         let rows = &infer(&seen, netstat(603, 863, 260))[&7];
         assert_eq!(total(rows, Drops::Tcp(DropReason::AcceptQueueFull)), 603);
         assert_eq!(total(rows, Drops::Tcp(DropReason::SynQueueFull)), 260);
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn several_listeners_with_several_reasons_have_an_unknown_one() {
-        let one = Seen { sk_drops: 10, at_ack: 0 };
+        let one = Seen { sk_drops: 10, ..Seen::default() };
         let rows = infer(&BTreeMap::from([(7, one), (8, one)]), netstat(15, 20, 5));
         assert_eq!(total(&rows[&7], Drops::TcpUnknown), 10);
         assert_eq!(total(&rows[&8], Drops::TcpUnknown), 10);

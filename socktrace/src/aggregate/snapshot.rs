@@ -137,6 +137,7 @@ impl Drops {
             Self::Tcp(DropReason::SynQueueFull) => "syn_queue_full",
             Self::Tcp(DropReason::SyncookieSent) => "syncookie_sent",
             Self::Tcp(DropReason::Other) => "other",
+            Self::Tcp(DropReason::Discarded) => "discarded",
             Self::TcpUnknown => "unknown",
             Self::UnixBacklogFull => "unix_backlog_full",
         }
@@ -144,7 +145,7 @@ impl Drops {
 
     /// Whether a connection was really thrown away.
     pub const fn is_drop(self) -> bool {
-        !matches!(self, Self::Tcp(DropReason::SyncookieSent))
+        !matches!(self, Self::Tcp(DropReason::SyncookieSent | DropReason::Discarded))
     }
 }
 

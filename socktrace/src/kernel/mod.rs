@@ -6,10 +6,12 @@ mod btf;
 mod facts;
 mod offsets;
 mod privileges;
+mod symbols;
 mod tracefs;
 
 pub use btf::{BtfError, KernelBtf};
 pub use facts::{Facts, Refused};
 pub use offsets::{OffsetsError, resolve_offsets};
 pub use privileges::{Missing, drop_all_but_reading, missing_privileges};
+pub use symbols::Symbols;
 pub use tracefs::Tracefs;

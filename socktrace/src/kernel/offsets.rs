@@ -3,7 +3,7 @@
 use socktrace_common::{ABSENT, Offsets};
 use thiserror::Error;
 
-use super::KernelBtf;
+use super::{KernelBtf, Symbols};
 
 /// The BTF lacks something that socktrace cannot do without.
 #[derive(Debug, Error)]
@@ -26,6 +26,7 @@ const FIELDS: &[Row] = &[
     (|o| &mut o.skc_dport, "sock", &["__sk_common", "skc_dport"]),
     (|o| &mut o.skc_num, "sock", &["__sk_common", "skc_num"]),
     (|o| &mut o.skc_family, "sock", &["__sk_common", "skc_family"]),
+    (|o| &mut o.skc_state, "sock", &["__sk_common", "skc_state"]),
     (|o| &mut o.skc_net, "sock", &["__sk_common", "skc_net"]),
     (|o| &mut o.skc_v6_daddr, "sock", &["__sk_common", "skc_v6_daddr"]),
     (|o| &mut o.skc_v6_rcv_saddr, "sock", &["__sk_common", "skc_v6_rcv_saddr"]),
@@ -55,6 +56,8 @@ const FIELDS: &[Row] = &[
     (|o| &mut o.fdt_fd, "fdtable", &["fd"]),
     (|o| &mut o.file_private_data, "file", &["private_data"]),
     (|o| &mut o.skb_head, "sk_buff", &["head"]),
+    (|o| &mut o.skb_end, "sk_buff", &["end"]),
+    (|o| &mut o.shinfo_gso_segs, "skb_shared_info", &["gso_segs"]),
     (|o| &mut o.skb_network_header, "sk_buff", &["network_header"]),
     (|o| &mut o.skb_transport_header, "sk_buff", &["transport_header"]),
 ];
@@ -67,13 +70,14 @@ const MIB: &[&str] = &[
     "LINUX_MIB_TCPREQQFULLDOCOOKIES",
 ];
 
-/// Resolves every offset. `per_cpu_offset` is the address of that symbol, where it is known.
-pub fn resolve_offsets(
-    btf: &KernelBtf,
-    per_cpu_offset: Option<u64>,
-) -> Result<Offsets, OffsetsError> {
+/// Resolves every offset, and takes over the symbols that are known.
+pub fn resolve_offsets(btf: &KernelBtf, symbols: &Symbols) -> Result<Offsets, OffsetsError> {
     let mut offsets = empty();
-    offsets.per_cpu_offset = per_cpu_offset.unwrap_or(0);
+    offsets.per_cpu_offset = symbols.per_cpu_offset.as_ref().copied().unwrap_or(0);
+    if let Ok([v4, v6]) = symbols.tcp_rcv {
+        offsets.tcp_v4_rcv = v4;
+        offsets.tcp_v6_rcv = v6;
+    }
     for (slot, structure, members) in FIELDS {
         *slot(&mut offsets) = btf
             .field_offset(structure, members)
@@ -98,11 +102,14 @@ pub fn resolve_offsets(
 const fn empty() -> Offsets {
     Offsets {
         per_cpu_offset: 0,
+        tcp_v4_rcv: [0; 2],
+        tcp_v6_rcv: [0; 2],
         skc_daddr: ABSENT,
         skc_rcv_saddr: ABSENT,
         skc_dport: ABSENT,
         skc_num: ABSENT,
         skc_family: ABSENT,
+        skc_state: ABSENT,
         skc_net: ABSENT,
         skc_v6_daddr: ABSENT,
         skc_v6_rcv_saddr: ABSENT,
@@ -133,6 +140,8 @@ const fn empty() -> Offsets {
         file_private_data: ABSENT,
         io_kiocb_file: ABSENT,
         skb_head: ABSENT,
+        skb_end: ABSENT,
+        shinfo_gso_segs: ABSENT,
         skb_network_header: ABSENT,
         skb_transport_header: ABSENT,
         mib_listen_overflows: ABSENT,
@@ -140,6 +149,7 @@ const fn empty() -> Offsets {
         mib_reqq_full_drop: ABSENT,
         mib_reqq_full_cookies: ABSENT,
         reason_listen_overflow: ABSENT,
+        pad: 0,
     }
 }
 
@@ -150,7 +160,8 @@ mod tests {
     #[test]
     fn the_running_kernel_resolves() {
         let btf = KernelBtf::open(None).expect("the running kernel has BTF");
-        let offsets = resolve_offsets(&btf, None).expect("the running kernel is supported");
+        let symbols = Symbols::read(std::path::Path::new("/no/such/file"));
+        let offsets = resolve_offsets(&btf, &symbols).expect("the running kernel is supported");
         // The same on every kernel from 5.10 to 7.2.
         assert_eq!((offsets.skc_daddr, offsets.skc_family, offsets.skc_net), (0, 16, 48));
         assert_ne!(offsets.mib_listen_drops, ABSENT);

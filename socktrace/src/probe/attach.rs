@@ -103,7 +103,7 @@ pub fn facts(options: &Options) -> Result<Facts, AttachError> {
 
 /// Attaches every signal in the best tier that the kernel takes.
 pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError> {
-    let offsets = resolve_offsets(&facts.btf, facts.per_cpu_offset.as_ref().ok().copied())?;
+    let offsets = resolve_offsets(&facts.btf, &facts.symbols)?;
     let mut refused = BTreeMap::new();
     loop {
         let verdicts = select_all(facts, options, &refused);
@@ -187,16 +187,17 @@ fn meets(
             "{target} has {arity} parameters on this kernel, a form that socktrace does not know"
         )),
         Requirement::PerCpuOffset => facts
+            .symbols
             .per_cpu_offset
             .clone()
             .map(|_| ())
             .map_err(|refused| format!("reading the kernel's counters: {}", refused.0)),
-        Requirement::ListenOverflowReason => {
+        Requirement::ReceivingSocket => {
             let reason = "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW";
-            match facts.btf.enum_value("skb_drop_reason", reason) {
-                Some(_) if arity >= 4 => Ok(()),
-                _ => Err(format!("this kernel's {target} does not tell listener and reason")),
+            if facts.btf.enum_value("skb_drop_reason", reason).is_none() || arity < 4 {
+                return Err(format!("this kernel's {target} does not tell listener and reason"));
             }
+            facts.symbols.tcp_rcv.clone().map(|_| ()).map_err(|refused| refused.0)
         }
         Requirement::Parameters(_) => Ok(()),
     }

@@ -30,8 +30,9 @@ pub enum Requirement {
     Parameters(usize),
     /// The address of `__per_cpu_offset`.
     PerCpuOffset,
-    /// `kfree_skb` tells the reason `TCP_LISTEN_OVERFLOW` and the receiving socket.
-    ListenOverflowReason,
+    /// `kfree_skb` tells the reason `TCP_LISTEN_OVERFLOW` and the receiving socket, and the
+    /// addresses of `tcp_v4_rcv` and `tcp_v6_rcv` are known.
+    ReceivingSocket,
 }
 
 /// One program of the object and where it attaches.
@@ -350,9 +351,8 @@ const BACKLOG_DROP: [TierPlan; 3] = [
         slots: &[
             or_lose(
                 &[raw("backlog_drop_kfree_skb", &["kfree_skb"])
-                    .requires(&[Requirement::ListenOverflowReason])],
-                "which drops hit the last ACK; those are counted twice per listener (an upper \
-                 bound)",
+                    .requires(&[Requirement::ReceivingSocket])],
+                "which drops hit the last ACK; what a listener drops is an upper bound",
             ),
             SOCK_STATE,
             SOCK_STATE_TWIN,

@@ -1,12 +1,16 @@
 //! What this kernel cannot do is refused with exit code 3 and one clear sentence.
 
 use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use socktrace_tests::harness::kernels::{TIERS, this_kernel};
 use socktrace_tests::harness::process::Running;
 use socktrace_tests::harness::run::{run, socktrace};
 use std::os::unix::process::CommandExt;
+
+/// `include/uapi/linux/capability.h`.
+const CAP_SYS_ADMIN: libc::c_ulong = 21;
 
 #[test]
 fn a_forced_tier_that_the_kernel_lacks_is_exit_code_3() -> Result<()> {
@@ -44,7 +48,8 @@ fn without_tracefs_the_tracepoint_tier_is_refused_by_that_name() -> Result<()> {
     Ok(())
 }
 
-/// A mount namespace of its own in which both places of tracefs are empty.
+/// A mount namespace of its own in which both places of tracefs are empty, and no right to mount
+/// it again: socktrace does that, for itself alone, where it may.
 fn hide_tracefs() -> nix::Result<()> {
     let none: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
@@ -52,5 +57,6 @@ fn hide_tracefs() -> nix::Result<()> {
     for place in ["/sys/kernel/tracing", "/sys/kernel/debug"] {
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::MS_RDONLY, none)?;
     }
-    Ok(())
+    // SAFETY: a system call with plain numbers; execution then drops what is not in the bounding set.
+    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) }).map(|_| ())
 }

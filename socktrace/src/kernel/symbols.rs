@@ -1,0 +1,112 @@
+//! Addresses from `/proc/kallsyms`, read once.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use super::Refused;
+
+/// What socktrace needs to know by address.
+#[derive(Clone, Debug)]
+pub struct Symbols {
+    /// The array of per-CPU offsets: with it, programs read the kernel's per-CPU counters.
+    pub per_cpu_offset: Result<u64, Refused>,
+    /// First and past-the-last address of `tcp_v4_rcv` and `tcp_v6_rcv`: a packet that is freed
+    /// in there with its listener at hand was counted in that listener's `sk_drops`.
+    pub tcp_rcv: Result<[[u64; 2]; 2], Refused>,
+}
+
+const PER_CPU_OFFSET: &str = "__per_cpu_offset";
+const TCP_RCV: [&str; 2] = ["tcp_v4_rcv", "tcp_v6_rcv"];
+
+impl Symbols {
+    /// Reads the table.
+    pub fn read(kallsyms: &Path) -> Self {
+        let found = fs::read(kallsyms)
+            .map_err(|error| Refused(format!("cannot read {}: {error}", kallsyms.display())))
+            .map(|table| find(&table, &[PER_CPU_OFFSET, TCP_RCV[0], TCP_RCV[1]]));
+        let span = |name: &str| match &found {
+            Ok(found) => known(found.get(name).copied(), name, kallsyms),
+            Err(refused) => Err(refused.clone()),
+        };
+        let [v4, v6] = TCP_RCV.map(span);
+        Self {
+            per_cpu_offset: span(PER_CPU_OFFSET).map(|[address, _]| address),
+            tcp_rcv: v4.and_then(|v4| Ok([v4, v6?])),
+        }
+    }
+}
+
+/// Address 0 is how the kernel hides an address.
+fn known(found: Option<[u64; 2]>, name: &str, kallsyms: &Path) -> Result<[u64; 2], Refused> {
+    match found {
+        Some([0, _]) => Err(Refused(
+            "the kernel hides symbol addresses; set sysctl kernel.kptr_restrict to 0 or 1 and \
+             give CAP_SYSLOG"
+                .into(),
+        )),
+        Some(span) => Ok(span),
+        None => Err(Refused(format!(
+            "{} does not list {name} (for data it would need CONFIG_KALLSYMS_ALL)",
+            kallsyms.display()
+        ))),
+    }
+}
+
+/// Addresses of these symbols and of whatever begins next above each.
+fn find<'a>(table: &[u8], names: &[&'a str]) -> HashMap<&'a str, [u64; 2]> {
+    let mut found: HashMap<&str, [u64; 2]> = HashMap::new();
+    // The table is in the order of addresses up to the first module.
+    let mut open: Vec<&str> = Vec::new();
+    for (address, symbol) in table.split(|byte| *byte == b'\n').map_while(parse) {
+        open.retain(|name| match found.get_mut(name) {
+            Some([begin, end]) if address > *begin => {
+                *end = address;
+                false
+            }
+            _ => true,
+        });
+        if let Some(name) = names.iter().find(|name| name.as_bytes() == symbol)
+            && !found.contains_key(name)
+        {
+            found.insert(name, [address, address]);
+            open.push(name);
+        }
+        if found.len() == names.len() && open.is_empty() {
+            break;
+        }
+    }
+    found
+}
+
+/// `ffffffff82c0d2a0 D __per_cpu_offset`; a module's symbol has its module behind it.
+fn parse(line: &[u8]) -> Option<(u64, &[u8])> {
+    let mut fields = line.splitn(3, |byte| *byte == b' ');
+    let address = u64::from_str_radix(std::str::from_utf8(fields.next()?).ok()?, 16).ok()?;
+    let _kind = fields.next()?;
+    Some((address, fields.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"00000010 T tcp_v4_rcv.cold\n00000020 T tcp_v4_rcv\n\
+        00000020 t alias\n00000030 T next\n00000040 D __per_cpu_offset\n00000050 T end\n\
+        00000060 t tcp_v4_rcv\t[module]\n";
+
+    #[test]
+    fn a_symbol_is_matched_whole_and_ends_where_the_next_begins() {
+        let found = find(TABLE, &["tcp_v4_rcv", "__per_cpu_offset", "absent"]);
+        assert_eq!(found.get("tcp_v4_rcv"), Some(&[0x20, 0x30]));
+        assert_eq!(found.get("__per_cpu_offset"), Some(&[0x40, 0x50]));
+        assert_eq!(found.get("absent"), None);
+    }
+
+    #[test]
+    fn hidden_and_missing_addresses_say_what_to_do() {
+        let path = Path::new("/proc/kallsyms");
+        let hidden = known(Some([0, 0]), "x", path);
+        assert!(hidden.is_err_and(|Refused(why)| why.contains("kptr_restrict")));
+        let missing = known(None, "x", path);
+        assert!(missing.is_err_and(|Refused(why)| why.contains("CONFIG_KALLSYMS_ALL")));
+    }
+}
