@@ -15,6 +15,7 @@ const CUTOFF_POWER: u32 = GROUPING_POWER as u32 + 1;
 
 /// The bucket that `value` falls into.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "below 32, and below 2^5 after the shift")]
 pub fn bucket(value: u64) -> usize {
     if value < 1 << CUTOFF_POWER {
         return value as usize;
@@ -23,7 +24,7 @@ pub fn bucket(value: u64) -> usize {
         return BUCKETS - 1;
     }
     let power = floor_log2(value);
-    let within = (value >> (power - GROUPING_POWER as u32)) as usize - (1 << GROUPING_POWER);
+    let within = (value >> (power - u32::from(GROUPING_POWER))) as usize - (1 << GROUPING_POWER);
     (1 << CUTOFF_POWER) + ((power - CUTOFF_POWER) as usize) * (1 << GROUPING_POWER) + within
 }
 
@@ -33,9 +34,9 @@ const DE_BRUIJN: u64 = 0x03f7_9d71_b4cb_0a89;
 /// What those six bits stand for.
 static POWERS: [u8; 64] = {
     let mut powers = [0; 64];
-    let mut power = 0;
+    let mut power: u8 = 0;
     while power < 64 {
-        powers[(DE_BRUIJN.wrapping_mul(u64::MAX >> (63 - power)) >> 58) as usize] = power as u8;
+        powers[(DE_BRUIJN.wrapping_mul(u64::MAX >> (63 - power)) >> 58) as usize] = power;
         power += 1;
     }
     powers
@@ -55,6 +56,7 @@ fn floor_log2(mut value: u64) -> u32 {
 }
 
 /// Smallest and largest value of a bucket (the last one is open above).
+#[expect(clippy::cast_possible_truncation, reason = "there are 624 buckets")]
 pub const fn bounds(bucket: usize) -> (u64, u64) {
     let linear = 1 << CUTOFF_POWER;
     if bucket < linear {

@@ -7,6 +7,10 @@
 //! Wire types are plain integers with explicit padding and no implicit holes; every size is
 //! asserted here, so a change that breaks the loader or a saved session fails to compile.
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "a BPF program is one function: an outlined body would cost a call and a stack frame"
+)]
 
 mod event;
 pub mod histogram;

@@ -30,9 +30,22 @@ pub enum Stage {
 impl Stage {
     /// How many stages there are.
     pub const COUNT: usize = 9;
+    const WIDTH: u32 = 9;
+    /// Every stage, in wire order.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Seen,
+        Self::Filtered,
+        Self::BelowThreshold,
+        Self::SampledOut,
+        Self::Submitted,
+        Self::LostBuffer,
+        Self::LostTally,
+        Self::LostPending,
+        Self::Unpaired,
+    ];
 
     /// Index of this stage of `signal` in the kernel's counter array.
     pub const fn index(self, signal: super::Signal) -> u32 {
-        signal as u32 * Self::COUNT as u32 + self as u32
+        signal as u32 * Self::WIDTH + self as u32
     }
 }

@@ -129,14 +129,14 @@ impl Live {
     fn drain(&mut self, into: &mut Vec<Record>) {
         let first = into.len();
         let (delivered, loss) = (&mut self.delivered, &mut self.loss);
-        let lost = self.reader.drain(&mut |bytes| match decode(bytes) {
+        let overrun = self.reader.drain(&mut |bytes| match decode(bytes) {
             Ok(event) => {
                 *delivered += 1;
                 into.push(Record::Event(event));
             }
             Err(_) => loss.undecodable += 1,
         });
-        self.loss.perf_lost += lost;
+        self.loss.perf_lost += overrun;
         self.name_listeners(into, first);
     }
 

@@ -313,9 +313,10 @@ impl Aggregator {
         }
         for (key, count) in &self.counters.drops {
             let seen = seen.entry(key.listener).or_default();
-            match key.reason == DropReason::Discarded as u32 {
-                true => seen.discarded += count,
-                false => seen.at_ack += count,
+            if key.reason == DropReason::Discarded as u32 {
+                seen.discarded += count;
+            } else {
+                seen.at_ack += count;
             }
         }
         seen

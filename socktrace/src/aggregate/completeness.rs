@@ -76,10 +76,10 @@ impl Completeness {
     pub fn check(
         stages: &Stages,
         delivered: &[u64; Signal::COUNT],
-        loss: ReaderLoss,
+        reader: ReaderLoss,
         traced: &[Signal],
     ) -> Self {
-        let mut undecodable = loss.undecodable;
+        let mut undecodable = reader.undecodable;
         let signals: Vec<SignalStages> =
             traced.iter().map(|signal| row(*signal, stages, delivered, &mut undecodable)).collect();
         let mut reasons = Vec::new();

@@ -110,6 +110,23 @@ mod tests {
     }
 
     #[test]
+    fn buckets_are_those_of_the_histogram_crate() {
+        for exponent in 0..42 {
+            for value in [1_u64 << exponent, (1 << exponent) + 1, (1 << exponent) * 3 / 2] {
+                let mut theirs = histogram::Histogram::new(4, 42).expect("these powers are valid");
+                theirs.increment(value).expect("it is below 2^42");
+                let (index, found) = theirs
+                    .into_iter()
+                    .enumerate()
+                    .find(|(_, found)| found.count() == 1)
+                    .expect("one bucket counts it");
+                assert_eq!(bucket(value), index, "{value}");
+                assert_eq!(bounds(index), found.range().into_inner(), "{value}");
+            }
+        }
+    }
+
+    #[test]
     fn no_known_wait_is_said_to_be_none() {
         let mut unknown = Waits::default();
         unknown.add(&AcceptTotals { count: 3, ..AcceptTotals::default() });

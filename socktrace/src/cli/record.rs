@@ -33,6 +33,7 @@ use crate::{
 /// socktrace itself fails, 126 if CMD cannot be executed, 127 if there is no CMD). Without CMD the
 /// report goes to stdout.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Record {
     /// Stop after this long
     #[arg(short, long, value_name = "DURATION", value_parser = parse_duration)]
@@ -136,14 +137,20 @@ impl Record {
                 session::announce(live.verdicts(), "Ctrl-C ends it");
             }
             let begin = Instant::now();
-            let mut child = match self.command.is_empty() {
-                true => None,
-                false => Some(child::spawn(&self.command, self.keep_privileges)?),
+            let mut child = if self.command.is_empty() {
+                None
+            } else {
+                Some(child::spawn(&self.command, self.keep_privileges)?)
             };
             let mut sink = StopAfter::new(self.stop_after);
-            let stop = wait_for_end(child.as_mut(), signals, self.duration);
+            let mut duration = None;
+            let stop = async {
+                let stop = wait_for_end(child.as_mut(), signals, self.duration).await;
+                duration = Some(begin.elapsed());
+                stop
+            };
             let stopped = session::run(&mut live, &mut aggregator, &mut sink, stop).await?;
-            let snapshot = aggregator.snapshot(begin.elapsed());
+            let snapshot = aggregator.snapshot(duration.unwrap_or_else(|| begin.elapsed()));
             let status = match (stopped, child) {
                 (Some(Stop::Ended(status)), _) => Some(status),
                 // Recording ended first: CMD goes on, and is waited for.

@@ -18,7 +18,7 @@ use crate::{
     probe::{Attached, Options, Verdict, attach, facts},
 };
 
-/// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+/// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Attached and ready to record.

@@ -2,8 +2,8 @@
 //!
 //! One errno can have several causes. Where the kernel has only one place for it, the cause is
 //! measured; where it has several, they are listed and the certainty is unknown. Sources:
-//! `unix_find_bsd`, `unix_find_other`, `unix_stream_connect`, `unix_dgram_connect` (net/unix/
-//! af_unix.c), `tcp_reset`, `tcp_write_err`, `tcp_v4_err`, `__inet_hash_connect`; connect(2).
+//! `unix_find_bsd`, `unix_find_other`, `unix_stream_connect`, `unix_dgram_connect` in
+//! `net/unix/af_unix.c`; `tcp_reset`, `tcp_write_err`, `tcp_v4_err`, `__inet_hash_connect`; connect(2).
 
 use nix::errno::Errno;
 
@@ -43,7 +43,7 @@ const INTERNAL: [(u32, &str); 4] =
 
 /// `EACCES` and so on; the number where there is no name.
 pub fn errno_name(errno: u32) -> String {
-    let known = i32::try_from(errno).map(Errno::from_raw).unwrap_or(Errno::UnknownErrno);
+    let known = i32::try_from(errno).map_or(Errno::UnknownErrno, Errno::from_raw);
     if known != Errno::UnknownErrno {
         return format!("{known:?}");
     }
@@ -60,12 +60,12 @@ pub fn parse_errno(text: &str) -> Option<u32> {
     (1..=133).find(|number| errno_name(*number).eq_ignore_ascii_case(text))
 }
 
-const fn measured(cause: &'static str, fix: &'static str) -> Option<Cause> {
-    Some(Cause { cause, fix, certainty: Certainty::Measured })
+const fn measured(cause: &'static str, fix: &'static str) -> Cause {
+    Cause { cause, fix, certainty: Certainty::Measured }
 }
 
-const fn unknown(cause: &'static str, fix: &'static str) -> Option<Cause> {
-    Some(Cause { cause, fix, certainty: Certainty::Unknown })
+const fn unknown(cause: &'static str, fix: &'static str) -> Cause {
+    Cause { cause, fix, certainty: Certainty::Unknown }
 }
 
 /// What `errno` tells of a connect to a target of this family (`unix`, `inet`, `inet6`).
@@ -75,7 +75,7 @@ pub fn cause(family: &str, errno: u32) -> Option<Cause> {
 }
 
 fn unix(errno: Errno) -> Option<Cause> {
-    match errno {
+    Some(match errno {
         Errno::EACCES => unknown(
             "the client may not write to the socket file, or may not search a directory on its \
              path, or a security module forbids it",
@@ -114,12 +114,12 @@ fn unix(errno: Errno) -> Option<Cause> {
             "the kernel could not make the connection's socket (limit of open files or memory)",
             "look at fs.file-max and at free memory",
         ),
-        _ => common(errno),
-    }
+        _ => return common(errno),
+    })
 }
 
 fn inet(errno: Errno) -> Option<Cause> {
-    match errno {
+    Some(match errno {
         Errno::ECONNREFUSED => unknown(
             "nobody listens on that address and port there, or a firewall rejects it",
             "start the server, or correct address and port",
@@ -148,12 +148,12 @@ fn inet(errno: Errno) -> Option<Cause> {
             "a firewall rule or a security module forbids it, or the address is a broadcast",
             "look at the firewall's rules and at the audit log",
         ),
-        _ => common(errno),
-    }
+        _ => return common(errno),
+    })
 }
 
 fn common(errno: Errno) -> Option<Cause> {
-    match errno {
+    Some(match errno {
         Errno::EBADF => measured("the descriptor is not open", "correct the program"),
         Errno::ENOTSOCK => measured("the descriptor is no socket", "correct the program"),
         Errno::EFAULT => {
@@ -164,8 +164,8 @@ fn common(errno: Errno) -> Option<Cause> {
             "use a socket of the address's family",
         ),
         Errno::EINVAL => unknown("the address is malformed", "correct the address"),
-        _ => None,
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

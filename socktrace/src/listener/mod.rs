@@ -47,6 +47,7 @@ pub fn read_sightings() -> Result<HashMap<u64, Sighting>, SockDiagError> {
 }
 
 /// Finds the processes that hold these listeners: one pass over `/proc/*/fd`.
+#[expect(clippy::implicit_hasher, reason = "every caller has the standard one")]
 pub fn read_owners(
     host: &Host,
     inodes: &HashSet<u64>,

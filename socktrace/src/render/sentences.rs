@@ -23,7 +23,7 @@ pub(super) fn problems(snapshot: &Snapshot) -> Vec<String> {
         drops(row, snapshot, &mut problems);
         slow(row, &mut problems);
     }
-    problems.sort_by(|a, b| b.0.cmp(&a.0));
+    problems.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
     let more = problems.len().saturating_sub(SHOWN);
     let mut sentences: Vec<String> =
         problems.into_iter().take(SHOWN).map(|(_, sentence)| sentence).collect();

@@ -27,7 +27,12 @@ pub struct CountersError {
 /// Reads every total. Names are read last, so that every key read before has its name.
 pub fn read_counters(ebpf: &Ebpf) -> Result<Counters, CountersError> {
     Ok(Counters {
-        accepts: read_map(ebpf, "ACCEPT_TALLY", |key: AcceptKey| key, accept_totals)?,
+        accepts: read_map(
+            ebpf,
+            "ACCEPT_TALLY",
+            |key: AcceptKey| key,
+            |tally| accept_totals(&tally),
+        )?,
         accept_errors: read_map(ebpf, "ACCEPT_ERROR_TALLY", |key: AcceptErrorKey| key, plain)?,
         connect_failures: read_map(ebpf, "CONNECT_TALLY", |key: ConnectFailureKey| key, plain)?,
         drops: read_map(ebpf, "DROP_TALLY", |key: DropKey| key, plain)?,
@@ -57,7 +62,7 @@ fn read_map<K: Pod, V: Pod, L: Eq + Hash, W>(
     let failed = |source| CountersError { map: name, source };
     let found = BpfHashMap::<_, K, V>::try_from(map(ebpf, name)?).map_err(failed)?;
     let mut read = HashMap::new();
-    for entry in found.iter() {
+    for entry in &found {
         match entry {
             Ok((k, v)) => {
                 read.insert(key(k), value(v));
@@ -69,7 +74,7 @@ fn read_map<K: Pod, V: Pod, L: Eq + Hash, W>(
     Ok(read)
 }
 
-fn accept_totals(wire: AcceptTally) -> AcceptTotals {
+fn accept_totals(wire: &AcceptTally) -> AcceptTotals {
     let buckets = wire.buckets.iter().enumerate().filter(|(_, n)| **n != 0);
     AcceptTotals {
         count: wire.count,
@@ -87,10 +92,9 @@ fn read_stages(ebpf: &Ebpf) -> Result<Stages, CountersError> {
     let array = PerCpuArray::<_, u64>::try_from(map(ebpf, "STAGES")?).map_err(failed)?;
     let mut stages = Stages::default();
     for signal in Signal::ALL {
-        for stage in 0..Stage::COUNT {
-            let index = signal as u32 * Stage::COUNT as u32 + u32::try_from(stage).unwrap_or(0);
-            let values = array.get(&index, 0).map_err(failed)?;
-            stages.0[signal as usize][stage] = values.iter().sum();
+        for stage in Stage::ALL {
+            let values = array.get(&stage.index(signal), 0).map_err(failed)?;
+            stages.0[signal as usize][stage as usize] = values.iter().sum();
         }
     }
     Ok(stages)
