@@ -45,10 +45,10 @@ fn output<T>(ctx: &impl EbpfContext, event: &T, urgent: bool) -> bool {
             // The reader drains on a timer; it is woken only where that would be late.
             let full = bpf_ringbuf_query(map, 0) >= wakeup_bytes;
             let flags = if urgent || full { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-            bpf_ringbuf_output(map, data, size_of::<T>() as u64, u64::from(flags))
+            bpf_ringbuf_output(map, data, size_of::<T>() as u64, flags.into())
         } else {
             let map = (&raw const EVENTS_PERF).cast_mut().cast();
-            let flags = u64::from(BPF_F_CURRENT_CPU);
+            let flags = BPF_F_CURRENT_CPU;
             bpf_perf_event_output(ctx.as_ptr(), map, flags, data, size_of::<T>() as u64)
         }
     };

@@ -13,6 +13,15 @@
     reason = "a BPF program is one function: an outlined body would cost a call and a stack frame"
 )]
 #![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "64-bit registers carry narrower C types; a checked conversion is a branch to verify"
+)]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a map value passed by value would be on the stack twice"
+)]
+#![expect(
     clippy::needless_pass_by_value,
     reason = "newtypes over kernel pointers are registers; a reference would spill them"
 )]

@@ -59,16 +59,12 @@ pub(crate) fn tally<K>(map: &HashMap<K, u64>, signal: Signal, key: &K, n: u64) -
         }
         return Tallied::New;
     }
-    match map.get_ptr_mut(key) {
-        Some(total) => {
-            add(total, n);
-            Tallied::Again
-        }
-        None => {
-            count(signal, Stage::LostTally, n);
-            Tallied::Lost
-        }
-    }
+    let Some(total) = map.get_ptr_mut(key) else {
+        count(signal, Stage::LostTally, n);
+        return Tallied::Lost;
+    };
+    add(total, n);
+    Tallied::Again
 }
 
 /// Adds a connection to an accept total.

@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 use socktrace_common::{AcceptEvent, AcceptKey, Endpoint, Signal, Stage, TaskKey, WAIT_UNKNOWN};
 
+use super::is_true;
 use crate::{
     emit, filter,
     globals::{on, param},
@@ -139,7 +140,7 @@ fn add(key: AcceptKey, wait_ns: u64) -> Tallied {
 /// ordinary handshake. `inet_csk_reqsk_queue_add` is inlined here since 6.1.
 #[fentry]
 fn accept_hashdance_fentry(ctx: FEntryContext) -> i32 {
-    if ctx.arg::<u32>(3) & 0xff != 0
+    if is_true(ctx.arg(3))
         && let Some(child) = Sock::from_raw(ctx.arg(1))
     {
         started(child, Sock::from_raw(ctx.arg(0)), BPF_ANY);
@@ -248,7 +249,7 @@ fn accept_unix_release_fentry(ctx: FEntryContext) -> i32 {
 /// As [`accept_hashdance_fentry`].
 #[kprobe]
 fn accept_hashdance_kprobe(ctx: ProbeContext) -> u32 {
-    if ctx.arg::<u32>(3).unwrap_or(0) & 0xff != 0
+    if ctx.arg(3).is_some_and(is_true)
         && let Some(child) = ctx.arg(1).and_then(Sock::from_raw)
     {
         started(child, ctx.arg(0).and_then(Sock::from_raw), BPF_ANY);

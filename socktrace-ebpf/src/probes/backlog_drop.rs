@@ -15,6 +15,7 @@ use socktrace_common::{
     Actor, BacklogDropEvent, DropKey, DropReason, DropStage, Endpoint, Signal, Stage,
 };
 
+use super::is_true;
 use crate::{
     emit, filter,
     globals::offset,
@@ -127,9 +128,8 @@ fn backlog_drop_syn_fexit(ctx: FExitContext) -> i32 {
 /// With `fastopen` it is called for a child, perhaps in process context, and drops nothing.
 #[fentry]
 fn backlog_drop_ack_fentry(ctx: FEntryContext) -> i32 {
-    let listener = if ctx.arg::<u32>(3) & 0xff == 0 { Sock::from_raw(ctx.arg(0)) } else { None };
-    if let Some(listener) = listener {
-        entered(DropStage::Ack, Some(listener), ctx.arg(1));
+    if !is_true(ctx.arg(3)) {
+        entered(DropStage::Ack, Sock::from_raw(ctx.arg(0)), ctx.arg(1));
     }
     0
 }
@@ -137,7 +137,7 @@ fn backlog_drop_ack_fentry(ctx: FEntryContext) -> i32 {
 /// As [`backlog_drop_ack_fentry`].
 #[fexit]
 fn backlog_drop_ack_fexit(ctx: FExitContext) -> i32 {
-    if ctx.arg::<u32>(3) & 0xff == 0 {
+    if !is_true(ctx.arg(3)) {
         left(&ctx, DropStage::Ack, Some(ctx.arg(0)));
     }
     0
@@ -178,8 +178,8 @@ fn backlog_drop_syn_kretprobe(ctx: RetProbeContext) -> u32 {
 /// As [`backlog_drop_ack_fentry`].
 #[kprobe]
 fn backlog_drop_ack_kprobe(ctx: ProbeContext) -> u32 {
-    if let (Some(sock), Some(skb), Some(fastopen)) = (ctx.arg(0), ctx.arg(1), ctx.arg::<u32>(3))
-        && fastopen & 0xff == 0
+    if let (Some(sock), Some(skb), Some(fastopen)) = (ctx.arg(0), ctx.arg(1), ctx.arg(3))
+        && !is_true(fastopen)
     {
         entered(DropStage::Ack, Sock::from_raw(sock), skb);
     }

@@ -16,3 +16,9 @@ mod syscalls;
 fn interrupted(errno: u32) -> bool {
     matches!(errno, 4 | 512 | 513 | 514 | 516)
 }
+
+/// A C `bool` in a register, whose upper bits are garbage.
+#[inline(always)]
+fn is_true(register: u64) -> bool {
+    register as u8 != 0
+}
