@@ -152,6 +152,8 @@ impl Programs {
     /// Tells a test program where everything is.
     fn announce<'a>(&self, root: &Path, command: &'a mut Command) -> &'a mut Command {
         command.env("SOCKTRACE_BIN", &self.socktrace).env("SOCKTRACE_SCENARIO", &self.scenario);
+        // A failure says where it is by its context; the frames of the test harness say nothing.
+        command.env("RUST_LIB_BACKTRACE", "0");
         command.env("SOCKTRACE_KERNEL", "host").env("SOCKTRACE_KERNELS", kernels::table(root))
     }
 }

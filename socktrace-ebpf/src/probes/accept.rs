@@ -1,9 +1,9 @@
 //! `accept`: how long a connection waited in the accept queue.
 //!
 //! The wait starts when the connection enters the queue and ends when `accept()` takes it out.
-//! `ACCEPT_STARTS[child]` holds the start; removing it is the token that makes the end count
-//! exactly once, however many hooks see it. The primary end hook also counts connections whose
-//! start nobody saw (queued before the attach): their wait is unknown.
+//! `ACCEPT_STARTS[child]` holds the start; taking it out, or marking it, is the token that makes
+//! the end count exactly once, however many hooks see it. The primary end hook also counts
+//! connections whose start nobody saw (queued before the attach): their wait is unknown.
 
 use aya_ebpf::{
     EbpfContext,
@@ -44,25 +44,40 @@ pub(super) fn forgotten(child: u64) {
     let _ = ACCEPT_STARTS.remove(child);
 }
 
-/// Which of the hooks on the end of a wait this is.
+/// Which of the hooks on the end of a wait this is. Both run in the accepting task, for TCP the
+/// primary first (`inet_csk_accept` returns, then the connection is grafted), for Unix the twin
+/// first (`unix_accept` grafts before it returns).
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum End {
-    /// Sees every accept.
+    /// Sees every accept, and takes the start out.
     Primary,
-    /// Stands in for a primary hook that the kernel's recursion guard skipped.
+    /// Stands in for a primary hook that the kernel's recursion guard skipped. It leaves the
+    /// start in, marked as counted, for a primary that comes later, or else for the cleanup.
     Twin,
 }
+
+/// `time_ns` of a start whose end was counted.
+const COUNTED: u64 = 0;
 
 /// The current task took `child` out of the accept queue of `listener`.
 #[inline(always)]
 pub(super) fn ended(ctx: &impl EbpfContext, child: Sock, listener: Option<Sock>, end: End) {
-    // SAFETY: copied at once; an entry is written once, by the insert.
-    let (mut inode, started_ns) = match unsafe { ACCEPT_STARTS.get(child.key()) } {
-        Some(start) => (start.listener, start.time_ns),
-        None => (0, 0),
-    };
+    let mut inode = 0;
     let mut wait_ns = WAIT_UNKNOWN;
-    if started_ns != 0 && ACCEPT_STARTS.remove(child.key()).is_ok() {
+    if let Some(start) = ACCEPT_STARTS.get_ptr_mut(child.key()) {
+        // SAFETY: a live map value; the two ends of one connection are one task's, in turn.
+        let started_ns = unsafe { (*start).time_ns };
+        // SAFETY: as above.
+        inode = unsafe { (*start).listener };
+        if end == End::Twin {
+            // SAFETY: as above.
+            unsafe { (*start).time_ns = COUNTED };
+        } else {
+            let _ = ACCEPT_STARTS.remove(child.key());
+        }
+        if started_ns == COUNTED {
+            return;
+        }
         wait_ns = now_ns().saturating_sub(started_ns);
     } else if end == End::Twin {
         return;

@@ -3,14 +3,18 @@
 //!
 //! These tracepoints do not fire for io_uring, nor for 32-bit tasks.
 
-use aya_ebpf::{EbpfContext, macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{
+    EbpfContext,
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
+};
 use socktrace_common::{Endpoint, Signal, Stage, Tier};
 
 use super::{accept, accept_error, connect_failure, listen, sock_state::field};
 use crate::{
     globals::{on, tier},
     kernel::{SOCK_STREAM, Sock, Socket, Task, pid_tgid},
-    maps::{ACCEPT_CALLS, AcceptCall, CONNECT_CALLS, ConnectCall},
+    maps::{ACCEPT_CALLS, AcceptCall, CONNECT_CALLS, ConnectCall, LISTEN_CALLS},
     tally,
 };
 
@@ -132,5 +136,15 @@ fn sys_enter_listen(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 fn sys_exit_listen(ctx: TracePointContext) -> u32 {
     listen::returned(&ctx, field(&ctx, FIRST));
+    0
+}
+
+/// `sched:sched_process_exit`, in the exiting task: it may have been killed inside a call, which
+/// then never returns.
+#[raw_tracepoint]
+fn calls_abandoned(_ctx: RawTracePointContext) -> i32 {
+    let _ = ACCEPT_CALLS.remove(pid_tgid());
+    let _ = CONNECT_CALLS.remove(pid_tgid());
+    let _ = LISTEN_CALLS.remove(pid_tgid());
     0
 }

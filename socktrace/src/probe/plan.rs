@@ -156,6 +156,8 @@ const SYS_ENTER_LISTEN: Slot =
 const SYS_EXIT_LISTEN: Slot =
     needed(&[tracepoint("sys_exit_listen", &["syscalls:sys_exit_listen"])]);
 
+const CALLS_ABANDONED: Slot = needed(&[raw("calls_abandoned", &["sched_process_exit"])]);
+
 const SYSCALLS_ONLY: &str = "calls through io_uring, and those of 32-bit programs";
 
 // --- accept ------------------------------------------------------------------------------------
@@ -224,6 +226,7 @@ const ACCEPT: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Tracepoint,
         slots: &[
+            CALLS_ABANDONED,
             SYS_EXIT_ACCEPT,
             SYS_ENTER_ACCEPT,
             SOCK_DESTROY,
@@ -259,12 +262,16 @@ const ACCEPT_ERROR: [TierPlan; 3] = [
     },
     TierPlan {
         tier: Tier::Kprobe,
-        slots: &[SYS_EXIT_ACCEPT, needed(&[kprobe("accept_error_kprobe", &["__sys_accept4"])])],
+        slots: &[
+            CALLS_ABANDONED,
+            SYS_EXIT_ACCEPT,
+            needed(&[kprobe("accept_error_kprobe", &["__sys_accept4"])]),
+        ],
         loses: &[SYSCALLS_ONLY],
     },
     TierPlan {
         tier: Tier::Tracepoint,
-        slots: &[SYS_EXIT_ACCEPT, SYS_ENTER_ACCEPT],
+        slots: &[CALLS_ABANDONED, SYS_EXIT_ACCEPT, SYS_ENTER_ACCEPT],
         loses: &[SYSCALLS_ONLY],
     },
 ];
@@ -292,6 +299,7 @@ const CONNECT_FAILURE: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Kprobe,
         slots: &[
+            CALLS_ABANDONED,
             SYS_EXIT_CONNECT,
             needed(&[kprobe("connect_failure_kprobe", &["__sys_connect_file"])]),
             SOCK_DESTROY,
@@ -304,6 +312,7 @@ const CONNECT_FAILURE: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Tracepoint,
         slots: &[
+            CALLS_ABANDONED,
             SYS_EXIT_CONNECT,
             SYS_ENTER_CONNECT,
             SOCK_DESTROY,
@@ -376,12 +385,16 @@ const LISTEN: [TierPlan; 3] = [
     },
     TierPlan {
         tier: Tier::Kprobe,
-        slots: &[SYS_EXIT_LISTEN, needed(&[kprobe("listen_kprobe", &["__sys_listen"])])],
+        slots: &[
+            CALLS_ABANDONED,
+            SYS_EXIT_LISTEN,
+            needed(&[kprobe("listen_kprobe", &["__sys_listen"])]),
+        ],
         loses: &[SYSCALLS_ONLY],
     },
     TierPlan {
         tier: Tier::Tracepoint,
-        slots: &[SYS_EXIT_LISTEN, SYS_ENTER_LISTEN],
+        slots: &[CALLS_ABANDONED, SYS_EXIT_LISTEN, SYS_ENTER_LISTEN],
         loses: &[SYSCALLS_ONLY],
     },
 ];

@@ -38,6 +38,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("HOME", "/root"),
     ("PATH", "/bin"),
     ("RUST_BACKTRACE", "1"),
+    ("RUST_LIB_BACKTRACE", "0"),
     ("SOCKTRACE_BIN", "/bin/socktrace"),
     ("SOCKTRACE_KERNELS", "/etc/kernels.toml"),
     ("SOCKTRACE_SCENARIO", "/bin/scenario"),

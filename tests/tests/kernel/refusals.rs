@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
 use socktrace_tests::harness::kernels::{TIERS, this_kernel};
 use socktrace_tests::harness::process::Running;
 use socktrace_tests::harness::run::{run, socktrace};
@@ -48,15 +49,39 @@ fn without_tracefs_the_tracepoint_tier_is_refused_by_that_name() -> Result<()> {
     Ok(())
 }
 
-/// A mount namespace of its own in which both places of tracefs are empty, and no right to mount
-/// it again: socktrace does that, for itself alone, where it may.
+#[test]
+fn a_tracefs_that_is_not_mounted_is_used_and_seen_by_nobody() -> Result<()> {
+    let mut command = socktrace(&["record", "--tier", "tracepoint"])?;
+    // SAFETY: as above.
+    unsafe { command.pre_exec(|| cover_tracefs().map_err(std::io::Error::from)) };
+    let mut tracer = Running::start(&mut command)?;
+    tracer.wait_err("attached")?;
+    let mounts = |pid: &str| -> Result<usize> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/mounts"))?;
+        Ok(text.lines().filter(|line| line.starts_with("tracefs ")).count())
+    };
+    let (ours, its) = (mounts("self")?, mounts(&tracer.pid().to_string())?);
+    tracer.signal(Signal::SIGINT)?;
+    let finished = tracer.finish()?;
+    ensure!(finished.code() == Some(0), "{}", finished.told());
+    ensure!(ours == its, "{its} mounts of tracefs where there were {ours}");
+    Ok(())
+}
+
+/// [`cover_tracefs`], and no right to mount it again: socktrace does that where it may.
 fn hide_tracefs() -> nix::Result<()> {
+    cover_tracefs()?;
+    // SAFETY: a system call with plain numbers; execution then drops what is not in the bounding set.
+    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) }).map(|_| ())
+}
+
+/// A mount namespace of its own in which both places of tracefs are empty.
+fn cover_tracefs() -> nix::Result<()> {
     let none: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     for place in ["/sys/kernel/tracing", "/sys/kernel/debug"] {
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::MS_RDONLY, none)?;
     }
-    // SAFETY: a system call with plain numbers; execution then drops what is not in the bounding set.
-    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) }).map(|_| ())
+    Ok(())
 }
