@@ -16,6 +16,7 @@ mod stages;
 mod strip;
 mod test;
 mod toolchain;
+mod tools;
 mod vm;
 
 use std::process::ExitCode;

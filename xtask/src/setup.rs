@@ -6,22 +6,15 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::unistd::geteuid;
 
+use crate::tools::{BPF_LINKER, CARGO_DENY};
 use crate::{paths, process, toolchain};
 
 /// Debian's rustc with a prebuilt `core` for BPF; not needed beside a nightly with `rust-src`.
 const BPF_PACKAGES: &[&str] = &["libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc-web"];
-
-/// The linker that turns LLVM bitcode into one BPF object.
-pub(crate) const BPF_LINKER: Tool =
-    Tool { name: "bpf-linker", version: "0.10.0", accepted: "bpf-linker 0.10." };
-
-/// Checks licences, duplicate crates and where crates come from.
-pub(crate) const CARGO_DENY: Tool =
-    Tool { name: "cargo-deny", version: "0.20.2", accepted: "cargo-deny 0.20.2" };
 
 /// Everything else: a C compiler for linking, kernel packages' tools, QEMU, and what tests compare with.
 const PACKAGES: &[&str] = &[
@@ -37,43 +30,6 @@ const PACKAGES: &[&str] = &[
 ];
 
 const TRACEFS: &str = "/sys/kernel/tracing";
-
-/// A program that `cargo install` builds.
-pub(crate) struct Tool {
-    /// The crate's and the executable's name.
-    pub(crate) name: &'static str,
-    /// What is installed where nothing acceptable is found.
-    version: &'static str,
-    /// What `--version` must begin with.
-    accepted: &'static str,
-}
-
-impl Tool {
-    /// An executable of an accepted version: ours, else from `PATH`.
-    pub(crate) fn find(&self) -> Result<Option<std::path::PathBuf>> {
-        let acceptable = |file: &std::path::PathBuf| {
-            process::capture(Command::new(file).arg("--version"))
-                .is_ok_and(|version| version.starts_with(self.accepted))
-        };
-        Ok(paths::executables(self.name)?.into_iter().find(acceptable))
-    }
-
-    /// Like [`Tool::find`], where its absence stops the command.
-    pub(crate) fn require(&self) -> Result<std::path::PathBuf> {
-        let Self { name, version, .. } = self;
-        self.find()?.with_context(|| {
-            format!("{name} {version} is missing; run `cargo xtask setup`, which installs it")
-        })
-    }
-
-    fn install_command(&self, root: &Path) -> Command {
-        let mut command = process::cargo();
-        command.args(["install", self.name, "--version", self.version, "--locked", "--root"]);
-        // CARGO_TARGET_DIR would leave hundreds of megabytes of a tool's build in our target directory.
-        command.arg(root).env_remove("CARGO_TARGET_DIR");
-        command
-    }
-}
 
 /// One thing that is missing, and what brings it.
 struct Step {

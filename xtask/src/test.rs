@@ -11,7 +11,7 @@ use nix::unistd::geteuid;
 
 use crate::libtest::{self, Totals};
 use crate::stages::{Stages, build_programs};
-use crate::{build_ebpf, kernels, paths, process, setup, vm};
+use crate::{build_ebpf, kernels, paths, process, setup, tools, vm};
 
 /// The integration test that needs root and a kernel that it may trace.
 const KERNEL_TEST: &str = "kernel";
@@ -90,7 +90,7 @@ fn unit(root: &Path, stages: &mut Stages) {
 }
 
 fn deny(root: &Path) -> Result<()> {
-    let mut command = Command::new(setup::CARGO_DENY.require()?);
+    let mut command = Command::new(tools::CARGO_DENY.require()?);
     process::run(
         command
             .args(["check", "--hide-inclusion-graph", "licenses", "bans", "sources"])

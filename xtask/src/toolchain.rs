@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{process, setup};
+use crate::{process, tools};
 
 /// The target that the object is built for.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
@@ -49,7 +49,7 @@ pub(crate) struct Identity {
 
 /// The toolchain to build with; an error says how to get one.
 pub(crate) fn find() -> Result<Toolchain> {
-    let linker = setup::BPF_LINKER.require()?;
+    let linker = tools::BPF_LINKER.require()?;
     if debian_is_there() {
         let cargo = process::cargo().get_program().into();
         return Ok(Toolchain { origin: Origin::Debian, cargo, rustc: DEBIAN_RUSTC.into(), linker });

@@ -8,12 +8,12 @@ use aya_ebpf::{
 };
 use socktrace_common::{AcceptErrorEvent, AcceptErrorKey, Signal, Stage};
 
-use super::{interrupted, syscalls};
+use super::interrupted;
 use crate::{
     emit, filter,
     globals::offset,
-    kernel::{self, Sock, Socket, Task},
-    maps::ACCEPT_ERROR_TALLY,
+    kernel::{self, Sock, Socket, Task, pid_tgid},
+    maps::{ACCEPT_CALLS, ACCEPT_ERROR_TALLY, AcceptCall},
     tally::{self, Tallied},
 };
 
@@ -58,6 +58,19 @@ fn failed_on(ctx: &impl EbpfContext, errno: u32, socket: Option<Socket>) {
     failed(ctx, errno, listener, listener.map_or(0, Sock::inode));
 }
 
+/// Remembers the listener of an `accept()` call until it returns.
+#[inline(always)]
+pub(super) fn called(fd: i32) {
+    let listener = Task::current().socket(fd).and_then(Socket::sock);
+    let call = AcceptCall {
+        listener: listener.map_or(0, Sock::key),
+        inode: listener.map_or(0, Sock::inode),
+    };
+    if ACCEPT_CALLS.insert(pid_tgid(), call, 0).is_err() {
+        tally::count(SIGNAL, Stage::LostPending, 1);
+    }
+}
+
 // --- fentry tier -------------------------------------------------------------------------------
 
 /// `int __sys_accept4(int fd, sockaddr *, int *, int flags)`: every flavour of the system call.
@@ -89,7 +102,7 @@ fn accept_error_io_fexit(ctx: FExitContext) -> i32 {
 #[kprobe]
 fn accept_error_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(fd) = ctx.arg(0) {
-        syscalls::accept_called(fd);
+        called(fd);
     }
     0
 }

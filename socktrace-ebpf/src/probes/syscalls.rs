@@ -8,14 +8,13 @@ use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use socktrace_common::{Endpoint, Signal, Stage, Tier};
+use socktrace_common::{Endpoint, Signal, Tier};
 
 use super::{accept, accept_error, connect_failure, listen, sock_state::field};
 use crate::{
     globals::{on, tier},
     kernel::{SOCK_STREAM, Sock, Socket, Task, pid_tgid},
-    maps::{ACCEPT_CALLS, AcceptCall, CONNECT_CALLS, ConnectCall, LISTEN_CALLS},
-    tally,
+    maps::{ACCEPT_CALLS, CONNECT_CALLS, ConnectCall, LISTEN_CALLS},
 };
 
 const SOCK_SEQPACKET: u16 = 5;
@@ -23,19 +22,6 @@ const SOCK_SEQPACKET: u16 = 5;
 const FIRST: usize = 16;
 
 // --- accept ------------------------------------------------------------------------------------
-
-/// Remembers the listener of an `accept()` call until it returns.
-#[inline(always)]
-pub(super) fn accept_called(fd: i32) {
-    let listener = Task::current().socket(fd).and_then(Socket::sock);
-    let call = AcceptCall {
-        listener: listener.map_or(0, Sock::key),
-        inode: listener.map_or(0, Sock::inode),
-    };
-    if ACCEPT_CALLS.insert(pid_tgid(), call, 0).is_err() {
-        tally::count(Signal::AcceptError, Stage::LostPending, 1);
-    }
-}
 
 #[inline(always)]
 fn accept_returned(ctx: &impl EbpfContext, result: i64) {
@@ -65,7 +51,7 @@ fn accept_returned(ctx: &impl EbpfContext, result: i64) {
 /// `sys_enter_accept` and `sys_enter_accept4`: the descriptor.
 #[tracepoint]
 fn sys_enter_accept(ctx: TracePointContext) -> u32 {
-    accept_called(field::<u64>(&ctx, FIRST) as i32);
+    accept_error::called(field::<u64>(&ctx, FIRST) as i32);
     0
 }
 

@@ -4,6 +4,7 @@
 mod aggregator;
 mod completeness;
 mod drops;
+mod report;
 mod selection;
 mod snapshot;
 mod waits;

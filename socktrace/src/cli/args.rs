@@ -9,7 +9,8 @@ use socktrace_common::{Signal, Tier};
 use crate::{
     aggregate::Selection,
     diagnose::parse_errno,
-    probe::{Filters, Options, TierRequest, Transport},
+    probe::{Filters, Options, TierRequest},
+    transport::Transport,
 };
 
 /// `--transport`.

@@ -8,26 +8,20 @@ use aya::{
     maps::{HashMap, MapData},
     programs::{Program as Loaded, ProgramError},
 };
-use socktrace_common::{
-    BACKLOG_UNKNOWN, ListenerInfo, Offsets, Params, Signal, TaskKey, family_bit, filter,
-};
+use socktrace_common::{BACKLOG_UNKNOWN, ListenerInfo, Offsets, Signal, TaskKey};
 use thiserror::Error;
 
 use super::{
-    FOLLOW, Kind, Options, Program, Refusal, Requirement, Transport, Verdict, select_signal,
+    FOLLOW, Kind, Options, Program, Refusal, Requirement, Verdict, params::params, select_signal,
 };
 use crate::{
     event::Sighting,
     kernel::{BtfError, Facts, KernelBtf, OffsetsError, Tracefs, resolve_offsets},
-    transport::{Reader, ReaderError},
+    transport::{Reader, ReaderError, Transport},
 };
 
 /// The committed object, built from `socktrace-ebpf` by `cargo xtask build-ebpf`.
 pub(crate) const OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/socktrace.o");
-
-/// Detail events per second and CPU, beside the first of each key. Accepts are chosen by
-/// `--slow`; a flood of failures or drops must cost counters, not a stream.
-const BUDGET: [u32; Signal::COUNT] = [u32::MAX, 1_000, 10_000, 1_000, u32::MAX];
 
 /// Nothing could be attached, or not what was asked for.
 #[derive(Debug, Error)]
@@ -234,49 +228,6 @@ fn load(options: &Options, offsets: &Offsets, verdicts: &[Verdict]) -> Result<Eb
         .override_global("PARAMS", &params, true)
         .override_global("OFFSETS", offsets, true);
     Ok(loader.load(OBJECT)?)
-}
-
-fn params(options: &Options, verdicts: &[Verdict]) -> Params {
-    let filters = &options.filters;
-    let mut params = Params {
-        tier: [0; Signal::COUNT],
-        transport: u32::from(options.transport == Transport::Perf),
-        slow_ns: options.slow_ns,
-        wakeup_bytes: u64::from(options.buffer_bytes / 4),
-        budget: BUDGET,
-        filters: 0,
-        errnos: [0; 3],
-        uid: filters.uid.unwrap_or(0),
-        families: filters.families.iter().fold(0, |bits, family| bits | family_bit(*family)),
-        comm: [0; 16],
-        tracer: std::process::id(),
-        pad: 0,
-    };
-    for verdict in verdicts {
-        params.tier[verdict.signal as usize] =
-            verdict.choice.as_ref().map_or(0, |choice| choice.tier as u32);
-    }
-    for errno in &filters.errnos {
-        if let Some(word) = params.errnos.get_mut(*errno as usize / 64) {
-            *word |= 1 << (errno % 64);
-        }
-    }
-    if let Some(comm) = &filters.comm {
-        // The kernel keeps 15 bytes and a NUL.
-        let len = comm.len().min(15);
-        params.comm[..len].copy_from_slice(&comm[..len]);
-    }
-    let bits = [
-        (!filters.pids.is_empty(), filter::PIDS),
-        (filters.uid.is_some(), filter::UID),
-        (filters.comm.is_some(), filter::COMM),
-        (!filters.ports.is_empty(), filter::PORTS),
-        (!filters.errnos.is_empty(), filter::ERRNOS),
-        (!filters.families.is_empty(), filter::FAMILIES),
-        (filters.follow, filter::FOLLOW),
-    ];
-    params.filters = bits.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
-    params
 }
 
 fn fill_filters(ebpf: &mut Ebpf, options: &Options) -> Result<(), AttachError> {

@@ -2,11 +2,12 @@
 
 mod attach;
 mod options;
+mod params;
 mod plan;
 mod select;
 
 pub(crate) use attach::select_listener;
 pub use attach::{AttachError, Attached, attach, facts};
-pub use options::{Filters, Options, TierRequest, Transport};
+pub use options::{Filters, Options, TierRequest};
 pub use plan::{FOLLOW, Kind, PLAN, Program, Requirement, Slot, TierPlan, Without};
 pub use select::{Choice, Refusal, Verdict, select_signal};

@@ -4,14 +4,7 @@ use std::path::PathBuf;
 
 use socktrace_common::{Signal, Tier};
 
-/// How events reach user space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// BPF ring buffer: one buffer for all CPUs, woken by a timer.
-    Ring,
-    /// Perf event array: a buffer per CPU, a wakeup per event.
-    Perf,
-}
+use crate::transport::Transport;
 
 /// The tier asked for, per signal; `None` is the best that attaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! One sentence per problem, the worst first: fact, consequence, next step.
 
-use super::text::{bytes, endpoint, millis, number, owners};
+use super::cells::{bytes, endpoint, millis, number, owners};
 use crate::{
     aggregate::{Drops, ListenerRow, ProcessRow, Snapshot},
     diagnose::{cause, errno_name},

@@ -5,18 +5,16 @@ use std::{fmt::Write as _, time::Duration};
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use super::{
-    escape::{escape, unix_name},
+    cells::{UNKNOWN, bytes, endpoint, family, millis, number, owners},
+    escape::escape,
     sentences,
 };
 use crate::{
-    aggregate::{Aggregator, Completeness, ListenerRow, SessionSignal, Snapshot, Waits},
+    aggregate::{Aggregator, Completeness, SessionSignal, Snapshot, Waits},
     diagnose::errno_name,
-    event::{Address, Body, Endpoint, Event},
+    event::{Body, Event},
     transport::Clock,
 };
-
-/// A cell that is not known.
-pub(super) const UNKNOWN: &str = "-";
 
 /// What the tracer itself used.
 #[derive(Clone, Copy, Debug, Default)]
@@ -269,50 +267,6 @@ fn event_cells(body: &Body, so_far: &Aggregator) -> (&'static str, String, Strin
     }
 }
 
-/// An address in one word: hostile bytes escaped.
-pub fn endpoint(end: &Endpoint) -> String {
-    match &end.address {
-        None => UNKNOWN.to_owned(),
-        Some(Address::Inet(address)) => address.to_string(),
-        Some(Address::Unix(name)) if name.is_empty() => "(unnamed)".to_owned(),
-        Some(Address::Unix(name)) => unix_name(name).into_owned(),
-    }
-}
-
-fn family(end: &Endpoint) -> &'static str {
-    end.address.as_ref().map_or(UNKNOWN, Address::family)
-}
-
-/// `nginx(12), nginx(13)`; `-` where nobody is known.
-pub(super) fn owners(row: &ListenerRow) -> String {
-    const SHOWN: usize = 3;
-    let mut names: Vec<String> = row
-        .owners
-        .iter()
-        .take(SHOWN)
-        .map(|owner| format!("{}({})", escape(&owner.comm), owner.pid))
-        .collect();
-    match row.owners.len() {
-        0 => return UNKNOWN.to_owned(),
-        n if n > SHOWN => names.push(format!("and {} more", n - SHOWN)),
-        _ => {}
-    }
-    names.join(", ")
-}
-
-pub(super) fn bytes(bytes: Option<&[u8]>) -> String {
-    bytes.map_or_else(|| UNKNOWN.to_owned(), |bytes| escape(bytes).into_owned())
-}
-
-pub(super) fn number(n: Option<impl ToString>) -> String {
-    n.map_or_else(|| UNKNOWN.to_owned(), |n| n.to_string())
-}
-
 fn wait(waits: &Waits, pick: impl Fn(&Waits) -> u64) -> String {
     if waits.any() { millis(pick(waits)) } else { UNKNOWN.to_owned() }
-}
-
-/// Milliseconds with microseconds.
-pub(super) fn millis(ns: u64) -> String {
-    format!("{:.3}", ns as f64 / 1e6)
 }

@@ -10,4 +10,4 @@ mod ring;
 pub use clock::{Clock, monotonic_now_ns};
 pub use counters::{CountersError, read_counters};
 pub use decode::{Undecodable, decode};
-pub use reader::{Reader, ReaderError};
+pub use reader::{Reader, ReaderError, Transport};

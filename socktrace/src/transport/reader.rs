@@ -13,7 +13,6 @@ use super::{
     perf::{Perf, PerfError},
     ring::Ring,
 };
-use crate::probe::Transport;
 
 /// The event buffer could not be opened.
 #[derive(Debug, Error)]
@@ -30,6 +29,15 @@ pub enum ReaderError {
     /// Waiting.
     #[error("cannot wait for the event buffer: {0}")]
     Wait(io::Error),
+}
+
+/// How events reach user space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// BPF ring buffer: one buffer for all CPUs, woken by a timer.
+    Ring,
+    /// Perf event array: a buffer per CPU, a wakeup per event.
+    Perf,
 }
 
 enum Buffers {

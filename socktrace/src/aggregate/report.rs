@@ -1,0 +1,324 @@
+//! Makes a [`Snapshot`] of what the [`Aggregator`] holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use socktrace_common::{DropReason, DropStage, Signal, TaskKey, Tier};
+
+use super::{
+    Aggregator,
+    completeness::Completeness,
+    drops::{self, Seen},
+    snapshot::{
+        AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, ProcessRow, Snapshot,
+    },
+};
+use crate::event::{Address, Endpoint, Listener, Owner, Task};
+
+const EAGAIN: u32 = 11;
+
+impl Aggregator {
+    /// The report as of now.
+    pub fn snapshot(&self, duration: Duration) -> Snapshot {
+        let drops = self.drops_by_listener();
+        let mut listeners: BTreeMap<u64, ListenerRow> = BTreeMap::new();
+        let mut processes: BTreeMap<TaskKey, ProcessRow> = BTreeMap::new();
+        self.add_accepts(&mut processes, &mut listeners);
+        self.add_accept_errors(&mut processes);
+        self.add_connect_failures(&mut processes);
+        self.add_listens(&mut listeners);
+        for (inode, rows) in &drops {
+            if self.shows_drops_of(*inode) {
+                listeners.entry(*inode).or_default().backlog_drops.extend(rows);
+            }
+        }
+        self.add_unix_drops(&mut listeners);
+        for (inode, row) in &mut listeners {
+            self.describe(*inode, row);
+        }
+        self.give_drops_to_owners(&listeners, &mut processes);
+        let traced: Vec<Signal> = self
+            .session
+            .signals
+            .iter()
+            .filter(|row| row.tier.is_some())
+            .map(|row| row.signal)
+            .collect();
+        Snapshot {
+            session: self.session.clone(),
+            duration,
+            completeness: Completeness::check(
+                &self.counters.stages,
+                &self.delivered,
+                self.loss,
+                &traced,
+            ),
+            processes: worst_first(processes),
+            listeners: listeners.into_values().collect(),
+            netstat: self.netstat,
+            unattributed: self.unattributed(&drops),
+        }
+    }
+
+    fn process<'a>(
+        &self,
+        processes: &'a mut BTreeMap<TaskKey, ProcessRow>,
+        key: TaskKey,
+    ) -> &'a mut ProcessRow {
+        processes.entry(key).or_insert_with(|| {
+            let task = self.counters.tasks.get(&key);
+            ProcessRow {
+                pid: (key.tgid != 0).then_some(key.tgid),
+                start_time_ns: (key.start_ns != 0).then_some(key.start_ns),
+                comm: task.map(|task| task.comm.clone()),
+                uid: task.map(|task| task.uid),
+                cgroup: task.and_then(|task| self.cgroups.get(&task.cgroup)).cloned(),
+                ..ProcessRow::default()
+            }
+        })
+    }
+
+    fn add_accepts(
+        &self,
+        processes: &mut BTreeMap<TaskKey, ProcessRow>,
+        listeners: &mut BTreeMap<u64, ListenerRow>,
+    ) {
+        for (key, totals) in &self.counters.accepts {
+            if !self.selects_listener(key.listener) {
+                continue;
+            }
+            self.process(processes, key.task).accept.add(totals);
+            listeners.entry(key.listener).or_default().accept.add(totals);
+        }
+    }
+
+    fn add_accept_errors(&self, processes: &mut BTreeMap<TaskKey, ProcessRow>) {
+        for (key, count) in &self.counters.accept_errors {
+            if !self.selects_listener(key.listener) {
+                continue;
+            }
+            let process = self.process(processes, key.task);
+            if key.errno == EAGAIN {
+                process.accept_would_block += count;
+                continue;
+            }
+            let listener = self.listener_address(key.listener).cloned();
+            process.accept_errors.push(AcceptErrorRow {
+                errno: key.errno,
+                listener,
+                count: *count,
+            });
+        }
+    }
+
+    fn add_connect_failures(&self, processes: &mut BTreeMap<TaskKey, ProcessRow>) {
+        for (key, count) in &self.counters.connect_failures {
+            let target = Endpoint::from(&key.target);
+            if self.selection.wants_path(&target) {
+                let row =
+                    ConnectFailureRow { target, errno: key.errno, uid: key.uid, count: *count };
+                self.process(processes, key.task).connect_failures.push(row);
+            }
+        }
+    }
+
+    /// Listeners that began in this session, whether or not anything came.
+    fn add_listens(&self, listeners: &mut BTreeMap<u64, ListenerRow>) {
+        if self.selection.only_errnos {
+            return;
+        }
+        for (inode, listener) in &self.counters.listeners {
+            let wanted = !self.selection.processes || listener.selected;
+            if listener.requested.is_some() && wanted && self.selection.wants(&listener.local) {
+                listeners.entry(*inode).or_default();
+            }
+        }
+    }
+
+    /// A connect that did not want to wait for room is the listener's drop, if the path names
+    /// exactly one listener.
+    fn add_unix_drops(&self, listeners: &mut BTreeMap<u64, ListenerRow>) {
+        let mut by_name: HashMap<Vec<u8>, BTreeSet<u64>> = HashMap::new();
+        let known = self.counters.listeners.iter().map(|(inode, it)| (*inode, &it.local));
+        let seen = self.watched.iter().map(|(inode, it)| (*inode, &it.last.local));
+        for (inode, local) in known.chain(seen) {
+            if let Some(Address::Unix(name)) = &local.address {
+                by_name.entry(name.clone()).or_default().insert(inode);
+            }
+        }
+        for (key, count) in &self.counters.connect_failures {
+            let target = Endpoint::from(&key.target);
+            let Some(Address::Unix(name)) = &target.address else { continue };
+            if key.errno != EAGAIN || !self.selection.wants_path(&target) {
+                continue;
+            }
+            let Some(inode) = by_name.get(name).and_then(only) else { continue };
+            let row = listeners.entry(inode).or_default();
+            let reason = Drops::UnixBacklogFull;
+            match row.backlog_drops.iter_mut().find(|drop| drop.reason == reason) {
+                Some(drop) => drop.count += count,
+                None => row.backlog_drops.push(DropRow { reason, stage: None, count: *count }),
+            }
+        }
+    }
+
+    /// Whether accepts of this listener are wanted; the kernel's filters have passed them.
+    fn selects_listener(&self, inode: u64) -> bool {
+        let local = self.listener_address(inode);
+        self.selection.wants_path(local.unwrap_or(&Endpoint::default()))
+    }
+
+    /// The kernel counts drops of every listener, whatever the filters.
+    fn shows_drops_of(&self, inode: u64) -> bool {
+        let selected = self.counters.listeners.get(&inode).is_some_and(|known| known.selected);
+        let local = self.listener_address(inode).cloned().unwrap_or_default();
+        !self.selection.only_errnos
+            && (!self.selection.processes || selected)
+            && self.selection.wants(&local)
+    }
+
+    fn drops_by_listener(&self) -> BTreeMap<u64, Vec<DropRow>> {
+        if self.session.tier(Signal::BacklogDrop) == Some(Tier::Tracepoint) {
+            return drops::infer(&self.drops_seen(), self.netstat);
+        }
+        let mut rows: BTreeMap<u64, Vec<DropRow>> = BTreeMap::new();
+        for (key, count) in &self.counters.drops {
+            let Some(reason) = DropReason::ALL.get(key.reason as usize) else { continue };
+            let stage = DropStage::ALL.get(key.stage as usize).copied();
+            let row = DropRow { reason: Drops::Tcp(*reason), stage, count: *count };
+            rows.entry(key.listener).or_default().push(row);
+        }
+        for rows in rows.values_mut() {
+            rows.sort_by_key(|row| (row.reason, row.stage));
+        }
+        rows
+    }
+
+    fn drops_seen(&self) -> BTreeMap<u64, Seen> {
+        let mut seen: BTreeMap<u64, Seen> = BTreeMap::new();
+        for (inode, watched) in &self.watched {
+            let now = watched.last.drops.unwrap_or(0);
+            seen.entry(*inode).or_default().sk_drops =
+                u64::from(now.wrapping_sub(watched.drops_at_start));
+        }
+        for (inode, listener) in &self.counters.listeners {
+            if let Some(at_close) = listener.drops_at_close {
+                let start = self.watched.get(inode).map_or(0, |watched| watched.drops_at_start);
+                seen.entry(*inode).or_default().sk_drops = u64::from(at_close.wrapping_sub(start));
+            }
+        }
+        for (key, count) in &self.counters.drops {
+            let seen = seen.entry(key.listener).or_default();
+            if key.reason == DropReason::Discarded as u32 {
+                seen.discarded += count;
+            } else {
+                seen.at_ack += count;
+            }
+        }
+        seen
+    }
+
+    /// The namespace's drops that no known listener explains.
+    fn unattributed(&self, drops: &BTreeMap<u64, Vec<DropRow>>) -> Option<u64> {
+        self.session.tier(Signal::BacklogDrop)?;
+        let here = |inode: &u64| {
+            let netns = self.counters.listeners.get(inode).and_then(|known| known.netns);
+            netns.is_none() || netns.map(u64::from) == self.session.netns
+        };
+        let attributed: u64 = drops
+            .iter()
+            .filter(|(inode, _)| here(inode))
+            .flat_map(|(_, rows)| rows)
+            .filter(|row| row.reason.is_drop())
+            .map(|row| row.count)
+            .sum();
+        Some(self.netstat.drops.saturating_sub(attributed))
+    }
+
+    /// Fills in everything but what was counted.
+    fn describe(&self, inode: u64, row: &mut ListenerRow) {
+        let known = self.counters.listeners.get(&inode).or_else(|| self.named.get(&inode));
+        let watched = self.watched.get(&inode);
+        row.inode = inode;
+        row.local = self.listener_address(inode).cloned().unwrap_or_default();
+        row.netns = known.and_then(|known| known.netns);
+        row.requested = known.and_then(|known| known.requested);
+        row.effective = known
+            .and_then(|known| known.effective)
+            .or_else(|| watched.and_then(|watched| watched.last.effective));
+        row.queue_now = watched.and_then(|watched| watched.last.queue);
+        row.queue_peak = watched.and_then(|watched| watched.peak);
+        row.owners = self.owners_of(inode, known);
+    }
+
+    /// Everyone with evidence: who called `listen()`, who accepts, who holds the descriptor.
+    fn owners_of(&self, inode: u64, known: Option<&Listener>) -> Vec<Owner> {
+        let mut owners: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        if inode == 0 {
+            return Vec::new();
+        }
+        for owner in self.owners.get(&inode).into_iter().flatten() {
+            owners.insert(owner.pid, owner.comm.clone());
+        }
+        let acceptors = self.counters.accepts.keys().filter(|key| key.listener == inode);
+        let tasks = acceptors.map(|key| key.task).chain(known.and_then(|known| known.owner));
+        for key in tasks {
+            let comm = self.counters.tasks.get(&key).map(|task: &Task| task.comm.clone());
+            owners.entry(key.tgid).or_insert(comm.unwrap_or_default());
+        }
+        owners.into_iter().map(|(pid, comm)| Owner { pid, comm }).collect()
+    }
+
+    /// A listener's drops are a process's where it is the only one to hold it.
+    fn give_drops_to_owners(
+        &self,
+        listeners: &BTreeMap<u64, ListenerRow>,
+        processes: &mut BTreeMap<TaskKey, ProcessRow>,
+    ) {
+        for row in listeners.values() {
+            let [owner] = row.owners.as_slice() else { continue };
+            let key = processes.keys().copied().filter(|key| key.tgid == owner.pid).collect();
+            let named = self.counters.tasks.keys().copied().filter(|key| key.tgid == owner.pid);
+            let key = only(&key)
+                .or_else(|| only(&named.collect()))
+                .unwrap_or(TaskKey { tgid: owner.pid, ..TaskKey::NONE });
+            for drop in &row.backlog_drops {
+                let process = self.process(processes, key);
+                process.comm.get_or_insert_with(|| owner.comm.clone());
+                process.backlog_drops.push((row.local.clone(), *drop));
+            }
+        }
+    }
+}
+
+/// The element of a set that has only one.
+fn only<T: Copy + Ord>(set: &BTreeSet<T>) -> Option<T> {
+    match (set.len(), set.first()) {
+        (1, first) => first.copied(),
+        _ => None,
+    }
+}
+
+/// By failures, then drops, then accepts.
+fn worst_first(processes: BTreeMap<TaskKey, ProcessRow>) -> Vec<ProcessRow> {
+    let mut rows: Vec<ProcessRow> = processes.into_values().collect();
+    for row in &mut rows {
+        row.connect_failures
+            .sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.target.cmp(&b.target)));
+        row.accept_errors.sort_by_key(|error| std::cmp::Reverse(error.count));
+    }
+    let failures = |row: &ProcessRow| -> u64 {
+        row.connect_failures.iter().map(|failure| failure.count).sum::<u64>()
+            + row.accept_errors.iter().map(|error| error.count).sum::<u64>()
+            + row.backlog_drops.iter().map(|(_, drop)| drop.count).sum::<u64>()
+    };
+    rows.sort_by(|a, b| {
+        failures(b)
+            .cmp(&failures(a))
+            .then(b.accept.count().cmp(&a.accept.count()))
+            .then(a.pid.cmp(&b.pid))
+    });
+    rows
+}
