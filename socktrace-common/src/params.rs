@@ -106,6 +106,8 @@ pub struct Offsets {
     pub sk_socket: u32,
     /// `sock.sk_type`
     pub sk_type: u32,
+    /// `sock.sk_protocol`
+    pub sk_protocol: u32,
     /// `unix_sock.addr`
     pub unix_addr: u32,
     /// `unix_sock.peer`
@@ -166,6 +168,4 @@ pub struct Offsets {
     pub mib_reqq_full_cookies: u32,
     /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW`; [`ABSENT`] before 6.15
     pub reason_listen_overflow: u32,
-    /// Always 0.
-    pub pad: u32,
 }}

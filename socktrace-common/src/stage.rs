@@ -25,12 +25,14 @@ pub enum Stage {
     LostPending = 7,
     /// An end without its start: counted, its wait is unknown.
     Unpaired = 8,
+    /// A map of names was full: a process or listener is shown without its name.
+    LostName = 9,
 }
 
 impl Stage {
     /// How many stages there are.
-    pub const COUNT: usize = 9;
-    const WIDTH: u32 = 9;
+    pub const COUNT: usize = 10;
+    const WIDTH: u32 = 10;
     /// Every stage, in wire order.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Seen,
@@ -42,6 +44,7 @@ impl Stage {
         Self::LostTally,
         Self::LostPending,
         Self::Unpaired,
+        Self::LostName,
     ];
 
     /// Index of this stage of `signal` in the kernel's counter array.

@@ -44,6 +44,7 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     sk_drops: 0,
     sk_socket: 0,
     sk_type: 0,
+    sk_protocol: 0,
     unix_addr: 0,
     unix_peer: 0,
     unix_address_len: 0,
@@ -74,7 +75,6 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     mib_reqq_full_drop: 0,
     mib_reqq_full_cookies: 0,
     reason_listen_overflow: 0,
-    pad: 0,
 };
 
 /// Reads one field of [`PARAMS`], with an optional array index.

@@ -115,23 +115,29 @@ pub(crate) fn within_budget(signal: Signal, tallied: Tallied) -> bool {
 
 /// Remembers the name behind a task key, as it is now: called when a total of it begins.
 #[inline(always)]
-pub(crate) fn remember_task(actor: &Actor) {
+pub(crate) fn remember_task(signal: Signal, actor: &Actor) {
     let Actor { uid, gid, cgroup, comm, .. } = *actor;
-    // A failure leaves a process without a name, which the report shows as unknown.
-    let _ = TASKS.insert(actor.task, TaskInfo { cgroup, uid, gid, comm, pad: 0 }, 0);
+    if TASKS.insert(actor.task, TaskInfo { cgroup, uid, gid, comm, pad: 0 }, 0).is_err() {
+        count(signal, Stage::LostName, 1);
+    }
 }
 
 /// Remembers the name behind the current task's key.
 #[inline(never)]
-pub(crate) fn remember_current() {
-    remember_task(&Task::actor());
+pub(crate) fn remember_current(signal: Signal) {
+    remember_task(signal, &Task::actor());
 }
 
 /// Remembers the name behind a listener's inode, if nobody did so before.
 ///
 /// Outlined, as every body that needs much of the 512 bytes of stack beside its caller's.
 #[inline(never)]
-pub(crate) fn remember_listener(inode: u64, listener: Option<Sock>, child: Option<Sock>) {
+pub(crate) fn remember_listener(
+    signal: Signal,
+    inode: u64,
+    listener: Option<Sock>,
+    child: Option<Sock>,
+) {
     if inode == 0 || LISTENERS.get_ptr(inode).is_some() {
         return;
     }
@@ -148,6 +154,8 @@ pub(crate) fn remember_listener(inode: u64, listener: Option<Sock>, child: Optio
         pad: 0,
     };
     known.read_local(&mut info.local);
-    // BPF_NOEXIST: never over what `listen()` or the loader wrote. A failure leaves a number.
-    let _ = LISTENERS.insert(inode, &info, 1);
+    // BPF_NOEXIST: never over what `listen()` or the loader wrote.
+    if LISTENERS.insert(inode, &info, 1).is_err() && LISTENERS.get_ptr(inode).is_none() {
+        count(signal, Stage::LostName, 1);
+    }
 }

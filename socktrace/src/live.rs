@@ -191,18 +191,20 @@ impl Live {
         }
     }
 
-    fn netstat_delta(&self) -> Result<NetstatDelta, LiveError> {
+    /// `None` where the kernel lacks one of the counters.
+    fn netstat_delta(&self) -> Result<Option<NetstatDelta>, LiveError> {
         let now = self.host.read_tcp_ext(None)?;
         let before = &self.netstat_at_start;
-        let delta = |now: Option<u64>, before: Option<u64>| {
-            now.unwrap_or(0).wrapping_sub(before.unwrap_or(0))
+        let delta = |now: Option<u64>, before: Option<u64>| Some(now?.wrapping_sub(before?));
+        let all = || {
+            Some(NetstatDelta {
+                overflows: delta(now.listen_overflows, before.listen_overflows)?,
+                drops: delta(now.listen_drops, before.listen_drops)?,
+                syn_queue: delta(now.req_q_full_drop, before.req_q_full_drop)?,
+                cookies: delta(now.req_q_full_do_cookies, before.req_q_full_do_cookies)?,
+            })
         };
-        Ok(NetstatDelta {
-            overflows: delta(now.listen_overflows, before.listen_overflows),
-            drops: delta(now.listen_drops, before.listen_drops),
-            syn_queue: delta(now.req_q_full_drop, before.req_q_full_drop),
-            cookies: delta(now.req_q_full_do_cookies, before.req_q_full_do_cookies),
-        })
+        Ok(all())
     }
 
     /// Holders of the listeners that something happened to.
@@ -267,7 +269,9 @@ impl Source for Live {
         self.look(into);
         detach(&mut self.ebpf);
         let counters = self.settle(into)?;
-        into.push(Record::Netstat(self.netstat_delta()?));
+        if let Some(delta) = self.netstat_delta()? {
+            into.push(Record::Netstat(delta));
+        }
         into.push(Record::Owners(self.owners(&counters)));
         into.push(Record::Cgroups(self.cgroups(&counters)));
         into.push(Record::Counters(Box::new(counters)));

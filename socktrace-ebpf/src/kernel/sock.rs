@@ -12,6 +12,8 @@ const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 pub(crate) const SOCK_STREAM: u16 = 1;
 const TCP_LISTEN: u8 = 10;
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_MPTCP: u16 = 262;
 
 /// A `struct socket`: the side that a descriptor refers to.
 #[derive(Clone, Copy)]
@@ -70,10 +72,16 @@ impl Sock {
         self.family() == AF_UNIX
     }
 
-    /// Whether socktrace looks at sockets of this family.
+    /// Whether socktrace looks at such sockets: Unix of every type, TCP and MPTCP.
     #[inline(always)]
     pub(crate) fn in_scope(self) -> bool {
-        matches!(self.family(), AF_UNIX | AF_INET | AF_INET6)
+        match self.family() {
+            AF_UNIX => true,
+            AF_INET | AF_INET6 => {
+                matches!(read(self.key(), offset!(sk_protocol)), IPPROTO_TCP | IPPROTO_MPTCP)
+            }
+            _ => false,
+        }
     }
 
     /// Whether it is in TCP's state LISTEN.

@@ -104,8 +104,8 @@ fn counted(ctx: &impl EbpfContext, child: Sock, inode: u64, listener: Option<Soc
     }
     let tallied = add(AcceptKey { task, listener: inode }, wait_ns);
     if tallied != Tallied::Again {
-        tally::remember_current();
-        tally::remember_listener(inode, listener, Some(child));
+        tally::remember_current(SIGNAL);
+        tally::remember_listener(SIGNAL, inode, listener, Some(child));
     }
     let slow_ns = param!(slow_ns);
     if slow_ns != 0 && (wait_ns == WAIT_UNKNOWN || wait_ns < slow_ns) {

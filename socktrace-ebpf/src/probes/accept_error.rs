@@ -36,8 +36,8 @@ pub(super) fn failed(ctx: &impl EbpfContext, errno: u32, listener: Option<Sock>,
     let key = AcceptErrorKey { task, listener: inode, errno, pad: 0 };
     let tallied = tally::tally(&ACCEPT_ERROR_TALLY, SIGNAL, &key, 1);
     if tallied != Tallied::Again {
-        tally::remember_current();
-        tally::remember_listener(inode, listener, None);
+        tally::remember_current(SIGNAL);
+        tally::remember_listener(SIGNAL, inode, listener, None);
     }
     if errno == EAGAIN {
         return tally::count(SIGNAL, Stage::BelowThreshold, 1);

@@ -81,7 +81,7 @@ fn key(listener: Sock, reason: DropReason, stage: DropStage) -> DropKey {
 
 #[inline(always)]
 fn dropped(ctx: &impl EbpfContext, listener: Sock, key: DropKey, n: u64, skb: u64) {
-    tally::remember_listener(key.listener, Some(listener), None);
+    tally::remember_listener(SIGNAL, key.listener, Some(listener), None);
     counted(ctx, listener, &key, n, skb);
 }
 
@@ -239,7 +239,7 @@ fn backlog_drop_kfree_skb(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 pub(super) fn closed(listener: Sock) {
     let inode = listener.inode();
-    tally::remember_listener(inode, Some(listener), None);
+    tally::remember_listener(SIGNAL, inode, Some(listener), None);
     if let Some(info) = LISTENERS.get_ptr_mut(inode) {
         // SAFETY: a live map value, and an aligned integer that only this writes.
         unsafe { (*info).drops_at_close = u64::from(listener.drops()) };

@@ -14,13 +14,14 @@ use socktrace_common::{Actor, ConnectFailureEvent, ConnectFailureKey, Endpoint, 
 use super::interrupted;
 use crate::{
     emit, filter,
-    kernel::{SOCK_STREAM, Sock, Socket, Task, pid_tgid, read_kernel_address, read_user_address},
+    kernel::{Sock, Socket, Task, pid_tgid, read_kernel_address, read_user_address},
     maps::{CONNECT_CALLS, CONNECT_SOCKS, CONNECT_TALLY, ConnectCall, ConnectSock},
     tally::{self, Tallied},
 };
 
 const SIGNAL: Signal = Signal::ConnectFailure;
 const BPF_ANY: u64 = 0;
+const BPF_EXIST: u64 = 2;
 const EBADF: i32 = -9;
 const EFAULT: i32 = -14;
 const EINVAL: i32 = -22;
@@ -39,7 +40,7 @@ fn is_failure(sock: Option<Sock>, errno: u32) -> bool {
     if sock.is_unix() {
         return true;
     }
-    if !sock.in_scope() || sock.kind() != SOCK_STREAM {
+    if !sock.in_scope() {
         return false;
     }
     // EISCONN is how a program polls for the end of a non-blocking connect.
@@ -68,7 +69,7 @@ fn failed(ctx: &impl EbpfContext, event: &mut ConnectFailureEvent, wanted: bool)
     }
     let tallied = tally::tally(&CONNECT_TALLY, SIGNAL, key, 1);
     if tallied != Tallied::Again {
-        tally::remember_task(&event.header.actor);
+        tally::remember_task(SIGNAL, &event.header.actor);
     }
     emit::send(ctx, SIGNAL, tallied, event);
 }
@@ -175,7 +176,8 @@ fn connect_failure_early_fexit(ctx: FExitContext) -> i32 {
 
 // --- kprobe tier -------------------------------------------------------------------------------
 
-/// `__sys_connect_file` at entry: which socket and whereto. The result comes from
+/// `__sys_connect_file` at entry: which socket, and the kernel's own copy of the address in place
+/// of the one in user memory. The result comes from
 /// `sys_exit_connect`, because a kretprobe on a function that blocks loses calls.
 #[kprobe]
 fn connect_failure_kprobe(ctx: ProbeContext) -> u32 {
@@ -187,7 +189,9 @@ fn connect_failure_kprobe(ctx: ProbeContext) -> u32 {
     if let (Some(address), Some(len)) = (ctx.arg(1), ctx.arg(2)) {
         read_kernel_address(&mut call.target, address, len);
     }
-    called(&call);
+    // io_uring and 32-bit calls come by, too, and have no sys_exit_connect: only a call that
+    // sys_enter_connect remembered is completed.
+    let _ = CONNECT_CALLS.insert(pid_tgid(), &call, BPF_EXIST);
     0
 }
 

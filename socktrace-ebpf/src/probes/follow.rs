@@ -5,7 +5,9 @@
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
-use crate::{globals::param, kernel::Task, maps::FOLLOWED};
+use socktrace_common::{Signal, Stage};
+
+use crate::{globals::param, kernel::Task, maps::FOLLOWED, tally};
 
 /// `sched:sched_process_fork(parent, child)`.
 #[raw_tracepoint]
@@ -16,8 +18,10 @@ fn follow_fork(ctx: RawTracePointContext) -> i32 {
     if parent.tgid != child.tgid
         && (parent.tgid == param!(tracer) || FOLLOWED.get_ptr(parent).is_some())
     {
-        // A full map leaves a descendant out, which `check_followed` in user space tells.
-        let _ = FOLLOWED.insert(child, 1, 0);
+        if FOLLOWED.insert(child, 1, 0).is_err() {
+            // What it does is filtered: every signal may miss some of it.
+            Signal::ALL.iter().for_each(|signal| tally::count(*signal, Stage::LostPending, 1));
+        }
     }
     0
 }

@@ -44,7 +44,7 @@ pub(super) fn listened(ctx: &impl EbpfContext, fd: i32, requested: i32) {
     if LISTENERS.insert(event.listener, &event.info, 0).is_err() {
         tally::count(SIGNAL, Stage::LostTally, 1);
     }
-    tally::remember_task(&event.header.actor);
+    tally::remember_task(SIGNAL, &event.header.actor);
     if !wanted || !filter::no_errno() || !filter::endpoint(&event.info.local) {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }

@@ -34,7 +34,9 @@ fn changed(ctx: &impl EbpfContext, sock: u64, old: u32, new: u32) {
         (LISTEN, CLOSE) if tier(Signal::BacklogDrop, Tier::Tracepoint) => {
             backlog_drop::closed(sock);
         }
-        (_, SYN_SENT) if on(Signal::ConnectFailure) => connect_failure::syn_sent(sock),
+        (_, SYN_SENT) if on(Signal::ConnectFailure) && sock.in_scope() => {
+            connect_failure::syn_sent(sock);
+        }
         (SYN_SENT, CLOSE) if on(Signal::ConnectFailure) => {
             connect_failure::syn_sent_closed(ctx, sock);
         }

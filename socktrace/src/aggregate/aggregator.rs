@@ -29,7 +29,7 @@ pub struct Aggregator {
     pub(super) named: HashMap<u64, Listener>,
     pub(super) owners: HashMap<u64, Vec<Owner>>,
     pub(super) cgroups: HashMap<u64, Vec<u8>>,
-    pub(super) netstat: NetstatDelta,
+    pub(super) netstat: Option<NetstatDelta>,
     pub(super) loss: ReaderLoss,
     pub(super) delivered: [u64; Signal::COUNT],
 }
@@ -46,7 +46,7 @@ impl Aggregator {
             named: HashMap::new(),
             owners: HashMap::new(),
             cgroups: HashMap::new(),
-            netstat: NetstatDelta::default(),
+            netstat: None,
             loss: ReaderLoss::default(),
             delivered: [0; Signal::COUNT],
         }
@@ -68,7 +68,7 @@ impl Aggregator {
             Record::Sightings(sightings) => self.apply_sightings(sightings),
             Record::Owners(owners) => self.owners = owners,
             Record::Cgroups(cgroups) => self.cgroups = cgroups,
-            Record::Netstat(netstat) => self.netstat = netstat,
+            Record::Netstat(netstat) => self.netstat = Some(netstat),
             Record::Loss(loss) => self.loss = loss,
         }
     }

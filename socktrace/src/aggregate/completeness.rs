@@ -107,6 +107,11 @@ impl Completeness {
             missing(n, format!("{n} {name} occurrences are in no total: a map was full"));
             let n = stages.get(*signal, Stage::LostPending);
             missing(n, format!("{n} starts of {name} were not remembered: a map was full"));
+            let n = stages.get(*signal, Stage::LostName);
+            missing(
+                n,
+                format!("{n} processes or listeners of {name} have no name: a map was full"),
+            );
         }
         if signals.iter().any(|row| !row.adds_up()) || undecodable != 0 {
             verdict = Verdict::Unknown;

@@ -33,19 +33,19 @@ impl Seen {
 /// Drops of every listener in the tracepoint tier, by inode.
 pub(super) fn infer(
     listeners: &BTreeMap<u64, Seen>,
-    netstat: NetstatDelta,
+    netstat: Option<NetstatDelta>,
 ) -> BTreeMap<u64, Vec<DropRow>> {
     let dropping: Vec<(u64, Seen)> =
         listeners.iter().filter(|(_, seen)| seen.drops() > 0).map(|(i, s)| (*i, *s)).collect();
     let mut rows = BTreeMap::new();
     for (inode, seen) in &dropping {
-        let rest = match dropping.as_slice() {
-            _ if only_overflows(netstat) => {
-                let count = seen.drops().saturating_sub(seen.at_ack);
-                vec![row(Drops::Tcp(DropReason::AcceptQueueFull), None, count)]
+        let not_at_ack = seen.drops().saturating_sub(seen.at_ack);
+        let rest = match (netstat, dropping.as_slice()) {
+            (Some(netstat), _) if only_overflows(netstat) => {
+                vec![row(Drops::Tcp(DropReason::AcceptQueueFull), None, not_at_ack)]
             }
-            [_] if seen.drops() == netstat.drops => alone(*seen, netstat),
-            _ => vec![row(Drops::TcpUnknown, None, seen.drops().saturating_sub(seen.at_ack))],
+            (Some(netstat), [_]) if seen.drops() == netstat.drops => alone(*seen, netstat),
+            _ => vec![row(Drops::TcpUnknown, None, not_at_ack)],
         };
         let overflow = Drops::Tcp(DropReason::AcceptQueueFull);
         let mut all = vec![row(overflow, Some(DropStage::Ack), seen.at_ack)];
@@ -91,14 +91,14 @@ mod tests {
     #[test]
     fn a_discarded_packet_is_no_drop_though_sk_drops_counts_it() {
         let seen = BTreeMap::from([(7, Seen { sk_drops: 592, discarded: 8, at_ack: 4 })]);
-        let rows = &infer(&seen, netstat(584, 584, 0))[&7];
+        let rows = &infer(&seen, Some(netstat(584, 584, 0)))[&7];
         assert_eq!(total(rows, Drops::Tcp(DropReason::AcceptQueueFull)), 584);
     }
 
     #[test]
     fn the_only_dropping_listener_gets_the_namespaces_reasons() {
         let seen = BTreeMap::from([(7, Seen { sk_drops: 863, ..Seen::default() })]);
-        let rows = &infer(&seen, netstat(603, 863, 260))[&7];
+        let rows = &infer(&seen, Some(netstat(603, 863, 260)))[&7];
         assert_eq!(total(rows, Drops::Tcp(DropReason::AcceptQueueFull)), 603);
         assert_eq!(total(rows, Drops::Tcp(DropReason::SynQueueFull)), 260);
     }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn several_listeners_with_several_reasons_have_an_unknown_one() {
         let one = Seen { sk_drops: 10, ..Seen::default() };
-        let rows = infer(&BTreeMap::from([(7, one), (8, one)]), netstat(15, 20, 5));
+        let rows = infer(&BTreeMap::from([(7, one), (8, one)]), Some(netstat(15, 20, 5)));
         assert_eq!(total(&rows[&7], Drops::TcpUnknown), 10);
         assert_eq!(total(&rows[&8], Drops::TcpUnknown), 10);
     }
@@ -114,6 +114,6 @@ mod tests {
     #[test]
     fn a_listener_that_dropped_nothing_has_no_row() {
         let seen = BTreeMap::from([(7, Seen::default())]);
-        assert!(infer(&seen, netstat(0, 0, 0)).is_empty());
+        assert!(infer(&seen, Some(netstat(0, 0, 0))).is_empty());
     }
 }

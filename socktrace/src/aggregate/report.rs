@@ -234,7 +234,8 @@ impl Aggregator {
             .filter(|row| row.reason.is_drop())
             .map(|row| row.count)
             .sum();
-        Some(self.netstat.drops.saturating_sub(attributed))
+        // More than the namespace counted: what does not add up is not told.
+        self.netstat?.drops.checked_sub(attributed)
     }
 
     /// Fills in everything but what was counted.

@@ -62,8 +62,8 @@ pub struct Snapshot {
     pub processes: Vec<ProcessRow>,
     /// Listeners that something happened to.
     pub listeners: Vec<ListenerRow>,
-    /// What the tracer's own network namespace counted meanwhile.
-    pub netstat: NetstatDelta,
+    /// What the tracer's own network namespace counted meanwhile; `None` where it is not known.
+    pub netstat: Option<NetstatDelta>,
     /// Of `netstat.drops`, how many belong to no listener that socktrace knows; `None` where
     /// that cannot be told.
     pub unattributed: Option<u64>,

@@ -97,7 +97,8 @@ impl FilterArgs {
     pub(super) fn filters(&self, follow: bool) -> Filters {
         Filters {
             pids: self.pid.clone(),
-            comm: self.comm.as_ref().map(|comm| comm.as_bytes().to_vec()),
+            // The kernel keeps 15 bytes of a name.
+            comm: self.comm.as_ref().map(|comm| comm.bytes().take(15).collect()),
             uid: self.uid,
             ports: self.port.clone(),
             errnos: self.errno.clone(),

@@ -12,7 +12,7 @@ use nix::{
         resource::{Resource, setrlimit},
         signal::{SigHandler, Signal, kill, raise, signal},
     },
-    unistd::{Gid, Pid, Uid, User, initgroups, setgid, setuid},
+    unistd::{Gid, Pid, Uid, User, getgrouplist, setgid, setgroups, setuid},
 };
 use tokio::process::{Child, Command};
 
@@ -38,24 +38,29 @@ pub(super) fn spawn(command: &[OsString], keep_privileges: bool) -> Result<Child
         && nix::unistd::geteuid().is_root()
         && let Some((uid, gid)) = invoking_user()
     {
-        let name = user_name(uid).map_err(failed)?;
-        let become_user = move || become_user(&name, uid, gid).map_err(io::Error::from);
-        // SAFETY: between fork and exec of this single-threaded process; only system calls
-        // (initgroups reads /etc/group, which allocates, as no other thread could hold a lock).
+        let groups = groups_of(uid, gid).map_err(failed)?;
+        let become_user = move || become_user(&groups, uid, gid).map_err(io::Error::from);
+        // SAFETY: between fork and exec; three system calls.
         unsafe { child.pre_exec(become_user) };
     }
     child.spawn().map_err(failed)
 }
 
-fn user_name(uid: u32) -> io::Result<CString> {
-    let user = User::from_uid(Uid::from_raw(uid))?;
-    // A user without an entry has no supplementary groups; its number is nobody's name.
-    let name = user.map_or_else(|| uid.to_string(), |user| user.name);
-    CString::new(name).map_err(io::Error::other)
+/// The user's supplementary groups, looked up before the fork: reading them may connect to a
+/// name service.
+fn groups_of(uid: u32, gid: u32) -> io::Result<Vec<Gid>> {
+    match User::from_uid(Uid::from_raw(uid))? {
+        Some(user) => {
+            let name = CString::new(user.name).map_err(io::Error::other)?;
+            Ok(getgrouplist(&name, Gid::from_raw(gid))?)
+        }
+        // A user without an entry has no other group.
+        None => Ok(vec![Gid::from_raw(gid)]),
+    }
 }
 
-fn become_user(name: &CString, uid: u32, gid: u32) -> nix::Result<()> {
-    initgroups(name, Gid::from_raw(gid))?;
+fn become_user(groups: &[Gid], uid: u32, gid: u32) -> nix::Result<()> {
+    setgroups(groups)?;
     setgid(Gid::from_raw(gid))?;
     setuid(Uid::from_raw(uid))
 }

@@ -2,6 +2,8 @@
 
 use std::{io, process::ExitCode};
 
+use nix::errno::Errno;
+
 use crate::{kernel::Missing, live::LiveError, pipeline::PipelineError, probe::AttachError};
 
 /// All is well.
@@ -44,7 +46,7 @@ pub enum Failure {
     #[error(transparent)]
     Live(#[from] LiveError),
     /// The command to record.
-    #[error("cannot run {command}: {source}")]
+    #[error("cannot run {command}: {}", in_words(.source))]
     Command {
         /// Its name.
         command: String,
@@ -52,15 +54,18 @@ pub enum Failure {
         source: io::Error,
     },
     /// A file to write.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {}", in_words(.source))]
     Output {
         /// Which.
         path: String,
         /// What went wrong.
         source: io::Error,
     },
+    /// What went wrong before CMD could run.
+    #[error(transparent)]
+    BeforeCommand(Box<Failure>),
     /// Anything else from the system.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", in_words(.source))]
     System {
         /// What was tried.
         what: &'static str,
@@ -69,13 +74,21 @@ pub enum Failure {
     },
 }
 
+/// The system's words for an error, with its name instead of its number.
+fn in_words(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(errno) => format!("{} ({errno:?})", errno.desc()),
+        None => error.to_string(),
+    }
+}
+
 fn missing_sentence(missing: &[Missing]) -> String {
     let each: Vec<String> = missing
         .iter()
         .map(|missing| format!("{} (to {})", missing.capability, missing.purpose))
         .collect();
     format!(
-        "socktrace may not trace: this process lacks {}; run it as root, for example with sudo",
+        "not allowed to trace: this process lacks {}; run it as root, for example with sudo",
         each.join(", ")
     )
 }
@@ -103,6 +116,10 @@ impl Failure {
 
     fn code(&self) -> u8 {
         match self {
+            Self::BeforeCommand(failure) => match failure.code() {
+                UNABLE => OWN,
+                code => code,
+            },
             Self::Usage(_) => USAGE,
             Self::Privileges(_) | Self::PidNamespace | Self::Attach(_) => UNABLE,
             Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, fchown},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -36,27 +36,12 @@ pub(super) struct ReportFile {
 }
 
 impl ReportFile {
-    /// Creates or empties `path`: mode 0600, never through a link, for the user who called sudo.
-    /// The format is `asked`, or by the file's ending.
+    /// Creates `path`, mode 0600, for the user who called sudo; or empties it, if it is a regular
+    /// file of that user or of root with no other name. Never through a link. The format is
+    /// `asked`, or by the file's ending.
     pub(super) fn create(path: &Path, asked: Option<Format>) -> Result<Self, Failure> {
         let failed = |source| Failure::Output { path: path.display().to_string(), source };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)
-            .map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(failed(io::Error::other("it is not a regular file; name another one")));
-        }
-        file.set_len(0).map_err(failed)?;
-        if let Some((uid, gid)) = super::child::invoking_user()
-            && nix::unistd::geteuid().is_root()
-        {
-            fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
-        }
+        let file = open_report(path).map_err(failed)?;
         let by_ending = match path.extension() {
             Some(ending) if ending == "json" => Format::Json,
             _ => Format::Text,
@@ -72,6 +57,34 @@ impl ReportFile {
             .and_then(|()| self.file.sync_all());
         written.map_err(|source| Failure::Output { path: self.path.display().to_string(), source })
     }
+}
+
+fn open_report(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    // Not to wait for a reader of a FIFO.
+    options.write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let invoker = super::child::invoking_user().filter(|_| nix::unistd::geteuid().is_root());
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => {
+            if let Some((uid, gid)) = invoker {
+                fchown(&file, Some(uid), Some(gid))?;
+            }
+            return Ok(file);
+        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(_) => {}
+    }
+    let file = options.open(path)?;
+    let found = file.metadata()?;
+    let own = found.uid() == nix::unistd::geteuid().as_raw()
+        || invoker.is_some_and(|(uid, _)| found.uid() == uid);
+    if !found.is_file() || found.nlink() != 1 || !own {
+        return Err(io::Error::other(
+            "it exists and is not a regular file of yours with one name; name another one",
+        ));
+    }
+    file.set_len(0)?;
+    Ok(file)
 }
 
 /// The report in one of its formats.

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     io::{Write, stderr, stdout},
+    os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitCode, ExitStatus},
     time::{Duration, Instant},
@@ -107,7 +108,13 @@ impl Record {
             Some(path) => Some(ReportFile::create(path, format)?),
             None => None,
         };
-        let Recorded { snapshot, status } = self.record()?;
+        let recorded = self.record();
+        let Recorded { snapshot, status } = match recorded {
+            Err(failure) if !self.command.is_empty() => {
+                return Err(Failure::BeforeCommand(Box::new(failure)));
+            }
+            recorded => recorded?,
+        };
         if let Some(file) = &mut file {
             file.write(&snapshot)?;
         }
@@ -130,7 +137,7 @@ impl Record {
         let mut aggregator =
             Aggregator::new(prepared.session(&self.command, &selection), selection);
         session::runtime()?.block_on(async {
-            let signals = Signals::catch()?;
+            let mut signals = Signals::catch()?;
             let mut live = Live::new(prepared.attached, Host::default())?;
             live.select_listeners(&options.filters)?;
             if self.command.is_empty() {
@@ -145,7 +152,7 @@ impl Record {
             let mut sink = StopAfter::new(self.stop_after);
             let mut duration = None;
             let stop = async {
-                let stop = wait_for_end(child.as_mut(), signals, self.duration).await;
+                let stop = wait_for_end(child.as_mut(), &mut signals, self.duration).await;
                 duration = Some(begin.elapsed());
                 stop
             };
@@ -154,7 +161,7 @@ impl Record {
             let status = match (stopped, child) {
                 (Some(Stop::Ended(status)), _) => Some(status),
                 // Recording ended first: CMD goes on, and is waited for.
-                (_, Some(mut child)) => child.wait().await.ok(),
+                (_, Some(child)) => wait_or_leave(child, &mut signals).await,
                 _ => None,
             };
             Ok(Recorded { snapshot, status })
@@ -162,11 +169,24 @@ impl Record {
     }
 }
 
+/// Waits for CMD once recording is over; one more Ctrl-C leaves it alone.
+async fn wait_or_leave(mut child: Child, signals: &mut Signals) -> Option<ExitStatus> {
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.ok(),
+            came = signals.next() => match came {
+                Came::Interrupt => return Some(ExitStatus::from_raw(libc::SIGINT)),
+                Came::Terminate => child::pass_on(child.id(), Signal::SIGTERM),
+            },
+        }
+    }
+}
+
 /// Waits for what ends a recording. With CMD, the first Ctrl-C is CMD's (the terminal has sent it
 /// to both), the second ends the recording; without, the first one does.
 async fn wait_for_end(
     mut child: Option<&mut Child>,
-    mut signals: Signals,
+    signals: &mut Signals,
     duration: Option<Duration>,
 ) -> Stop {
     let pid = child.as_ref().and_then(|child| child.id());

@@ -36,6 +36,7 @@ const FIELDS: &[Row] = &[
     (|o| &mut o.sk_drops, "sock", &["sk_drops"]),
     (|o| &mut o.sk_socket, "sock", &["sk_socket"]),
     (|o| &mut o.sk_type, "sock", &["sk_type"]),
+    (|o| &mut o.sk_protocol, "sock", &["sk_protocol"]),
     (|o| &mut o.unix_addr, "unix_sock", &["addr"]),
     (|o| &mut o.unix_peer, "unix_sock", &["peer"]),
     (|o| &mut o.unix_address_len, "unix_address", &["len"]),
@@ -119,6 +120,7 @@ const fn empty() -> Offsets {
         sk_drops: ABSENT,
         sk_socket: ABSENT,
         sk_type: ABSENT,
+        sk_protocol: ABSENT,
         unix_addr: ABSENT,
         unix_peer: ABSENT,
         unix_address_len: ABSENT,
@@ -149,7 +151,6 @@ const fn empty() -> Offsets {
         mib_reqq_full_drop: ABSENT,
         mib_reqq_full_cookies: ABSENT,
         reason_listen_overflow: ABSENT,
-        pad: 0,
     }
 }
 

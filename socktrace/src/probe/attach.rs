@@ -20,6 +20,9 @@ use crate::{
     transport::{Reader, ReaderError, Transport},
 };
 
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("the eBPF object is built for x86_64: its kprobes read that machine's registers");
+
 /// The committed object, built from `socktrace-ebpf` by `cargo xtask build-ebpf`.
 pub(crate) const OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/socktrace.o");
 
@@ -99,6 +102,7 @@ pub fn facts(options: &Options) -> Result<Facts, AttachError> {
 pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError> {
     let offsets = resolve_offsets(&facts.btf, &facts.symbols)?;
     let mut refused = BTreeMap::new();
+    let mut log = VerifierLogLevel::DISABLE;
     loop {
         let verdicts = select_all(facts, options, &refused);
         let unserved: Vec<Verdict> =
@@ -107,26 +111,21 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
         if asked || unserved.len() == verdicts.len() {
             return Err(AttachError::Refused(unserved));
         }
-        let mut ebpf = load(options, &offsets, &verdicts)?;
+        let mut ebpf = load(options, &offsets, &verdicts, log)?;
         let reader = Reader::open(&mut ebpf, options.transport, options.buffer_bytes)?;
         fill_filters(&mut ebpf, options)?;
         let programs = in_order(&verdicts, options.filters.follow);
         match attach_programs(&mut ebpf, facts, &programs)? {
             Ok(()) => return Ok(Attached { ebpf, reader, verdicts }),
+            // Once more, for the verifier's own words, which cost time where all is well.
+            Err(_) if log.is_empty() => log = VerifierLogLevel::DEBUG,
             Err((program, why)) if FOLLOW.contains(&program) => {
                 return Err(AttachError::Program { program: program.name, why });
             }
             Err((program, why)) => {
-                log_refused(&program, &why);
                 refused.insert(program.name, why);
             }
         }
-    }
-}
-
-fn log_refused(program: &Program, why: &str) {
-    if std::env::var_os("SOCKTRACE_DEBUG").is_some() {
-        eprintln!("socktrace: {} refused: {why}", program.name);
     }
 }
 
@@ -210,7 +209,12 @@ fn in_order(verdicts: &[Verdict], follow: bool) -> Vec<Program> {
     programs
 }
 
-fn load(options: &Options, offsets: &Offsets, verdicts: &[Verdict]) -> Result<Ebpf, AttachError> {
+fn load(
+    options: &Options,
+    offsets: &Offsets,
+    verdicts: &[Verdict],
+    log: VerifierLogLevel,
+) -> Result<Ebpf, AttachError> {
     let params = params(options, verdicts);
     let ring_bytes = match options.transport {
         Transport::Ring => options.buffer_bytes,
@@ -219,11 +223,7 @@ fn load(options: &Options, offsets: &Offsets, verdicts: &[Verdict]) -> Result<Eb
     };
     let mut loader = EbpfLoader::new();
     loader
-        .verifier_log_level(if std::env::var_os("SOCKTRACE_DEBUG").is_some() {
-            VerifierLogLevel::DEBUG
-        } else {
-            VerifierLogLevel::DISABLE
-        })
+        .verifier_log_level(log)
         .map_max_entries("EVENTS_RING", ring_bytes)
         .override_global("PARAMS", &params, true)
         .override_global("OFFSETS", offsets, true);
@@ -345,17 +345,28 @@ fn attach_program(
     Ok(())
 }
 
-/// A refusal in words: which hook, and what the kernel said.
+/// A refusal in words: which hook, and what the kernel said. Of the verifier's log the end tells
+/// why.
 fn refusal(program: &Program, error: &ProgramError) -> String {
     let target = program.targets.join(", ");
-    let mut said = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !said.contains(&inner_text) {
-            said = format!("{said}: {inner_text}");
+    let said = match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+            let end = lines[lines.len().saturating_sub(3)..].join(" / ");
+            format!("{io_error}; verifier: {end}")
         }
+        error => with_sources(error),
+    };
+    format!("the kernel refused the hook on {target} ({said})")
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        said = format!("{said}: {inner}");
         source = inner.source();
     }
-    format!("the kernel refused the hook on {target} ({})", said.trim())
+    said
 }

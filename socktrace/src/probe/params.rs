@@ -36,7 +36,6 @@ pub(super) fn params(options: &Options, verdicts: &[Verdict]) -> Params {
         }
     }
     if let Some(comm) = &filters.comm {
-        // The kernel keeps 15 bytes and a NUL.
         let len = comm.len().min(15);
         params.comm[..len].copy_from_slice(&comm[..len]);
     }

@@ -302,6 +302,7 @@ const CONNECT_FAILURE: [TierPlan; 3] = [
             CALLS_ABANDONED,
             SYS_EXIT_CONNECT,
             needed(&[kprobe("connect_failure_kprobe", &["__sys_connect_file"])]),
+            SYS_ENTER_CONNECT,
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
             SOCK_STATE,

@@ -33,7 +33,7 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
             .iter()
             .map(|row| listener(row, &snapshot.session))
             .collect::<Vec<_>>(),
-        "netstat": netstat(snapshot.netstat),
+        "netstat": snapshot.netstat.map(netstat),
         "unattributed": snapshot.unattributed,
         "findings": [],
     })
@@ -204,6 +204,7 @@ fn owner(owner: &Owner) -> Value {
 /// One event as one object.
 pub fn render_event(event: &Event, clock: &Clock, so_far: &Aggregator) -> Value {
     let mut object = Map::new();
+    object.insert("schema_version".into(), json!(SCHEMA_VERSION));
     object.insert("time".into(), json!(time(clock.wall(event.time_ns))));
     object.insert("monotonic_ns".into(), json!(event.time_ns));
     object.insert("signal".into(), json!(event.body.signal().name()));

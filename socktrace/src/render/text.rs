@@ -77,7 +77,7 @@ fn footer(text: &mut String, snapshot: &Snapshot, cost: Cost) {
 
 fn completeness(completeness: &Completeness) -> String {
     format!(
-        "{}: {} occurrences seen, {} told in detail, {} lost",
+        "{}: the hooks saw {}, told {} in detail, lost {}",
         completeness.verdict.name(),
         completeness.seen(),
         completeness.delivered(),

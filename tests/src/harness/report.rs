@@ -1,6 +1,6 @@
 //! The report's JSON, as far as tests read it.
 //!
-//! A field that INTERFACE promises has no default: a report without it is not understood.
+//! A field that `docs/json.md` promises has no default: a report without it is not understood.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -147,6 +147,6 @@ fn report_file(dir: &Path) -> PathBuf {
 fn understand(bytes: Vec<u8>, seen: Seen, finished: Finished) -> Result<Run> {
     let raw: Value = serde_json::from_slice(&bytes).context("the report is not JSON")?;
     let report = serde_json::from_value(raw.clone())
-        .with_context(|| format!("the report lacks what INTERFACE promises:\n{raw:#}"))?;
+        .with_context(|| format!("the report lacks what docs/json.md promises:\n{raw:#}"))?;
     Ok(Run { report, raw, bytes, seen, finished })
 }
