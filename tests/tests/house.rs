@@ -52,7 +52,7 @@ const PLACES: &[(&str, &[&str], &[&str])] = &[
 
 /// Macros that print, and where they may; `probe/attach.rs` prints for `SOCKTRACE_DEBUG` only.
 const PRINTING: [&str; 4] = ["println!", "print!", "eprintln!", "eprint!"];
-const MAY_PRINT: [&str; 3] = ["main.rs", "cli/", "probe/attach.rs"];
+const MAY_PRINT: [&str; 2] = ["main.rs", "cli/"];
 
 /// Names that say nothing of what is inside.
 const EMPTY_NAMES: [&str; 5] = ["utils", "helpers", "common", "misc", "manager"];
