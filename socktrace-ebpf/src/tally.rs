@@ -159,3 +159,12 @@ pub(crate) fn remember_listener(
         count(signal, Stage::LostName, 1);
     }
 }
+
+/// Marks a listener as one that a process accepts on which the filters want.
+#[inline(always)]
+pub(crate) fn select_listener(inode: u64) {
+    if let Some(info) = LISTENERS.get_ptr_mut(inode) {
+        // SAFETY: a live map value, and an aligned integer that is only ever set.
+        unsafe { (*info).selected = 1 };
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::{Ebpf, programs::Program};
-use socktrace_common::{ListenerInfo, Signal, Stage};
+use socktrace_common::{DropKey, ListenerInfo, Signal, Stage};
 use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -20,7 +20,7 @@ use crate::{
     host::{Host, TcpExt},
     listener::{read_owners, read_sightings},
     probe::{Attached, Filters, Verdict},
-    transport::{CountersError, Reader, decode, read_counters},
+    transport::{CountersError, Reader, decode, read_counters, read_drops},
 };
 
 /// How often the buffer is drained when nobody wakes the reader.
@@ -63,6 +63,7 @@ pub struct Live {
     delivered: u64,
     loss: ReaderLoss,
     netstat_at_start: TcpExt,
+    drops_at_start: HashMap<DropKey, u64>,
     /// The first look: what was there before.
     baseline: Vec<Record>,
 }
@@ -82,7 +83,8 @@ impl Live {
             reader,
             ebpf,
             verdicts,
-            netstat_at_start: host.read_tcp_ext(None)?,
+            netstat_at_start: TcpExt::default(),
+            drops_at_start: HashMap::new(),
             host,
             tick,
             next_look: Instant::now(),
@@ -93,6 +95,8 @@ impl Live {
         };
         let mut baseline = Vec::new();
         live.look(&mut baseline);
+        live.netstat_at_start = live.host.read_tcp_ext(None)?;
+        live.drops_at_start = read_drops(&live.ebpf)?;
         live.baseline = baseline;
         Ok(live)
     }
@@ -226,6 +230,15 @@ impl Live {
     }
 }
 
+/// What was counted since the start.
+fn since(mut now: HashMap<DropKey, u64>, start: &HashMap<DropKey, u64>) -> HashMap<DropKey, u64> {
+    for (key, count) in &mut now {
+        *count -= start.get(key).copied().unwrap_or(0).min(*count);
+    }
+    now.retain(|_, count| *count != 0);
+    now
+}
+
 /// Detaches every program. One that was not selected is not loaded: nothing to unload.
 fn detach(ebpf: &mut Ebpf) {
     for (_, program) in ebpf.programs_mut() {
@@ -265,13 +278,15 @@ impl Source for Live {
 
     fn finish(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
         into.append(&mut self.baseline);
+        // Together, before the detach, which takes its time: what the drops are compared with.
         self.next_look = Instant::now();
         self.look(into);
+        let netstat = self.netstat_delta()?;
+        let drops = read_drops(&self.ebpf)?;
         detach(&mut self.ebpf);
-        let counters = self.settle(into)?;
-        if let Some(delta) = self.netstat_delta()? {
-            into.push(Record::Netstat(delta));
-        }
+        let mut counters = self.settle(into)?;
+        counters.drops = since(drops, &self.drops_at_start);
+        into.extend(netstat.map(Record::Netstat));
         into.push(Record::Owners(self.owners(&counters)));
         into.push(Record::Cgroups(self.cgroups(&counters)));
         into.push(Record::Counters(Box::new(counters)));

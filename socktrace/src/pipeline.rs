@@ -102,10 +102,20 @@ fn pass<K: Sink>(
             && flow.is_continue()
             && aggregator.wants(event)
         {
-            flow = sink.event(event, aggregator)?;
+            flow = quiet(sink.event(event, aggregator))?;
         }
         aggregator.apply(record);
     }
-    sink.flush()?;
+    if flow.is_continue() {
+        flow = quiet(sink.flush().map(ControlFlow::Continue))?;
+    }
     Ok(flow)
+}
+
+/// A reader that closes its end has seen enough; the session still ends in order.
+fn quiet(result: io::Result<ControlFlow<()>>) -> io::Result<ControlFlow<()>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        result => result,
+    }
 }

@@ -15,7 +15,7 @@ use socktrace_common::{AcceptEvent, AcceptKey, Endpoint, Signal, Stage, TaskKey,
 use super::is_true;
 use crate::{
     emit, filter,
-    globals::{on, param},
+    globals::param,
     kernel::{Sock, Socket, Task, now_ns},
     maps::{ACCEPT_STARTS, ACCEPT_TALLY, ACCEPT_ZERO, AcceptStart, UNIX_MEETINGS, UnixMeeting},
     tally::{self, Tallied},
@@ -46,7 +46,7 @@ pub(super) fn forgotten(child: u64) {
 
 /// Which of the hooks on the end of a wait this is. Both run in the accepting task, for TCP the
 /// primary first (`inet_csk_accept` returns, then the connection is grafted), for Unix the twin
-/// first (`unix_accept` grafts before it returns).
+/// first (`unix_accept` grafts before it returns); twins of the same kind in either order.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum End {
     /// Sees every accept, and takes the start out.
@@ -106,6 +106,7 @@ fn counted(ctx: &impl EbpfContext, child: Sock, inode: u64, listener: Option<Soc
     if tallied != Tallied::Again {
         tally::remember_current(SIGNAL);
         tally::remember_listener(SIGNAL, inode, listener, Some(child));
+        tally::select_listener(inode);
     }
     let slow_ns = param!(slow_ns);
     if slow_ns != 0 && (wait_ns == WAIT_UNKNOWN || wait_ns < slow_ns) {
@@ -329,7 +330,7 @@ fn accept_unix_release_kprobe(ctx: ProbeContext) -> u32 {
 
 /// `accept()` returned a Unix connection. Nothing marks its start in this tier, so both ends
 /// bring the time that they know to a meeting keyed by the client's socket; whoever comes second
-/// knows the wait. A stale entry is told by the client's inode.
+/// finds the other and knows the wait. A stale entry is told by the client's inode.
 #[inline(always)]
 pub(super) fn unix_accept_returned(ctx: &impl EbpfContext, child: Sock, listener: Option<Sock>) {
     let inode = listener.map_or(0, Sock::inode);
@@ -339,48 +340,84 @@ pub(super) fn unix_accept_returned(ctx: &impl EbpfContext, child: Sock, listener
     let now = now_ns();
     // A closed client has no inode any more, and its `struct sock` is still ours: no later one.
     let client_inode = client.inode();
-    let mut connected_ns = 0;
+    let mut connected_ns = connected_at(client, client_inode);
+    if connected_ns == 0 {
+        // Counted first: a connector that finds this meeting adds to a total that exists.
+        counted(ctx, child, inode, listener, WAIT_UNKNOWN);
+        let acceptor = AcceptKey { task: Task::current().key(), listener: inode };
+        let meeting = UnixMeeting { time_ns: now, client: client_inode, acceptor };
+        if meet(client, &meeting) {
+            return;
+        }
+        // The connector came in between.
+        connected_ns = connected_at(client, client_inode);
+        if connected_ns != 0
+            && UNIX_MEETINGS.remove(client.key()).is_ok()
+            && let Some(total) = ACCEPT_TALLY.get_ptr_mut(acceptor)
+        {
+            return tally::add_wait(total, now.saturating_sub(connected_ns));
+        }
+        // A meeting that another pair left behind.
+        return replace(client, &meeting);
+    }
+    let _ = UNIX_MEETINGS.remove(client.key());
+    counted(ctx, child, inode, listener, now.saturating_sub(connected_ns));
+}
+
+/// When the connector of this client came to the meeting; 0 if it has not.
+#[inline(always)]
+fn connected_at(client: Sock, inode: u64) -> u64 {
     // SAFETY: copied at once.
-    if let Some(met) = unsafe { UNIX_MEETINGS.get(client.key()) }
-        && met.acceptor.task.tgid == 0
-        && (client_inode == 0 || met.client == client_inode)
-    {
-        connected_ns = met.time_ns;
+    match unsafe { UNIX_MEETINGS.get(client.key()) } {
+        Some(met) if met.acceptor.task.tgid == 0 && (inode == 0 || met.client == inode) => {
+            met.time_ns
+        }
+        _ => 0,
     }
-    if connected_ns != 0 && UNIX_MEETINGS.remove(client.key()).is_ok() {
-        return counted(ctx, child, inode, listener, now.saturating_sub(connected_ns));
-    }
-    // Counted first: the connector adds the wait to a total that exists.
-    counted(ctx, child, inode, listener, WAIT_UNKNOWN);
-    let acceptor = AcceptKey { task: Task::current().key(), listener: inode };
-    meet(client, &UnixMeeting { time_ns: now, client: client_inode, acceptor });
 }
 
 /// `connect()` returned a Unix connection.
 #[inline(always)]
 pub(super) fn unix_connect_returned(client: Sock) {
     let (time_ns, inode) = (now_ns(), client.inode());
+    let none = AcceptKey { task: TaskKey::NONE, listener: 0 };
+    let meeting = UnixMeeting { time_ns, client: inode, acceptor: none };
+    if meet(client, &meeting) {
+        return;
+    }
     // SAFETY: read before the entry is removed, and never changed in between.
     if let Some(met) = unsafe { UNIX_MEETINGS.get(client.key()) }
         && met.acceptor.task.tgid != 0
         && met.client == inode
     {
         let acceptor = met.acceptor;
-        if UNIX_MEETINGS.remove(client.key()).is_ok() {
-            // Accepted before connect() returned: a wait shorter than that tail.
-            if let Some(total) = ACCEPT_TALLY.get_ptr_mut(acceptor) {
-                tally::add_wait(total, 0);
-            }
-            return;
+        let _ = UNIX_MEETINGS.remove(client.key());
+        // Accepted before connect() returned: a wait shorter than that tail.
+        if let Some(total) = ACCEPT_TALLY.get_ptr_mut(acceptor) {
+            tally::add_wait(total, 0);
         }
+        return;
     }
-    let none = AcceptKey { task: TaskKey::NONE, listener: 0 };
-    meet(client, &UnixMeeting { time_ns, client: inode, acceptor: none });
+    replace(client, &meeting);
 }
 
+/// Puts an end into an empty meeting; false if there is one already.
 #[inline(always)]
-fn meet(client: Sock, meeting: &UnixMeeting) {
-    if on(SIGNAL) && UNIX_MEETINGS.insert(client.key(), meeting, BPF_ANY).is_err() {
+fn meet(client: Sock, meeting: &UnixMeeting) -> bool {
+    match UNIX_MEETINGS.insert(client.key(), meeting, BPF_NOEXIST) {
+        Ok(()) => true,
+        Err(EEXIST) => false,
+        Err(_) => {
+            tally::count(SIGNAL, Stage::LostPending, 1);
+            true
+        }
+    }
+}
+
+/// Puts an end into a meeting in place of a stale one.
+#[inline(always)]
+fn replace(client: Sock, meeting: &UnixMeeting) {
+    if UNIX_MEETINGS.insert(client.key(), meeting, BPF_ANY).is_err() {
         tally::count(SIGNAL, Stage::LostPending, 1);
     }
 }

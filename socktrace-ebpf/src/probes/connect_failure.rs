@@ -9,12 +9,14 @@ use aya_ebpf::{
     macros::{fexit, kprobe},
     programs::{FExitContext, ProbeContext},
 };
-use socktrace_common::{Actor, ConnectFailureEvent, ConnectFailureKey, Endpoint, Signal, Stage};
+use socktrace_common::{
+    Actor, ConnectFailureEvent, ConnectFailureKey, Endpoint, Signal, Stage, TaskKey,
+};
 
 use super::interrupted;
 use crate::{
     emit, filter,
-    kernel::{Sock, Socket, Task, pid_tgid, read_kernel_address, read_user_address},
+    kernel::{AF_UNIX, Sock, Socket, Task, pid_tgid, read_kernel_address, read_user_address},
     maps::{CONNECT_CALLS, CONNECT_SOCKS, CONNECT_TALLY, ConnectCall, ConnectSock},
     tally::{self, Tallied},
 };
@@ -22,6 +24,7 @@ use crate::{
 const SIGNAL: Signal = Signal::ConnectFailure;
 const BPF_ANY: u64 = 0;
 const BPF_EXIST: u64 = 2;
+const EAGAIN: u32 = 11;
 const EBADF: i32 = -9;
 const EFAULT: i32 = -14;
 const EINVAL: i32 = -22;
@@ -63,11 +66,17 @@ fn fetched(sock: Sock, errno: u32) -> bool {
 #[inline(always)]
 fn failed(ctx: &impl EbpfContext, event: &mut ConnectFailureEvent, wanted: bool) {
     tally::count(SIGNAL, Stage::Seen, 1);
-    let key = &event.key;
-    if !wanted || !filter::errno(key.errno) || !filter::endpoint(&key.target) {
-        return tally::count(SIGNAL, Stage::Filtered, 1);
+    if !wanted || !filter::errno(event.key.errno) || !filter::endpoint(&event.key.target) {
+        tally::count(SIGNAL, Stage::Filtered, 1);
+        if event.key.errno == EAGAIN && event.key.target.family == AF_UNIX {
+            // The listener's drop all the same, and the listener may be wanted.
+            event.key.task = TaskKey::NONE;
+            event.key.uid = 0;
+            tally::tally(&CONNECT_TALLY, SIGNAL, &event.key, 1);
+        }
+        return;
     }
-    let tallied = tally::tally(&CONNECT_TALLY, SIGNAL, key, 1);
+    let tallied = tally::tally(&CONNECT_TALLY, SIGNAL, &event.key, 1);
     if tallied != Tallied::Again {
         tally::remember_task(SIGNAL, &event.header.actor);
     }

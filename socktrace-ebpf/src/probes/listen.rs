@@ -41,11 +41,14 @@ pub(super) fn listened(ctx: &impl EbpfContext, fd: i32, requested: i32) {
     let header = emit::header::<ListenEvent>(SIGNAL, actor);
     let mut event = ListenEvent { header, listener: sock.inode(), info };
     sock.read_local(&mut event.info.local);
+    if !wanted {
+        return tally::count(SIGNAL, Stage::Filtered, 1);
+    }
     if LISTENERS.insert(event.listener, &event.info, 0).is_err() {
         tally::count(SIGNAL, Stage::LostTally, 1);
     }
     tally::remember_task(SIGNAL, &event.header.actor);
-    if !wanted || !filter::no_errno() || !filter::endpoint(&event.info.local) {
+    if !filter::no_errno() || !filter::endpoint(&event.info.local) {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }
     emit::send(ctx, SIGNAL, Tallied::New, &event);

@@ -1,14 +1,12 @@
 //! `sock:inet_sock_set_state` and `tcp:tcp_destroy_sock`: TCP sockets change state and go away.
 //!
-//! Each hook is attached twice, as a perf tracepoint and as a raw tracepoint: a program that
-//! runs in process context makes the kernel skip the same program in a softirq on that CPU, and
-//! the two kinds have different guards. Everything they call may run twice for one transition.
+//! Each hook is attached twice, as two copies of one raw tracepoint program: while a program runs
+//! in process context, the kernel skips the same program in a softirq on that CPU, but not its
+//! copy. Everything they call may run twice for one transition. Raw tracepoints, because perf
+//! tracepoints and kprobes share one guard per CPU: one that is interrupted by a softirq makes the
+//! kernel skip all others there, and these hooks run often.
 
-use aya_ebpf::{
-    EbpfContext,
-    macros::{raw_tracepoint, tracepoint},
-    programs::{RawTracePointContext, TracePointContext},
-};
+use aya_ebpf::{EbpfContext, macros::raw_tracepoint, programs::RawTracePointContext};
 use socktrace_common::{Signal, Tier};
 
 use super::{accept, backlog_drop, connect_failure};
@@ -55,37 +53,30 @@ fn destroyed(sock: u64) {
     }
 }
 
-/// Reads field `offset` of a tracepoint's record; the verifier knows the context's size.
-#[inline(always)]
-pub(super) fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
-    // SAFETY: fields of the record, at the offsets of its format file (the same since 5.10).
-    unsafe { *ctx.as_ptr().add(offset).cast::<T>() }
-}
-
-/// `skaddr` at 8, `oldstate` at 16, `newstate` at 20.
-#[tracepoint]
-fn sock_state(ctx: TracePointContext) -> u32 {
-    changed(&ctx, field(&ctx, 8), field(&ctx, 16), field(&ctx, 20));
+/// `sock:inet_sock_set_state(sk, oldstate, newstate)`.
+#[raw_tracepoint]
+fn sock_state(ctx: RawTracePointContext) -> i32 {
+    changed(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 /// Twin of [`sock_state`].
 #[raw_tracepoint]
-fn sock_state_raw(ctx: RawTracePointContext) -> i32 {
+fn sock_state_twin(ctx: RawTracePointContext) -> i32 {
     changed(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
-/// `skaddr` at 8.
-#[tracepoint]
-fn sock_destroy(ctx: TracePointContext) -> u32 {
-    destroyed(field(&ctx, 8));
+/// `tcp:tcp_destroy_sock(sk)`.
+#[raw_tracepoint]
+fn sock_destroy(ctx: RawTracePointContext) -> i32 {
+    destroyed(ctx.arg(0));
     0
 }
 
 /// Twin of [`sock_destroy`].
 #[raw_tracepoint]
-fn sock_destroy_raw(ctx: RawTracePointContext) -> i32 {
+fn sock_destroy_twin(ctx: RawTracePointContext) -> i32 {
     destroyed(ctx.arg(0));
     0
 }

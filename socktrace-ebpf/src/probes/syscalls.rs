@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use socktrace_common::{Endpoint, Signal, Tier};
 
-use super::{accept, accept_error, connect_failure, listen, sock_state::field};
+use super::{accept, accept_error, connect_failure, listen};
 use crate::{
     globals::{on, tier},
     kernel::{SOCK_STREAM, Sock, Socket, Task, pid_tgid},
@@ -20,6 +20,13 @@ use crate::{
 const SOCK_SEQPACKET: u16 = 5;
 /// First argument of `sys_enter_*`, result of `sys_exit_*`.
 const FIRST: usize = 16;
+
+/// Reads field `offset` of a tracepoint's record; the verifier knows the context's size.
+#[inline(always)]
+fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
+    // SAFETY: fields of the record, at the offsets of its format file (the same since 5.10).
+    unsafe { *ctx.as_ptr().add(offset).cast::<T>() }
+}
 
 // --- accept ------------------------------------------------------------------------------------
 

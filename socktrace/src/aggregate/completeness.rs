@@ -78,6 +78,7 @@ impl Completeness {
         delivered: &[u64; Signal::COUNT],
         reader: ReaderLoss,
         traced: &[Signal],
+        unattributed: Option<u64>,
     ) -> Self {
         let mut undecodable = reader.undecodable;
         let signals: Vec<SignalStages> =
@@ -113,9 +114,15 @@ impl Completeness {
                 format!("{n} processes or listeners of {name} have no name: a map was full"),
             );
         }
+        let n = unattributed.unwrap_or(0);
+        missing(n, format!("{n} drops of this network namespace belong to no listener known here"));
         if signals.iter().any(|row| !row.adds_up()) || undecodable != 0 {
             verdict = Verdict::Unknown;
             reasons.push("the kernel's counters and the events that arrived do not add up".into());
+        }
+        for signal in Signal::ALL.iter().filter(|signal| !traced.contains(signal)) {
+            verdict = Verdict::Unknown;
+            reasons.push(format!("{} was not traced (see socktrace check)", signal.name()));
         }
         Self { verdict, reasons, signals }
     }
@@ -170,7 +177,7 @@ mod tests {
         }
         let mut arrived = [0; Signal::COUNT];
         arrived[Signal::Listen as usize] = delivered;
-        Completeness::check(&stages, &arrived, loss, &[Signal::Listen])
+        Completeness::check(&stages, &arrived, loss, &Signal::ALL, None)
     }
 
     #[test]
@@ -193,6 +200,19 @@ mod tests {
         let loss = ReaderLoss { undecodable: 1, perf_lost: 0 };
         let checked = check(&counts, 9, loss);
         assert_eq!((checked.verdict, checked.lost()), (Verdict::Incomplete, 1));
+    }
+
+    #[test]
+    fn what_was_not_traced_is_unknown_and_what_has_no_listener_is_incomplete() {
+        let check = |traced: &[Signal], unattributed| {
+            let (stages, none) = (Stages::default(), [0; Signal::COUNT]);
+            Completeness::check(&stages, &none, ReaderLoss::default(), traced, unattributed)
+        };
+        assert_eq!(check(&Signal::ALL, Some(0)).verdict, Verdict::Complete);
+        assert_eq!(check(&Signal::ALL[1..], None).verdict, Verdict::Unknown);
+        let missing = check(&Signal::ALL, Some(3));
+        assert_eq!(missing.verdict, Verdict::Incomplete);
+        assert!(missing.reasons[0].starts_with("3 drops"));
     }
 
     #[test]

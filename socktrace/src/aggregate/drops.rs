@@ -38,6 +38,10 @@ pub(super) fn infer(
     let dropping: Vec<(u64, Seen)> =
         listeners.iter().filter(|(_, seen)| seen.drops() > 0).map(|(i, s)| (*i, *s)).collect();
     let mut rows = BTreeMap::new();
+    // Where the namespace counted none, `sk_drops` grew for another reason.
+    if netstat.is_some_and(|netstat| netstat.drops == 0) {
+        return rows;
+    }
     for (inode, seen) in &dropping {
         let not_at_ack = seen.drops().saturating_sub(seen.at_ack);
         let rest = match (netstat, dropping.as_slice()) {
@@ -109,6 +113,12 @@ mod tests {
         let rows = infer(&BTreeMap::from([(7, one), (8, one)]), Some(netstat(15, 20, 5)));
         assert_eq!(total(&rows[&7], Drops::TcpUnknown), 10);
         assert_eq!(total(&rows[&8], Drops::TcpUnknown), 10);
+    }
+
+    #[test]
+    fn growth_of_sk_drops_that_the_namespace_does_not_know_is_no_drop() {
+        let seen = BTreeMap::from([(7, Seen { sk_drops: 10, ..Seen::default() })]);
+        assert!(infer(&seen, Some(netstat(0, 0, 0))).is_empty());
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Aggregator {
             .filter(|row| row.tier.is_some())
             .map(|row| row.signal)
             .collect();
+        let unattributed = self.unattributed(&drops);
         Snapshot {
             session: self.session.clone(),
             duration,
@@ -54,11 +55,12 @@ impl Aggregator {
                 &self.delivered,
                 self.loss,
                 &traced,
+                unattributed,
             ),
             processes: worst_first(processes),
             listeners: listeners.into_values().collect(),
             netstat: self.netstat,
-            unattributed: self.unattributed(&drops),
+            unattributed,
         }
     }
 
@@ -116,7 +118,8 @@ impl Aggregator {
     fn add_connect_failures(&self, processes: &mut BTreeMap<TaskKey, ProcessRow>) {
         for (key, count) in &self.counters.connect_failures {
             let target = Endpoint::from(&key.target);
-            if self.selection.wants_path(&target) {
+            // Of no process: counted for the listener's sake.
+            if key.task != TaskKey::NONE && self.selection.wants_path(&target) {
                 let row =
                     ConnectFailureRow { target, errno: key.errno, uid: key.uid, count: *count };
                 self.process(processes, key.task).connect_failures.push(row);
@@ -155,6 +158,9 @@ impl Aggregator {
                 continue;
             }
             let Some(inode) = by_name.get(name).and_then(only) else { continue };
+            if key.task == TaskKey::NONE && !self.shows_drops_of(inode) {
+                continue;
+            }
             let row = listeners.entry(inode).or_default();
             let reason = Drops::UnixBacklogFull;
             match row.backlog_drops.iter_mut().find(|drop| drop.reason == reason) {

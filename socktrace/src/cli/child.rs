@@ -3,13 +3,13 @@
 use std::{
     ffi::{CString, OsString},
     io,
-    os::unix::process::ExitStatusExt,
+    os::unix::{ffi::OsStrExt, process::ExitStatusExt},
     process::{ExitCode, ExitStatus},
 };
 
 use nix::{
     sys::{
-        resource::{Resource, setrlimit},
+        prctl,
         signal::{SigHandler, Signal, kill, raise, signal},
     },
     unistd::{Gid, Pid, Uid, User, getgrouplist, setgid, setgroups, setuid},
@@ -17,6 +17,7 @@ use nix::{
 use tokio::process::{Child, Command};
 
 use super::failure::Failure;
+use crate::render::escape::escape;
 
 /// The user who called sudo, if one did: uid and gid.
 pub(super) fn invoking_user() -> Option<(u32, u32)> {
@@ -33,7 +34,7 @@ pub(super) fn spawn(command: &[OsString], keep_privileges: bool) -> Result<Child
     let mut child = Command::new(program);
     child.args(args).kill_on_drop(false);
     let failed =
-        |source| Failure::Command { command: program.to_string_lossy().into_owned(), source };
+        |source| Failure::Command { command: escape(program.as_bytes()).into_owned(), source };
     if !keep_privileges
         && nix::unistd::geteuid().is_root()
         && let Some((uid, gid)) = invoking_user()
@@ -85,7 +86,7 @@ pub(super) fn exit_like(status: ExitStatus) -> ExitCode {
 fn die_of(number: i32) {
     let Ok(fatal) = Signal::try_from(number) else { return };
     // The command has dumped core, if it wanted to; one is enough.
-    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = prctl::set_dumpable(false);
     // SAFETY: the default action; no handler of ours runs afterwards.
     let _ = unsafe { signal(fatal, SigHandler::SigDfl) };
     let _ = raise(fatal);

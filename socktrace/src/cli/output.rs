@@ -3,7 +3,10 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, OpenOptionsExt, fchown},
+    },
     path::{Path, PathBuf},
 };
 
@@ -14,6 +17,7 @@ use super::failure::Failure;
 use crate::{
     aggregate::Snapshot,
     render::{
+        escape::escape,
         json,
         text::{self, Cost},
     },
@@ -36,11 +40,12 @@ pub(super) struct ReportFile {
 }
 
 impl ReportFile {
-    /// Creates `path`, mode 0600, for the user who called sudo; or empties it, if it is a regular
-    /// file of that user or of root with no other name. Never through a link. The format is
+    /// Creates `path`, mode 0600, for the user who called sudo; or takes an existing one, to be
+    /// emptied when the report is written, if it is a regular file of that user or of root with
+    /// no other name. Never through a link. The format is
     /// `asked`, or by the file's ending.
     pub(super) fn create(path: &Path, asked: Option<Format>) -> Result<Self, Failure> {
-        let failed = |source| Failure::Output { path: path.display().to_string(), source };
+        let failed = |source| Failure::Output { path: shown(path), source };
         let file = open_report(path).map_err(failed)?;
         let by_ending = match path.extension() {
             Some(ending) if ending == "json" => Format::Json,
@@ -53,10 +58,16 @@ impl ReportFile {
     pub(super) fn write(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
         let written = self
             .file
-            .write_all(render(snapshot, self.format).as_bytes())
+            .set_len(0)
+            .and_then(|()| self.file.write_all(render(snapshot, self.format).as_bytes()))
             .and_then(|()| self.file.sync_all());
-        written.map_err(|source| Failure::Output { path: self.path.display().to_string(), source })
+        written.map_err(|source| Failure::Output { path: shown(&self.path), source })
     }
+}
+
+/// A path for a message.
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_bytes()).into_owned()
 }
 
 fn open_report(path: &Path) -> io::Result<File> {
@@ -83,7 +94,6 @@ fn open_report(path: &Path) -> io::Result<File> {
             "it exists and is not a regular file of yours with one name; name another one",
         ));
     }
-    file.set_len(0)?;
     Ok(file)
 }
 

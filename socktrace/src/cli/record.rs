@@ -115,16 +115,20 @@ impl Record {
             }
             recorded => recorded?,
         };
-        if let Some(file) = &mut file {
-            file.write(&snapshot)?;
-        }
         let text = render(&snapshot, format.unwrap_or(Format::Text));
+        // Both are tried, and CMD's end is passed on, whatever becomes of them.
+        let saved = file.as_mut().map_or(Ok(()), |file| file.write(&snapshot));
+        let printed = print(stream, "the report", &text);
         let complete = snapshot.completeness.verdict == Verdict::Complete;
-        print(stream, "the report", &text)?;
+        let code = match (saved.and(printed), status) {
+            (Err(failure), None) => return Err(failure),
+            (Err(failure), Some(_)) => failure.report(),
+            (Ok(()), _) => SUCCESS,
+        };
         if self.strict && !complete {
             return Ok(ExitCode::from(INCOMPLETE));
         }
-        Ok(status.map_or(SUCCESS, child::exit_like))
+        Ok(status.map_or(code, child::exit_like))
     }
 
     /// Attaches, runs CMD, and takes everything in.
@@ -151,8 +155,11 @@ impl Record {
             };
             let mut sink = StopAfter::new(self.stop_after);
             let mut duration = None;
+            let mut interrupts = 0;
             let stop = async {
-                let stop = wait_for_end(child.as_mut(), &mut signals, self.duration).await;
+                let stop =
+                    wait_for_end(child.as_mut(), &mut signals, &mut interrupts, self.duration)
+                        .await;
                 duration = Some(begin.elapsed());
                 stop
             };
@@ -161,7 +168,7 @@ impl Record {
             let status = match (stopped, child) {
                 (Some(Stop::Ended(status)), _) => Some(status),
                 // Recording ended first: CMD goes on, and is waited for.
-                (_, Some(child)) => wait_or_leave(child, &mut signals).await,
+                (_, Some(child)) => wait_or_leave(child, &mut signals, interrupts).await,
                 _ => None,
             };
             Ok(Recorded { snapshot, status })
@@ -169,13 +176,20 @@ impl Record {
     }
 }
 
-/// Waits for CMD once recording is over; one more Ctrl-C leaves it alone.
-async fn wait_or_leave(mut child: Child, signals: &mut Signals) -> Option<ExitStatus> {
+/// Waits for CMD once recording is over. The first Ctrl-C is CMD's here, too; the third leaves.
+async fn wait_or_leave(
+    mut child: Child,
+    signals: &mut Signals,
+    mut interrupts: u32,
+) -> Option<ExitStatus> {
     loop {
         tokio::select! {
             status = child.wait() => return status.ok(),
             came = signals.next() => match came {
-                Came::Interrupt => return Some(ExitStatus::from_raw(libc::SIGINT)),
+                Came::Interrupt if interrupts >= 2 => {
+                    return Some(ExitStatus::from_raw(libc::SIGINT));
+                }
+                Came::Interrupt => interrupts += 1,
                 Came::Terminate => child::pass_on(child.id(), Signal::SIGTERM),
             },
         }
@@ -187,10 +201,10 @@ async fn wait_or_leave(mut child: Child, signals: &mut Signals) -> Option<ExitSt
 async fn wait_for_end(
     mut child: Option<&mut Child>,
     signals: &mut Signals,
+    interrupts: &mut u32,
     duration: Option<Duration>,
 ) -> Stop {
     let pid = child.as_ref().and_then(|child| child.id());
-    let mut is_the_commands = pid.is_some();
     let mut elapsed = std::pin::pin!(session::elapsed(duration));
     loop {
         let ended = async {
@@ -203,9 +217,14 @@ async fn wait_for_end(
             status = ended => return status.map_or(Stop::Interrupted, Stop::Ended),
             () = &mut elapsed => return Stop::Elapsed,
             came = signals.next() => match came {
-                Came::Interrupt if is_the_commands => is_the_commands = false,
                 Came::Terminate if pid.is_some() => child::pass_on(pid, Signal::SIGTERM),
-                _ => return Stop::Interrupted,
+                Came::Terminate => return Stop::Interrupted,
+                Came::Interrupt => {
+                    *interrupts += 1;
+                    if pid.is_none() || *interrupts >= 2 {
+                        return Stop::Interrupted;
+                    }
+                }
             },
         }
     }

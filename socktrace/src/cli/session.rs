@@ -14,7 +14,7 @@ use crate::{
     host::Host,
     kernel::{drop_all_but_reading, missing_privileges},
     live::Live,
-    pipeline::{self, PipelineError, Sink},
+    pipeline::{self, Sink},
     probe::{Attached, Options, Verdict, attach, facts},
 };
 
@@ -106,14 +106,7 @@ pub(super) async fn run<K: Sink, O>(
     stop: impl Future<Output = O>,
 ) -> Result<Option<O>, Failure> {
     let stop = std::pin::pin!(stop);
-    match pipeline::run(live, aggregator, sink, stop).await {
-        Ok(stopped) => Ok(stopped),
-        // A reader that has seen enough closes its end.
-        Err(PipelineError::Sink(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok(pipeline::run(live, aggregator, sink, stop).await?)
 }
 
 /// The signals that end a recording, caught from now on.
@@ -165,6 +158,9 @@ pub(super) fn announce(verdicts: &[Verdict], hint: &str) {
     let mut tiers: Vec<&str> =
         verdicts.iter().filter_map(|verdict| Some(verdict.choice.as_ref()?.tier.name())).collect();
     tiers.dedup();
+    if verdicts.iter().any(|verdict| verdict.choice.is_none()) {
+        tiers.push("not every signal, see socktrace check");
+    }
     // Nobody to tell where stderr is closed; tracing goes on.
     let _ = std::io::Write::write_all(
         &mut std::io::stderr(),

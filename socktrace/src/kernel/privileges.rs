@@ -60,7 +60,8 @@ fn select_missing(held: &CapsHashSet) -> Vec<Missing> {
 }
 
 /// Gives up every capability that reading does not need, in the calling thread: to be called
-/// before other threads are started. A command that is to keep its privileges is started before.
+/// before other threads are started. A command that root starts has them all again: execution by
+/// uid 0 takes them from the bounding set, which stays.
 pub fn drop_all_but_reading() -> Result<(), caps::errors::CapsError> {
     let held = caps::read(None, CapSet::Permitted)?;
     let kept: CapsHashSet = held.intersection(&KEPT.into_iter().collect()).copied().collect();

@@ -128,17 +128,10 @@ const fn or_lose(any_of: &'static [Program], lost: &'static str) -> Slot {
 
 // --- hooks that several signals share ----------------------------------------------------------
 
-const SOCK_STATE: Slot = needed(&[raw("sock_state_raw", &["inet_sock_set_state"])]);
-const SOCK_STATE_TWIN: Slot = or_lose(
-    &[tracepoint("sock_state", &["sock:inet_sock_set_state"])],
-    "a TCP state change that interrupts this hook on the same CPU (no second hook without tracefs)",
-);
-const SOCK_DESTROY: Slot = needed(&[raw("sock_destroy_raw", &["tcp_destroy_sock"])]);
-const SOCK_DESTROY_TWIN: Slot = or_lose(
-    &[tracepoint("sock_destroy", &["tcp:tcp_destroy_sock"])],
-    "the end of a TCP socket that interrupts this hook on the same CPU (no second hook without \
-     tracefs)",
-);
+const SOCK_STATE: Slot = needed(&[raw("sock_state", &["inet_sock_set_state"])]);
+const SOCK_STATE_TWIN: Slot = needed(&[raw("sock_state_twin", &["inet_sock_set_state"])]);
+const SOCK_DESTROY: Slot = needed(&[raw("sock_destroy", &["tcp_destroy_sock"])]);
+const SOCK_DESTROY_TWIN: Slot = needed(&[raw("sock_destroy_twin", &["tcp_destroy_sock"])]);
 const SYS_ENTER_ACCEPT: Slot = needed(&[tracepoint(
     "sys_enter_accept",
     &["syscalls:sys_enter_accept", "syscalls:sys_enter_accept4"],

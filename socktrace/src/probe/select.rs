@@ -125,11 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_twin_is_a_loss_with_its_reason_not_a_refusal() {
-        let verdict = select_signal(Signal::ConnectFailure, None, &without(&[Kind::Tracepoint]));
-        let choice = verdict.choice.expect("the raw half suffices");
-        assert_eq!(choice.tier, Tier::Fentry);
-        assert!(choice.loses.iter().any(|lost| lost.contains("no Tracepoint")));
+    fn a_missing_extra_is_a_loss_with_its_reason_not_a_refusal() {
+        let can = |program: &Program| {
+            if program.name == "accept_error_io_fexit" {
+                Err("no io_accept".into())
+            } else {
+                Ok(())
+            }
+        };
+        let choice = select_signal(Signal::AcceptError, None, &can).choice;
+        let loses = choice.map(|choice| choice.loses).unwrap_or_default();
+        assert!(loses.iter().any(|lost| lost.contains("no io_accept")), "{loses:?}");
     }
 
     #[test]

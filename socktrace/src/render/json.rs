@@ -35,7 +35,8 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
             .collect::<Vec<_>>(),
         "netstat": snapshot.netstat.map(netstat),
         "unattributed": snapshot.unattributed,
-        "findings": [],
+        "stalls": null,
+        "findings": null,
     })
 }
 
@@ -43,7 +44,7 @@ fn session(session: &Session, duration_ns: u128) -> Value {
     json!({
         "started": time(session.started),
         "duration_ns": u64::try_from(duration_ns).unwrap_or(u64::MAX),
-        "host": session.host,
+        "host": escape(session.host.as_bytes()),
         "kernel": session.kernel,
         "command": session.command.iter().map(|arg| escape(arg)).collect::<Vec<_>>(),
         "netns": session.netns,
@@ -129,6 +130,7 @@ fn process(row: &ProcessRow) -> Value {
         Value::Object(object)
     });
     object.insert("backlog_drops".into(), drops.collect());
+    object.insert("connect_blocked".into(), Value::Null);
     Value::Object(object)
 }
 
@@ -188,6 +190,9 @@ fn listener(row: &ListenerRow, session: &Session) -> Value {
         }),
     );
     object.insert("queue".into(), json!({"now": row.queue_now, "peak": row.queue_peak}));
+    for not_observed in ["pending_oldest_ns", "unit", "socket_unit"] {
+        object.insert(not_observed.into(), Value::Null);
+    }
     object.insert("accept".into(), accept(&row.accept));
     let drops = row.backlog_drops.iter().map(|drop| Value::Object(drop_row(drop)));
     object.insert("backlog_drops".into(), drops.collect());

@@ -30,7 +30,7 @@ pub fn render_report(snapshot: &Snapshot, cost: Cost) -> String {
     let mut text = String::new();
     let problems = sentences::problems(snapshot);
     if problems.is_empty() {
-        text.push_str("No failed connect, no dropped connection, no failed accept was seen.\n");
+        text.push_str("No problem was seen in what was traced.\n");
     }
     for problem in &problems {
         text.push_str(problem);
@@ -56,10 +56,6 @@ fn footer(text: &mut String, snapshot: &Snapshot, cost: Cost) {
     let _ = writeln!(text, "{}", completeness(&snapshot.completeness));
     for reason in &snapshot.completeness.reasons {
         let _ = writeln!(text, "  {reason}");
-    }
-    if let Some(n @ 1..) = snapshot.unattributed {
-        let _ =
-            writeln!(text, "  {n} of the namespace's ListenDrops belong to no listener known here");
     }
     let _ = writeln!(
         text,

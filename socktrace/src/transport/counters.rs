@@ -35,7 +35,7 @@ pub fn read_counters(ebpf: &Ebpf) -> Result<Counters, CountersError> {
         )?,
         accept_errors: read_map(ebpf, "ACCEPT_ERROR_TALLY", |key: AcceptErrorKey| key, plain)?,
         connect_failures: read_map(ebpf, "CONNECT_TALLY", |key: ConnectFailureKey| key, plain)?,
-        drops: read_map(ebpf, "DROP_TALLY", |key: DropKey| key, plain)?,
+        drops: read_drops(ebpf)?,
         tasks: read_map(
             ebpf,
             "TASKS",
@@ -45,6 +45,11 @@ pub fn read_counters(ebpf: &Ebpf) -> Result<Counters, CountersError> {
         listeners: read_map(ebpf, "LISTENERS", plain, |info: ListenerInfo| (&info).into())?,
         stages: read_stages(ebpf)?,
     })
+}
+
+/// Reads the drops alone.
+pub fn read_drops(ebpf: &Ebpf) -> Result<HashMap<DropKey, u64>, CountersError> {
+    read_map(ebpf, "DROP_TALLY", |key: DropKey| key, plain)
 }
 
 fn map<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Map, CountersError> {

@@ -8,6 +8,6 @@ mod reader;
 mod ring;
 
 pub use clock::{Clock, monotonic_now_ns};
-pub use counters::{CountersError, read_counters};
+pub use counters::{CountersError, read_counters, read_drops};
 pub use decode::{Undecodable, decode};
 pub use reader::{Reader, ReaderError, Transport};

@@ -109,6 +109,9 @@ pub struct Accept {
     /// How many.
     #[serde(default)]
     pub count: u64,
+    /// Of them, whose wait is not known.
+    #[serde(default)]
+    pub wait_unknown: u64,
     /// How long they waited, absent if there were none.
     pub wait_ns: Option<Wait>,
 }

@@ -4,10 +4,12 @@
 //! under contention show whether the tracer makes up for it.
 
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{SockFlag, SockType};
 
 use super::attempt::{failure, must_be};
@@ -24,6 +26,9 @@ const EACH: u64 = 150;
 /// # Errors
 /// When a call fails.
 pub fn all(stage: &mut Stage) -> Result<()> {
+    // Both ends of every connection are open at once, in this process.
+    let most = 4 * THREADS * EACH;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raising the limit of descriptors")?;
     let path = Address::path(&stage.path("hammer.sock"))?;
     for at in [loopback(), path] {
         let listener = listen(&at, SockType::Stream, 4000)?;
@@ -47,20 +52,25 @@ fn accept_and_connect(listener: &Listener) -> Result<u64> {
         }
         Ok(())
     };
+    // Held until all are accepted: where the last ACK of a handshake is lost, only a client that
+    // still lives answers when the listener asks again.
+    let held = Mutex::new(Vec::new());
+    let connects = || -> Result<()> {
+        for _ in 0..EACH {
+            let client = connected(&listener.at)?;
+            held.lock().map_err(|_| anyhow!("a client thread panicked"))?.push(client);
+        }
+        Ok(())
+    };
     std::thread::scope(|scope| {
         let servers = scope.spawn(|| on_threads(THREADS, serve));
-        let clients = on_threads(THREADS, || connects(&listener.at).map(drop));
+        let clients = on_threads(THREADS, connects);
         let served = servers.join().map_err(|_| anyhow!("a server thread panicked"))?;
         clients.and(served)
     })?;
     let count = accepted.into_inner();
     ensure!(count == THREADS * EACH, "{count} connections accepted");
     Ok(count)
-}
-
-/// Keeps its connections until all are made: no acceptor meets a peer that is gone.
-fn connects(at: &Address) -> Result<Vec<OwnedFd>> {
-    (0..EACH).map(|_| connected(at)).collect()
 }
 
 fn connected(at: &Address) -> Result<OwnedFd> {

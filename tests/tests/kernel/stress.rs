@@ -16,6 +16,9 @@ fn counts_stay_exact_while_many_threads_connect_accept_and_are_refused() -> Resu
         problems.extend(accepts::per_listener(&run.seen, &run.report));
         problems.extend(accepts::per_process(&run.seen, &run.report));
         problems.extend(completeness::identity(&run.report));
+        for row in run.report.listeners.iter().filter(|row| row.accept.wait_unknown != 0) {
+            problems.push(format!("{}: {} waits unknown", row.local, row.accept.wait_unknown));
+        }
         told.extend(problems.iter().map(|text| format!("[{tier}] {text}")));
     }
     tell(&told)
