@@ -340,28 +340,34 @@ pub(super) fn unix_accept_returned(ctx: &impl EbpfContext, child: Sock, listener
     let now = now_ns();
     // A closed client has no inode any more, and its `struct sock` is still ours: no later one.
     let client_inode = client.inode();
-    let mut connected_ns = connected_at(client, client_inode);
+    let connected_ns = connected_at(client, client_inode);
     if connected_ns == 0 {
         // Counted first: a connector that finds this meeting adds to a total that exists.
         counted(ctx, child, inode, listener, WAIT_UNKNOWN);
-        let acceptor = AcceptKey { task: Task::current().key(), listener: inode };
-        let meeting = UnixMeeting { time_ns: now, client: client_inode, acceptor };
-        if meet(client, &meeting) {
-            return;
-        }
-        // The connector came in between.
-        connected_ns = connected_at(client, client_inode);
-        if connected_ns != 0
-            && UNIX_MEETINGS.remove(client.key()).is_ok()
-            && let Some(total) = ACCEPT_TALLY.get_ptr_mut(acceptor)
-        {
-            return tally::add_wait(total, now.saturating_sub(connected_ns));
-        }
-        // A meeting that another pair left behind.
-        return replace(client, &meeting);
+        return wait_for_connector(client, client_inode, inode, now);
     }
     let _ = UNIX_MEETINGS.remove(client.key());
     counted(ctx, child, inode, listener, now.saturating_sub(connected_ns));
+}
+
+/// The acceptor comes to the meeting, where nobody was a moment ago.
+#[inline(never)]
+fn wait_for_connector(client: Sock, client_inode: u64, listener: u64, now: u64) {
+    let acceptor = AcceptKey { task: Task::current().key(), listener };
+    let meeting = UnixMeeting { time_ns: now, client: client_inode, acceptor };
+    if meet(client, &meeting) {
+        return;
+    }
+    // The connector came in between.
+    let connected_ns = connected_at(client, client_inode);
+    if connected_ns != 0
+        && UNIX_MEETINGS.remove(client.key()).is_ok()
+        && let Some(total) = ACCEPT_TALLY.get_ptr_mut(acceptor)
+    {
+        return tally::add_wait(total, now.saturating_sub(connected_ns));
+    }
+    // A meeting that another pair left behind.
+    replace(client, &meeting);
 }
 
 /// When the connector of this client came to the meeting; 0 if it has not.

@@ -158,6 +158,9 @@ const SYSCALLS_ONLY: &str = "calls through io_uring, and those of 32-bit program
 const NO_ACCEPT_TWIN: &str = "an accept that preempts another one inside the hook";
 const GRAFT_TWIN: Program = kprobe("accept_graft_kprobe_twin", &["security_sock_graft"]);
 
+const SKIPPED_WAIT: &str = "the wait of a TCP connection that arrives in a softirq which interrupts \
+                            another kprobe on that CPU (it is counted)";
+
 const ACCEPT: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Fentry,
@@ -214,7 +217,7 @@ const ACCEPT: [TierPlan; 3] = [
             needed(&[kprobe("accept_queue_add_kprobe", &["inet_csk_reqsk_queue_add"])]),
             needed(&[kprobe("accept_hashdance_kprobe", &["inet_csk_complete_hashdance"])]),
         ],
-        loses: &["the wait of MPTCP connections (they are counted)"],
+        loses: &["the wait of MPTCP connections (they are counted)", SKIPPED_WAIT],
     },
     TierPlan {
         tier: Tier::Tracepoint,
@@ -231,6 +234,7 @@ const ACCEPT: [TierPlan; 3] = [
         ],
         loses: &[
             SYSCALLS_ONLY,
+            "the wait of MPTCP connections (they are counted)",
             "the part of a Unix wait that passes before connect() returns",
             "Unix connections that a closing listener leaves behind",
         ],
@@ -347,7 +351,10 @@ const BACKLOG_DROP: [TierPlan; 3] = [
             needed(&[kprobe("backlog_drop_ack_kprobe", &["tcp_check_req"]).requires(MIB)]),
             needed(&[kprobe("backlog_drop_cookie_kprobe", &["tcp_get_cookie_sock"]).requires(MIB)]),
         ],
-        loses: &[],
+        loses: &[
+            "the listener of a drop whose softirq interrupts another kprobe on that CPU (shown as \
+             unattributed)",
+        ],
     },
     TierPlan {
         tier: Tier::Tracepoint,

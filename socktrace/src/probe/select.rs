@@ -146,7 +146,7 @@ mod tests {
             programs
                 .iter()
                 .map(|program| program.name)
-                .filter(|name| name.contains("twin"))
+                .filter(|name| name.starts_with("accept") && name.ends_with("twin"))
                 .collect()
         };
         assert_eq!(named(&without(&[])), ["accept_graft_kprobe_twin"]);

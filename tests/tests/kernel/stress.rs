@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow};
 use socktrace_tests::harness::compare::{Strangers, accepts, completeness, failures};
 use socktrace_tests::harness::kernels::this_kernel;
+use socktrace_tests::harness::report::Listener;
 use socktrace_tests::harness::run::record;
 
 use crate::matrix::tell;
@@ -16,7 +17,10 @@ fn counts_stay_exact_while_many_threads_connect_accept_and_are_refused() -> Resu
         problems.extend(accepts::per_listener(&run.seen, &run.report));
         problems.extend(accepts::per_process(&run.seen, &run.report));
         problems.extend(completeness::identity(&run.report));
-        for row in run.report.listeners.iter().filter(|row| row.accept.wait_unknown != 0) {
+        // The kernel skips a kprobe whose softirq interrupts another one: no start, no wait.
+        let exact = tier != "kprobe";
+        let unknown = |row: &&Listener| exact && row.accept.wait_unknown != 0;
+        for row in run.report.listeners.iter().filter(unknown) {
             problems.push(format!("{}: {} waits unknown", row.local, row.accept.wait_unknown));
         }
         told.extend(problems.iter().map(|text| format!("[{tier}] {text}")));

@@ -62,6 +62,29 @@ pub fn tcp_exact(seen: &Seen, report: &Report) -> Vec<String> {
     problems
 }
 
+/// All drops of TCP, in a tier whose hooks the kernel skips where their softirq interrupts another
+/// kprobe on that CPU: such a drop has no listener, but it is told, and it is rare.
+pub fn tcp_accounted(seen: &Seen, report: &Report) -> Vec<String> {
+    let (rest, wanted) = (report.unattributed(), seen.netstat.listen_drops);
+    if rest == 0 {
+        return tcp_exact(seen, report);
+    }
+    let rows = report.listeners.iter().flat_map(|listener| &listener.backlog_drops);
+    let found = ByReason::of(rows).dropped();
+    let mut problems = Vec::new();
+    if found + rest != wanted {
+        problems
+            .push(format!("the kernel counted {wanted} drops, found {found} and {rest} without"));
+    }
+    if rest * 20 > wanted {
+        problems.push(format!("{rest} of {wanted} drops without a listener: not rare"));
+    }
+    if report.completeness.verdict != "incomplete" {
+        problems.push(format!("{rest} drops without a listener, verdict not incomplete"));
+    }
+    problems
+}
+
 /// The sums of TCP drops, of each listener and of all, in a tier that cannot always tell reasons.
 pub fn tcp_sum(seen: &Seen, report: &Report) -> Vec<String> {
     let rows = report.listeners.iter().flat_map(|listener| &listener.backlog_drops);
