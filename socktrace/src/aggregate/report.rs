@@ -329,3 +329,74 @@ fn worst_first(processes: BTreeMap<TaskKey, ProcessRow>) -> Vec<ProcessRow> {
     });
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use socktrace_common::ConnectFailureKey;
+
+    use super::*;
+    use crate::{
+        aggregate::{Selection, Session},
+        event::{Counters, Record},
+    };
+
+    fn session() -> Session {
+        Session {
+            started: std::time::UNIX_EPOCH,
+            host: String::new(),
+            kernel: String::new(),
+            command: Vec::new(),
+            signals: Vec::new(),
+            somaxconn: None,
+            netns: None,
+            selects_processes: true,
+        }
+    }
+
+    fn endpoint(name: &[u8]) -> Endpoint {
+        Endpoint { address: Some(Address::Unix(name.to_vec())), kind: None }
+    }
+
+    fn listener(name: &[u8], selected: bool) -> Listener {
+        Listener { local: endpoint(name), selected, ..Listener::default() }
+    }
+
+    /// Three EAGAINs of clients that the filters do not want, and these listeners by inode.
+    fn report(listeners: Vec<(u64, Listener)>) -> Snapshot {
+        let selection = Selection { processes: true, ..Selection::default() };
+        let mut aggregator = Aggregator::new(session(), selection);
+        let key = ConnectFailureKey {
+            task: TaskKey::NONE,
+            errno: EAGAIN,
+            uid: 0,
+            target: (&endpoint(b"/run/a")).into(),
+        };
+        aggregator.apply(Record::Counters(Box::new(Counters {
+            connect_failures: HashMap::from([(key, 3)]),
+            listeners: listeners.into_iter().collect(),
+            ..Counters::default()
+        })));
+        aggregator.snapshot(Duration::ZERO)
+    }
+
+    #[test]
+    fn a_client_outside_the_filters_counts_for_the_selected_listener_and_for_no_process() {
+        let report = report(vec![(7, listener(b"/run/a", true))]);
+        let drops: Vec<u64> =
+            report.listeners.iter().flat_map(|row| &row.backlog_drops).map(|d| d.count).collect();
+        assert_eq!(drops, [3]);
+        assert!(report.processes.is_empty(), "{:?}", report.processes);
+    }
+
+    #[test]
+    fn a_listener_that_the_filters_do_not_select_gets_no_drop() {
+        let report = report(vec![(7, listener(b"/run/a", false))]);
+        assert!(report.listeners.iter().all(|row| row.backlog_drops.is_empty()));
+    }
+
+    #[test]
+    fn a_name_that_two_listeners_have_names_neither() {
+        let both = vec![(7, listener(b"/run/a", true)), (8, listener(b"/run/a", true))];
+        assert!(report(both).listeners.iter().all(|row| row.backlog_drops.is_empty()));
+    }
+}
