@@ -38,6 +38,7 @@ enum Command {
 impl Cli {
     /// Runs the command and prints what went wrong.
     pub fn run(self) -> ExitCode {
+        output::begin_cost();
         let result = match self.command {
             Command::Record(command) => command.run(),
             Command::Watch(command) => command.run(),

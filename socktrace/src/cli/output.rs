@@ -1,13 +1,15 @@
 //! Where reports go: a stream, and a file that is never somebody else's.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{MetadataExt, OpenOptionsExt, fchown},
     },
     path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
 };
 
 use clap::ValueEnum;
@@ -113,17 +115,31 @@ pub(super) fn print(mut stream: impl Write, name: &str, text: &str) -> Result<()
         .map_err(|source| Failure::Output { path: name.to_owned(), source })
 }
 
+/// CPU time that was used before socktrace began: `cargo run` executes it in its own place.
+static BEFORE: OnceLock<Duration> = OnceLock::new();
+
+/// To be called first: from here on, the cost is socktrace's.
+pub(super) fn begin_cost() {
+    BEFORE.get_or_init(cpu_time);
+}
+
 fn cost() -> Cost {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Cost::default() };
+    let before = BEFORE.get().copied().unwrap_or_default();
+    Cost { cpu: cpu_time().saturating_sub(before), peak_rss_bytes: read_peak_rss().unwrap_or(0) }
+}
+
+fn cpu_time() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     let micros = |time: nix::sys::time::TimeVal| {
         u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000
             + u64::try_from(time.tv_usec()).unwrap_or(0)
     };
-    Cost {
-        cpu: std::time::Duration::from_micros(
-            micros(usage.user_time()) + micros(usage.system_time()),
-        ),
-        // ru_maxrss counts KiB.
-        peak_rss_bytes: u64::try_from(usage.max_rss()).unwrap_or(0) * 1024,
-    }
+    Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
+}
+
+/// `VmHWM`, which begins anew with an execution.
+fn read_peak_rss() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }

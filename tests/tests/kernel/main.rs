@@ -12,6 +12,7 @@ mod filters;
 mod leftovers;
 mod loss;
 mod matrix;
+mod privileges;
 mod refusals;
 mod scope;
 mod signals;
