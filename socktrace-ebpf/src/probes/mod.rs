@@ -3,6 +3,7 @@
 
 mod accept;
 mod accept_error;
+mod accept_meeting;
 mod backlog_drop;
 mod connect_failure;
 mod follow;

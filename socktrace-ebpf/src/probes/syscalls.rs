@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use socktrace_common::{Endpoint, Signal, Tier};
 
-use super::{accept, accept_error, connect_failure, listen};
+use super::{accept, accept_error, accept_meeting, connect_failure, listen};
 use crate::{
     globals::{on, tier},
     kernel::{SOCK_STREAM, Sock, Socket, Task, pid_tgid},
@@ -48,7 +48,7 @@ fn accept_returned(ctx: &impl EbpfContext, result: i64) {
         && child.in_scope()
     {
         if child.is_unix() {
-            accept::unix_accept_returned(ctx, child, listener);
+            accept_meeting::unix_accept_returned(ctx, child, listener);
         } else {
             accept::ended(ctx, child, listener, accept::End::Primary);
         }
@@ -89,7 +89,7 @@ fn connect_returned(ctx: &impl EbpfContext, result: i64) {
             && sock.is_unix()
             && matches!(sock.kind(), SOCK_STREAM | SOCK_SEQPACKET)
         {
-            accept::unix_connect_returned(sock);
+            accept_meeting::unix_connect_returned(sock);
         }
     }
     let _ = CONNECT_CALLS.remove(pid_tgid());
