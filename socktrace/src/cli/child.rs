@@ -39,7 +39,10 @@ pub(super) fn spawn(command: &[OsString], keep_privileges: bool) -> Result<Child
         && nix::unistd::geteuid().is_root()
         && let Some((uid, gid)) = invoking_user()
     {
-        let groups = groups_of(uid, gid).map_err(failed)?;
+        let groups = groups_of(uid, gid).map_err(|source| Failure::System {
+            what: "cannot look up the groups of the user who called sudo",
+            source,
+        })?;
         let become_user = move || become_user(&groups, uid, gid).map_err(io::Error::from);
         // SAFETY: between fork and exec; three system calls.
         unsafe { child.pre_exec(become_user) };

@@ -163,7 +163,17 @@ impl Record {
                 duration = Some(begin.elapsed());
                 stop
             };
-            let stopped = session::run(&mut live, &mut aggregator, &mut sink, stop).await?;
+            let ran = session::run(&mut live, &mut aggregator, &mut sink, stop).await;
+            let stopped = match ran {
+                Ok(stopped) => stopped,
+                Err(failure) => {
+                    // Tracing broke off; CMD does not know, and is waited for.
+                    if let Some(child) = child {
+                        wait_or_leave(child, &mut signals, interrupts).await;
+                    }
+                    return Err(failure);
+                }
+            };
             let snapshot = aggregator.snapshot(duration.unwrap_or_else(|| begin.elapsed()));
             let status = match (stopped, child) {
                 (Some(Stop::Ended(status)), _) => Some(status),
