@@ -147,42 +147,40 @@ impl Record {
             if self.command.is_empty() {
                 session::announce(live.verdicts(), "Ctrl-C ends it");
             }
-            let begin = Instant::now();
-            let mut child = if self.command.is_empty() {
-                None
-            } else {
-                Some(child::spawn(&self.command, self.keep_privileges)?)
-            };
-            let mut sink = StopAfter::new(self.stop_after);
-            let mut duration = None;
-            let mut interrupts = 0;
-            let stop = async {
-                let stop =
-                    wait_for_end(child.as_mut(), &mut signals, &mut interrupts, self.duration)
-                        .await;
-                duration = Some(begin.elapsed());
-                stop
-            };
-            let ran = session::run(&mut live, &mut aggregator, &mut sink, stop).await;
-            let stopped = match ran {
-                Ok(stopped) => stopped,
-                Err(failure) => {
-                    // Tracing broke off; CMD does not know, and is waited for.
-                    if let Some(child) = child {
-                        wait_or_leave(child, &mut signals, interrupts).await;
-                    }
-                    return Err(failure);
-                }
-            };
-            let snapshot = aggregator.snapshot(duration.unwrap_or_else(|| begin.elapsed()));
-            let status = match (stopped, child) {
-                (Some(Stop::Ended(status)), _) => Some(status),
-                // Recording ended first: CMD goes on, and is waited for.
-                (_, Some(child)) => wait_or_leave(child, &mut signals, interrupts).await,
-                _ => None,
-            };
-            Ok(Recorded { snapshot, status })
+            self.trace(&mut live, &mut aggregator, &mut signals).await
         })
+    }
+
+    /// Runs CMD, if there is one, and records until something ends it.
+    async fn trace(
+        &self,
+        live: &mut Live,
+        aggregator: &mut Aggregator,
+        signals: &mut Signals,
+    ) -> Result<Recorded, Failure> {
+        let begin = Instant::now();
+        let mut child = if self.command.is_empty() {
+            None
+        } else {
+            Some(child::spawn(&self.command, self.keep_privileges)?)
+        };
+        let mut sink = StopAfter::new(self.stop_after);
+        let mut duration = None;
+        let mut interrupts = 0;
+        let stop = async {
+            let stop = wait_for_end(child.as_mut(), signals, &mut interrupts, self.duration).await;
+            duration = Some(begin.elapsed());
+            stop
+        };
+        let ran = session::run(live, aggregator, &mut sink, stop).await;
+        let snapshot = aggregator.snapshot(duration.unwrap_or_else(|| begin.elapsed()));
+        let status = match (&ran, child) {
+            (Ok(Some(Stop::Ended(status))), _) => Some(*status),
+            // Recording ended first, or broke off: CMD goes on, and is waited for.
+            (_, Some(child)) => wait_or_leave(child, signals, interrupts).await,
+            _ => None,
+        };
+        ran.map(|_| Recorded { snapshot, status })
     }
 }
 
