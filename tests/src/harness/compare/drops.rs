@@ -207,18 +207,25 @@ mod tests {
         json["listeners"][0]["backlog_drops"][1]["count"] = 1.into();
         let report = sample::report(&json)?;
         assert_eq!(tcp_exact(&sample::seen(), &report).len(), 3);
-        assert_eq!(tcp_sum(&sample::seen(), &report).len(), 1);
+        assert_eq!(tcp_sum(&sample::seen(), &report).len(), 2);
         Ok(())
     }
 
     #[test]
-    fn a_drop_that_no_listener_could_be_named_for_counts_only_in_the_sum() -> Result<()> {
+    fn a_drop_without_a_listener_is_told_and_must_be_rare_and_said_to_be_missing() -> Result<()> {
         let mut json = sample::good();
         json["listeners"][0]["backlog_drops"][1]["count"] = 1.into();
         json["unattributed"] = 1.into();
-        let report = sample::report(&json)?;
-        assert_eq!(tcp_sum(&sample::seen(), &report), Vec::<String>::new());
-        assert!(!tcp_exact(&sample::seen(), &report).is_empty());
+        let mut seen = sample::seen();
+        let problems = tcp_accounted(&seen, &sample::report(&json)?);
+        let told = |word: &str| problems.iter().any(|problem| problem.contains(word));
+        assert!(told("not rare") && told("verdict"), "{problems:?}");
+        assert!(!tcp_sum(&seen, &sample::report(&json)?).is_empty());
+        assert!(!tcp_exact(&seen, &sample::report(&json)?).is_empty());
+        json["listeners"][0]["backlog_drops"][1]["count"] = 101.into();
+        json["completeness"]["verdict"] = "incomplete".into();
+        seen.netstat.listen_drops += 100;
+        assert_eq!(tcp_accounted(&seen, &sample::report(&json)?), Vec::<String>::new());
         Ok(())
     }
 
