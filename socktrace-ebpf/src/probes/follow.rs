@@ -15,12 +15,11 @@ fn follow_fork(ctx: RawTracePointContext) -> i32 {
     let parent = Task::from_raw(ctx.arg(0)).key();
     let child = Task::from_raw(ctx.arg(1)).key();
     // A new thread has its process's key, which must keep its own mark.
-    if parent.tgid != child.tgid
-        && (parent.tgid == param!(tracer) || FOLLOWED.get_ptr(parent).is_some())
-    {
-        if FOLLOWED.insert(child, 1, 0).is_err() {
-            // What it does is filtered: every signal may miss some of it.
-            Signal::ALL.iter().for_each(|signal| tally::count(*signal, Stage::LostPending, 1));
+    let follows = parent.tgid == param!(tracer) || FOLLOWED.get_ptr(parent).is_some();
+    if parent.tgid != child.tgid && follows && FOLLOWED.insert(child, 1, 0).is_err() {
+        // What it does is filtered: every signal may miss some of it.
+        for signal in Signal::ALL {
+            tally::count(signal, Stage::LostPending, 1);
         }
     }
     0
