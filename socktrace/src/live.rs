@@ -170,7 +170,7 @@ impl Live {
         if begin < self.next_look {
             return;
         }
-        // A refused dump leaves queue and drops unknown; `check` says why.
+        // A refused dump leaves queues unknown, and drops without a listener.
         if let Ok(sightings) = read_sightings() {
             into.push(Record::Sightings(sightings));
         }
