@@ -349,7 +349,6 @@ mod tests {
             signals: Vec::new(),
             somaxconn: None,
             netns: None,
-            selects_processes: true,
         }
     }
 

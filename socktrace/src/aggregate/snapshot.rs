@@ -25,8 +25,6 @@ pub struct Session {
     pub somaxconn: Option<u32>,
     /// Inode of the tracer's own network namespace.
     pub netns: Option<u64>,
-    /// Whether filters select processes (and with them, listeners).
-    pub selects_processes: bool,
 }
 
 /// How one signal was observed.

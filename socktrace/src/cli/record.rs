@@ -138,8 +138,7 @@ impl Record {
         let selection = self.filters.selection(&filters);
         let options = self.trace.options(filters);
         let prepared = session::prepare(&options)?;
-        let mut aggregator =
-            Aggregator::new(prepared.session(&self.command, &selection), selection);
+        let mut aggregator = Aggregator::new(prepared.session(&self.command), selection);
         session::runtime()?.block_on(async {
             let mut signals = Signals::catch()?;
             let mut live = Live::new(prepared.attached, Host::default())?;

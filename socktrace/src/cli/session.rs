@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use crate::{
-    aggregate::{Aggregator, Selection, Session, SessionSignal},
+    aggregate::{Aggregator, Session, SessionSignal},
     host::Host,
     kernel::{drop_all_but_reading, missing_privileges},
     live::Live,
@@ -58,7 +58,7 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, Failure> {
 
 impl Prepared {
     /// The report's header.
-    pub(super) fn session(&self, command: &[OsString], selection: &Selection) -> Session {
+    pub(super) fn session(&self, command: &[OsString]) -> Session {
         let host = Host::default();
         Session {
             started: SystemTime::now(),
@@ -70,7 +70,6 @@ impl Prepared {
             signals: self.attached.verdicts.iter().map(session_signal).collect(),
             somaxconn: host.read_somaxconn().ok(),
             netns: host.read_netns(std::process::id()).ok(),
-            selects_processes: selection.processes,
         }
     }
 }

@@ -56,7 +56,7 @@ impl Watch {
         let selection = self.filters.selection(&filters);
         let options = self.trace.options(filters);
         let prepared = session::prepare(&options)?;
-        let mut aggregator = Aggregator::new(prepared.session(&[], &selection), selection);
+        let mut aggregator = Aggregator::new(prepared.session(&[]), selection);
         let format = if self.json { Format::Json } else { self.format };
         let mut lines = Lines::new(format, self.stop_after);
         session::runtime()?.block_on(async {
