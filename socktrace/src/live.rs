@@ -19,7 +19,7 @@ use crate::{
     event::{Body, Counters, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Source},
     host::{Host, TcpExt},
     listener::{read_owners, read_sightings},
-    probe::{Attached, Filters, Verdict},
+    probe::{Attached, Filters, Verdict, read_misses},
     transport::{CountersError, Reader, decode, read_counters, read_drops},
 };
 
@@ -283,6 +283,7 @@ impl Source for Live {
         self.look(into);
         let netstat = self.netstat_delta()?;
         let drops = read_drops(&self.ebpf)?;
+        into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));
         detach(&mut self.ebpf);
         let mut counters = self.settle(into)?;
         counters.drops = since(drops, &self.drops_at_start);

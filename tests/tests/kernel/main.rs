@@ -12,6 +12,7 @@ mod filters;
 mod leftovers;
 mod loss;
 mod matrix;
+mod overflow;
 mod privileges;
 mod refusals;
 mod scope;
