@@ -166,6 +166,8 @@ pub struct Listener {
 pub struct Sighting {
     /// Its address.
     pub local: Endpoint,
+    /// Inode of its network namespace.
+    pub netns: Option<u32>,
     /// Connections in the accept queue.
     pub queue: Option<u32>,
     /// Backlog that applies.

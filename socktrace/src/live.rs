@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     event::{Body, Counters, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Source},
     host::{Host, TcpExt},
-    listener::{read_owners, read_sightings},
+    listener::{Lookout, read_owners},
     probe::{Attached, Filters, Verdict},
     transport::{CountersError, Reader, decode, read_counters, read_drops},
 };
@@ -57,6 +57,7 @@ pub struct Live {
     ebpf: Ebpf,
     verdicts: Vec<Verdict>,
     host: Host,
+    lookout: Lookout,
     tick: Interval,
     next_look: Instant,
     named: HashSet<u64>,
@@ -85,6 +86,7 @@ impl Live {
             verdicts,
             netstat_at_start: TcpExt::default(),
             drops_at_start: HashMap::new(),
+            lookout: Lookout::new(host.clone()),
             host,
             tick,
             next_look: Instant::now(),
@@ -112,7 +114,7 @@ impl Live {
         if !filters.select_processes() || filters.follow {
             return Ok(());
         }
-        let Ok(sightings) = read_sightings() else { return Ok(()) };
+        let sightings = self.lookout.look().sightings;
         let owners = read_owners(&self.host, &sightings.keys().copied().collect())?;
         let selected = |owner: &Owner| {
             (filters.pids.is_empty() || filters.pids.contains(&owner.pid))
@@ -171,8 +173,9 @@ impl Live {
             return;
         }
         // A refused dump leaves queues unknown, and drops without a listener.
-        if let Ok(sightings) = read_sightings() {
-            into.push(Record::Sightings(sightings));
+        let look = self.lookout.look();
+        if look.unseen.not_listed.is_empty() {
+            into.push(Record::Sightings(look.sightings));
         }
         self.next_look = begin + LOOK.max(begin.elapsed() * LOOK_SHARE);
     }

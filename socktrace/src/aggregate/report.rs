@@ -204,7 +204,7 @@ impl Aggregator {
 
     fn drops_seen(&self) -> BTreeMap<u64, Seen> {
         let mut seen: BTreeMap<u64, Seen> = BTreeMap::new();
-        for (inode, watched) in &self.watched {
+        for (inode, watched) in self.watched.iter().filter(|(_, it)| self.is_here(it.last.netns)) {
             let now = watched.last.drops.unwrap_or(0);
             seen.entry(*inode).or_default().sk_drops =
                 u64::from(now.wrapping_sub(watched.drops_at_start));
@@ -226,12 +226,17 @@ impl Aggregator {
         seen
     }
 
+    /// Whether a namespace is socktrace's own, whose counters the drops are compared with; one that
+    /// is not known passes for it.
+    fn is_here(&self, netns: Option<u32>) -> bool {
+        netns.is_none() || netns.map(u64::from) == self.session.netns
+    }
+
     /// The namespace's drops that no known listener explains.
     fn unattributed(&self, drops: &BTreeMap<u64, Vec<DropRow>>) -> Option<u64> {
         self.session.tier(Signal::BacklogDrop)?;
         let here = |inode: &u64| {
-            let netns = self.counters.listeners.get(inode).and_then(|known| known.netns);
-            netns.is_none() || netns.map(u64::from) == self.session.netns
+            self.is_here(self.counters.listeners.get(inode).and_then(|known| known.netns))
         };
         let attributed: u64 = drops
             .iter()
@@ -250,7 +255,9 @@ impl Aggregator {
         let watched = self.watched.get(&inode);
         row.inode = inode;
         row.local = self.listener_address(inode).cloned().unwrap_or_default();
-        row.netns = known.and_then(|known| known.netns);
+        row.netns = known
+            .and_then(|known| known.netns)
+            .or_else(|| watched.and_then(|watched| watched.last.netns));
         row.requested = known.and_then(|known| known.requested);
         row.effective = known
             .and_then(|known| known.effective)
