@@ -122,6 +122,7 @@ impl Live {
                 && filters.uid.is_none_or(|uid| self.host.read_uid(owner.pid).ok() == Some(uid))
         };
         let marked: Vec<u64> = owners
+            .by_inode
             .into_iter()
             .filter(|(_, owners)| owners.iter().any(selected))
             .map(|(inode, _)| inode)
@@ -222,7 +223,7 @@ impl Live {
         if inodes.is_empty() {
             return HashMap::new();
         }
-        read_owners(&self.host, &inodes).unwrap_or_default()
+        read_owners(&self.host, &inodes).unwrap_or_default().by_inode
     }
 
     fn cgroups(&self, counters: &Counters) -> HashMap<u64, Vec<u8>> {

@@ -24,7 +24,7 @@ pub use error::HostError;
 pub use netns::{EnterError, NetworkNamespace, NetworkNamespaces};
 pub use netstat::TcpExt;
 pub use process::{NofileLimits, same_start};
-pub use sockets::SocketOwners;
+pub use sockets::{Holder, SocketOwners};
 
 /// The tree that `/proc` and `/sys` are read from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -266,7 +266,7 @@ fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
     }
 }
 
-fn family(end: &Endpoint) -> &'static str {
+pub(super) fn family(end: &Endpoint) -> &'static str {
     end.address.as_ref().map_or("unknown", Address::family)
 }
 
@@ -276,7 +276,7 @@ fn put_target(object: &mut Map<String, Value>, target: &Endpoint) {
 }
 
 /// An address in text; `null` where it is unknown, `""` for a Unix socket without a name.
-fn put_endpoint(object: &mut Map<String, Value>, name: &str, end: &Endpoint) {
+pub(super) fn put_endpoint(object: &mut Map<String, Value>, name: &str, end: &Endpoint) {
     match &end.address {
         None => {
             object.insert(name.into(), Value::Null);
@@ -293,7 +293,7 @@ fn put_endpoint(object: &mut Map<String, Value>, name: &str, end: &Endpoint) {
     }
 }
 
-fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+pub(super) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
     object.insert(name.into(), json!(bytes.map(escape)));
     if let Some(bytes) = bytes
         && needs_hex(bytes)

@@ -3,6 +3,7 @@
 //! ```text
 //! scenario [--gate DIR] [--port N] all | NAME...   incidents
 //! scenario [--gate DIR] flood N [TARGET]           N refused Unix connects, fast
+//! scenario --gate DIR hold here|netns|pinned       listeners that stay until the gate opens
 //! scenario exit N | kill SIGNAL | sleep MS         ends as told
 //! ```
 //! With `--gate` it first writes `DIR/ready`, waits for `DIR/go`, and ends with `DIR/done`.
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, raise};
 use socktrace_tests::scenario::flood::flood;
 use socktrace_tests::scenario::gate::Gate;
+use socktrace_tests::scenario::held::{Place, hold};
 use socktrace_tests::scenario::record::Seen;
 use socktrace_tests::scenario::stage::Stage;
 use socktrace_tests::scenario::{clock, play_and_count};
@@ -42,6 +44,10 @@ fn run(args: Vec<String>) -> Result<ExitCode> {
     match words.as_slice() {
         ["exit", code] => return Ok(ExitCode::from(code.parse::<u8>().context("exit code")?)),
         ["kill", signal] => raise(signal.parse::<Signal>().context("signal")?)?,
+        ["hold", place] => {
+            let dir = options.gate.as_deref().context("hold needs --gate")?;
+            hold(Place::named(place)?, dir)?;
+        }
         ["sleep", ms] => clock::sleep_ms(ms.parse().context("milliseconds")?),
         _ => print(&incidents(&options, &rest, &words)?)?,
     }

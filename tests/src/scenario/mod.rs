@@ -13,6 +13,7 @@ pub mod clock;
 pub mod flood;
 pub mod gate;
 pub mod hammer;
+pub mod held;
 pub mod listener;
 pub mod netstat;
 pub mod not_failures;

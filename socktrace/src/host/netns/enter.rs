@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::NetworkNamespace;
@@ -26,9 +27,10 @@ pub enum EnterError {
     },
     /// Its file exists and may not be opened.
     #[error(
-        "cannot open network namespace {inode} ({}): {source}; nothing was read in it. It takes \
+        "cannot open network namespace {inode} ({}): {}; nothing was read in it. It takes \
          CAP_SYS_PTRACE: run socktrace as root, for example with sudo",
-        path.display()
+        path.display(),
+        in_words(.source)
     )]
     Open {
         /// The namespace.
@@ -40,10 +42,11 @@ pub enum EnterError {
     },
     /// `setns(2)` was refused.
     #[error(
-        "may not enter network namespace {inode} ({}): {source}; nothing was read in it. It takes \
+        "may not enter network namespace {inode} ({}): {}; nothing was read in it. It takes \
          CAP_SYS_ADMIN, and no seccomp filter against setns(2): run socktrace as root, for example \
          with sudo",
-        path.display()
+        path.display(),
+        in_words(.source)
     )]
     Refused {
         /// The namespace.
@@ -55,8 +58,9 @@ pub enum EnterError {
     },
     /// No thread to enter it with.
     #[error(
-        "cannot start a thread to enter network namespace {inode}: {source}; nothing was read in \
-         it. Look at the limits of processes and threads (ulimit -u, TasksMax=)"
+        "cannot start a thread to enter network namespace {inode}: {}; nothing was read in \
+         it. Look at the limits of processes and threads (ulimit -u, TasksMax=)",
+        in_words(.source)
     )]
     Thread {
         /// The namespace.
@@ -64,6 +68,14 @@ pub enum EnterError {
         /// What the kernel answered.
         source: io::Error,
     },
+}
+
+/// The system's words for an error, with its name instead of its number.
+fn in_words(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(errno) => format!("{} ({errno:?})", errno.desc()),
+        None => error.to_string(),
+    }
 }
 
 impl EnterError {

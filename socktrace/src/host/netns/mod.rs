@@ -42,7 +42,7 @@ pub struct NetworkNamespaces {
     /// The calling thread's own first, the others by inode.
     pub all: Vec<NetworkNamespace>,
     /// Processes whose namespace could not be read, for another reason than their exit: one that
-    /// is theirs alone is missing in `all`.
+    /// is theirs alone is missing in `all`. Threads of the kernel do not count.
     pub unreadable: u32,
 }
 
@@ -71,6 +71,8 @@ impl Host {
                     namespace.or_insert_with(|| self.namespace(inode, false)).pids.push(pid);
                 }
                 Err(error) if error.is_gone() => {}
+                // They are in the first namespace.
+                Err(_) if self.read_is_kernel_thread(pid).unwrap_or(false) => {}
                 Err(_) => unreadable += 1,
             }
         }
