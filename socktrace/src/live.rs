@@ -16,9 +16,11 @@ use tokio::{
 };
 
 use crate::{
-    event::{Body, Counters, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Source},
+    event::{
+        Body, Counters, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Source, Unread,
+    },
     host::{Host, TcpExt},
-    listener::{Lookout, read_owners},
+    listener::{Lookout, Owners, read_owners},
     probe::{Attached, Filters, Verdict},
     transport::{CountersError, Reader, decode, read_counters, read_drops},
 };
@@ -215,15 +217,21 @@ impl Live {
         Ok(all())
     }
 
-    /// Holders of the listeners that something happened to.
-    fn owners(&self, counters: &Counters) -> HashMap<u64, Vec<Owner>> {
+    /// Holders of the listeners that something happened to, and what could not be read.
+    fn add_owners(&self, counters: &Counters, into: &mut Vec<Record>) {
         let mut inodes: HashSet<u64> = counters.listeners.keys().copied().collect();
         inodes.extend(counters.accepts.keys().map(|key| key.listener));
         inodes.remove(&0);
-        if inodes.is_empty() {
-            return HashMap::new();
-        }
-        read_owners(&self.host, &inodes).unwrap_or_default().by_inode
+        let owners = if inodes.is_empty() {
+            Ok(Owners::default())
+        } else {
+            read_owners(&self.host, &inodes)
+        };
+        let descriptors_of = owners.as_ref().ok().map(|owners| owners.unreadable);
+        let Owners { by_inode, left_out, .. } = owners.unwrap_or_default();
+        into.push(Record::Owners(by_inode));
+        let unread = self.lookout.unread();
+        into.push(Record::Unread(Unread { descriptors_of, owners_left_out: left_out, ..unread }));
     }
 
     fn cgroups(&self, counters: &Counters) -> HashMap<u64, Vec<u8>> {
@@ -291,7 +299,7 @@ impl Source for Live {
         let mut counters = self.settle(into)?;
         counters.drops = since(drops, &self.drops_at_start);
         into.extend(netstat.map(Record::Netstat));
-        into.push(Record::Owners(self.owners(&counters)));
+        self.add_owners(&counters, into);
         into.push(Record::Cgroups(self.cgroups(&counters)));
         into.push(Record::Counters(Box::new(counters)));
         into.push(Record::Loss(self.loss));

@@ -61,6 +61,7 @@ impl Aggregator {
             listeners: listeners.into_values().collect(),
             netstat: self.netstat,
             unattributed,
+            unread: self.unread.clone(),
         }
     }
 

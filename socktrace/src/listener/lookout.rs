@@ -7,8 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Look, read_own_sightings, read_sightings};
-use crate::host::{Host, NetworkNamespace};
+use super::{Look, Unseen, read_own_sightings, read_sightings};
+use crate::{
+    event::Unread,
+    host::{Host, NetworkNamespace},
+};
 
 /// A new namespace is found within this time.
 const ENUMERATE: Duration = Duration::from_secs(10);
@@ -22,25 +25,49 @@ pub struct Lookout {
     /// Namespaces that it may not enter: asked once.
     refused: HashSet<u32>,
     next_enumeration: Option<Instant>,
+    unread: Unread,
 }
 
 impl Lookout {
     /// Nothing is read yet.
     pub fn new(host: Host) -> Self {
-        Self { host, namespaces: Vec::new(), refused: HashSet::new(), next_enumeration: None }
+        Self {
+            host,
+            namespaces: Vec::new(),
+            refused: HashSet::new(),
+            next_enumeration: None,
+            unread: Unread::default(),
+        }
     }
 
     /// Looks into every namespace that it may enter; where none can be enumerated, into its own.
     /// Once refused, a namespace is not tried again, and is told as unseen that one time.
     pub fn look(&mut self) -> Look {
         self.enumerate_if_due();
-        if self.namespaces.is_empty() {
-            return read_own_sightings(&self.host);
-        }
-        let open = self.namespaces.iter().filter(|known| !self.refused.contains(&known.inode));
-        let look = read_sightings(&self.host, open);
+        let look = if self.namespaces.is_empty() {
+            read_own_sightings(&self.host)
+        } else {
+            let open = |known: &&NetworkNamespace| !self.refused.contains(&known.inode);
+            read_sightings(&self.host, self.namespaces.iter().filter(open))
+        };
         self.refused.extend(look.unseen.not_entered.iter().map(crate::host::EnterError::inode));
+        self.note(&look.unseen);
         look
+    }
+
+    /// What all looks so far could not read; nothing is known of owners here.
+    pub fn unread(&self) -> Unread {
+        let mut not_entered: Vec<u32> = self.refused.iter().copied().collect();
+        not_entered.sort_unstable();
+        Unread { not_entered, ..self.unread.clone() }
+    }
+
+    fn note(&mut self, unseen: &Unseen) {
+        let refused = u32::try_from(unseen.not_listed.len()).unwrap_or(u32::MAX);
+        self.unread.not_listed = self.unread.not_listed.saturating_add(refused);
+        self.unread.interrupted = self.unread.interrupted.saturating_add(unseen.interrupted);
+        // The same one again in each look.
+        self.unread.malformed = self.unread.malformed.max(unseen.malformed);
     }
 
     fn enumerate_if_due(&mut self) {
@@ -51,6 +78,7 @@ impl Lookout {
         // Those known before are still good where `/proc` cannot be read now.
         if let Ok(found) = self.host.read_network_namespaces() {
             self.namespaces = found.all;
+            self.unread.namespaces_of = found.unreadable;
         }
         self.next_enumeration = Some(begin + ENUMERATE.max(begin.elapsed() * ENUMERATE_SHARE));
     }
@@ -89,5 +117,6 @@ mod tests {
         let mut lookout = Lookout::new(Host::at(root.path()));
         let told: Vec<usize> = (0..2).map(|_| lookout.look().unseen.not_entered.len()).collect();
         assert_eq!(told, [1, 0]);
+        assert_eq!(lookout.unread().not_entered, [8], "in the end it is told");
     }
 }

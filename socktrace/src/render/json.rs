@@ -7,14 +7,17 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::escape::{escape, hex, needs_hex, unix_name};
+use super::{
+    escape::{escape, hex, needs_hex, unix_name},
+    unread::unread_sentences,
+};
 use crate::{
     aggregate::{
         Aggregator, ConnectFailureRow, DropRow, ListenerRow, ProcessRow, Session, SessionSignal,
         Snapshot, Waits,
     },
     diagnose::{Certainty, cause, errno_name},
-    event::{Address, Body, Endpoint, Event, NetstatDelta, Owner},
+    event::{Address, Body, Endpoint, Event, NetstatDelta, Owner, Unread},
     transport::Clock,
 };
 
@@ -35,6 +38,7 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
             .collect::<Vec<_>>(),
         "netstat": snapshot.netstat.map(netstat),
         "unattributed": snapshot.unattributed,
+        "unseen": snapshot.unread.as_ref().map(unseen),
         "stalls": null,
         "findings": null,
     })
@@ -92,6 +96,19 @@ fn netstat(netstat: NetstatDelta) -> Value {
         "listen_drops": netstat.drops,
         "req_q_full_drop": netstat.syn_queue,
         "req_q_full_do_cookies": netstat.cookies,
+    })
+}
+
+fn unseen(unread: &Unread) -> Value {
+    json!({
+        "namespaces_of": unread.namespaces_of,
+        "not_entered": unread.not_entered,
+        "not_listed": unread.not_listed,
+        "interrupted": unread.interrupted,
+        "malformed": unread.malformed,
+        "descriptors_of": unread.descriptors_of,
+        "owners_left_out": unread.owners_left_out,
+        "reasons": unread_sentences(unread),
     })
 }
 

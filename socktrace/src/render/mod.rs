@@ -6,3 +6,4 @@ pub mod json;
 pub mod listing;
 mod sentences;
 pub mod text;
+mod unread;
