@@ -178,6 +178,8 @@ pub(crate) struct DropEntry {
     pub(crate) listener: u64,
     /// The packet.
     pub(crate) skb: u64,
+    /// Where `tcp_check_req` says that another CPU took the request; 0 where nobody asks.
+    pub(crate) stolen: u64,
     /// Address of this CPU's `struct linux_mib`.
     pub(crate) mib: u64,
     /// The four counters.

@@ -272,6 +272,15 @@ pub struct ReaderLoss {
     pub perf_lost: u64,
 }
 
+/// How often the kernel skipped programs because one ran already on that CPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Misses {
+    /// By program; `None` where the kernel does not count.
+    pub programs: BTreeMap<String, Option<u64>>,
+    /// What nobody saw for that reason, in words, and how often at most.
+    pub unseen: BTreeMap<String, u64>,
+}
+
 /// What a [`Source`] yields.
 #[derive(Debug)]
 pub enum Record {
@@ -293,6 +302,8 @@ pub enum Record {
     Netstat(NetstatDelta),
     /// The reader's losses so far.
     Loss(ReaderLoss),
+    /// Runs of programs that the kernel skipped.
+    Misses(Misses),
 }
 
 /// Where records come from.

@@ -21,7 +21,7 @@ use crate::{
     },
     host::{Host, TcpExt},
     listener::{Lookout, Owners, read_owners},
-    probe::{Attached, Filters, Verdict},
+    probe::{Attached, Filters, Verdict, read_misses},
     transport::{CountersError, Reader, decode, read_counters, read_drops},
 };
 
@@ -295,6 +295,7 @@ impl Source for Live {
         self.look(into);
         let netstat = self.netstat_delta()?;
         let drops = read_drops(&self.ebpf)?;
+        into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));
         detach(&mut self.ebpf);
         let mut counters = self.settle(into)?;
         counters.drops = since(drops, &self.drops_at_start);

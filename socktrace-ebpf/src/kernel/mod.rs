@@ -35,6 +35,12 @@ fn read<T: Copy>(base: u64, offset: u32) -> T {
     }
 }
 
+/// The C `bool` at `address`.
+#[inline(always)]
+pub(crate) fn flag_at(address: u64) -> bool {
+    read::<u8>(address, 0) != 0
+}
+
 /// The pointer stored at `base + offset`, for structures that need no type of their own.
 #[inline(always)]
 pub(crate) fn pointer_at(base: u64, offset: u32) -> u64 {

@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use socktrace_common::{AcceptEvent, AcceptKey, Endpoint, Signal, Stage, WAIT_UNKNOWN};
 
-use super::is_true;
+use super::{accept_error, is_true};
 use crate::{
     emit, filter,
     globals::param,
@@ -280,11 +280,11 @@ fn accept_hashdance_kprobe(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// As [`accept_queue_add_fentry`].
+/// As [`accept_queue_add_fentry`], over the start from `sock_state`, which has no listener.
 #[kprobe]
 fn accept_queue_add_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(child) = ctx.arg(2).and_then(Sock::from_raw) {
-        started(child, ctx.arg(0).and_then(Sock::from_raw), BPF_NOEXIST);
+        started(child, ctx.arg(0).and_then(Sock::from_raw), BPF_ANY);
     }
     0
 }
@@ -319,7 +319,7 @@ fn grafted(ctx: &ProbeContext, end: End) -> u32 {
     if let Some(child) = ctx.arg(0).and_then(Sock::from_raw)
         && child.in_scope()
     {
-        ended(ctx, child, None, end);
+        ended(ctx, child, accept_error::listener_of_call(), end);
     }
     0
 }

@@ -71,6 +71,14 @@ pub(super) fn called(fd: i32) {
     }
 }
 
+/// The listener of the current task's `accept()` call, where a hook remembers those.
+#[inline(always)]
+pub(super) fn listener_of_call() -> Option<Sock> {
+    // SAFETY: copied at once; only this task writes this entry.
+    let call = unsafe { ACCEPT_CALLS.get(pid_tgid()) };
+    call.and_then(|call| Sock::from_raw(call.listener))
+}
+
 // --- fentry tier -------------------------------------------------------------------------------
 
 /// `int __sys_accept4(int fd, sockaddr *, int *, int flags)`: every flavour of the system call.

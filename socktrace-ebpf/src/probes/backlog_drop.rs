@@ -19,7 +19,7 @@ use super::is_true;
 use crate::{
     emit, filter,
     globals::offset,
-    kernel::{ListenMib, Skb, Sock},
+    kernel::{self, ListenMib, Skb, Sock},
     maps::{DROP_ENTRIES, DROP_TALLY, DropEntry, LISTENERS},
     tally,
 };
@@ -28,13 +28,14 @@ const SIGNAL: Signal = Signal::BacklogDrop;
 
 /// One of the functions is about to handle `skb` for `listener`.
 #[inline(always)]
-fn entered(stage: DropStage, listener: Option<Sock>, skb: u64) {
+fn entered(stage: DropStage, listener: Option<Sock>, skb: u64, stolen: u64) {
     let Some(entry) = DROP_ENTRIES.get_ptr_mut(stage as u32) else { return };
     let Some(listener) = listener else { return };
     let mib = listener.net().mib();
     // SAFETY: this CPU's entry of this function; softirq context, so nobody interleaves.
     unsafe {
-        *entry = DropEntry { listener: listener.key(), skb, mib, before: ListenMib::read(mib) };
+        *entry =
+            DropEntry { listener: listener.key(), skb, stolen, mib, before: ListenMib::read(mib) };
     }
 }
 
@@ -71,6 +72,21 @@ fn left(ctx: &impl EbpfContext, stage: DropStage, listener: Option<u64>) {
     }
     if cookies != 0 {
         dropped(ctx, sock, key(sock, DropReason::SyncookieSent, stage), cookies, entry.skb);
+    }
+}
+
+/// `tcp_check_req` gave no connection for a last ACK: `tcp_v4_rcv` discards the packet and counts
+/// it in the listener's `sk_drops`, unless another CPU took the request first ("stolen").
+#[inline(always)]
+fn discarded() {
+    let Some(entry) = DROP_ENTRIES.get_ptr_mut(DropStage::Ack as u32) else { return };
+    // SAFETY: as in `entered`.
+    let entry = unsafe { &mut *entry };
+    if let Some(sock) = Sock::from_raw(entry.listener)
+        && !kernel::flag_at(entry.stolen)
+    {
+        let key = key(sock, DropReason::Discarded, DropStage::Ack);
+        tally::tally(&DROP_TALLY, SIGNAL, &key, Skb::from_raw(entry.skb).segments());
     }
 }
 
@@ -113,7 +129,7 @@ fn counted(ctx: &impl EbpfContext, listener: Sock, key: &DropKey, n: u64, skb: u
 /// `int tcp_conn_request(rsk_ops, af_ops, sk, skb)`: a SYN.
 #[fentry]
 fn backlog_drop_syn_fentry(ctx: FEntryContext) -> i32 {
-    entered(DropStage::Syn, Sock::from_raw(ctx.arg(2)), ctx.arg(3));
+    entered(DropStage::Syn, Sock::from_raw(ctx.arg(2)), ctx.arg(3), 0);
     0
 }
 
@@ -129,7 +145,7 @@ fn backlog_drop_syn_fexit(ctx: FExitContext) -> i32 {
 #[fentry]
 fn backlog_drop_ack_fentry(ctx: FEntryContext) -> i32 {
     if !is_true(ctx.arg(3)) {
-        entered(DropStage::Ack, Sock::from_raw(ctx.arg(0)), ctx.arg(1));
+        entered(DropStage::Ack, Sock::from_raw(ctx.arg(0)), ctx.arg(1), 0);
     }
     0
 }
@@ -146,7 +162,7 @@ fn backlog_drop_ack_fexit(ctx: FExitContext) -> i32 {
 /// `struct sock *tcp_get_cookie_sock(sk, skb, req, dst, ...)`: the last ACK of a syncookie.
 #[fentry]
 fn backlog_drop_cookie_fentry(ctx: FEntryContext) -> i32 {
-    entered(DropStage::Cookie, Sock::from_raw(ctx.arg(0)), ctx.arg(1));
+    entered(DropStage::Cookie, Sock::from_raw(ctx.arg(0)), ctx.arg(1), 0);
     0
 }
 
@@ -163,7 +179,7 @@ fn backlog_drop_cookie_fexit(ctx: FExitContext) -> i32 {
 #[kprobe]
 fn backlog_drop_syn_kprobe(ctx: ProbeContext) -> u32 {
     if let (Some(sock), Some(skb)) = (ctx.arg(2), ctx.arg(3)) {
-        entered(DropStage::Syn, Sock::from_raw(sock), skb);
+        entered(DropStage::Syn, Sock::from_raw(sock), skb, 0);
     }
     0
 }
@@ -178,10 +194,11 @@ fn backlog_drop_syn_kretprobe(ctx: RetProbeContext) -> u32 {
 /// As [`backlog_drop_ack_fentry`].
 #[kprobe]
 fn backlog_drop_ack_kprobe(ctx: ProbeContext) -> u32 {
-    if let (Some(sock), Some(skb), Some(fastopen)) = (ctx.arg(0), ctx.arg(1), ctx.arg(3))
+    if let (Some(sock), Some(skb), Some(fastopen), Some(stolen)) =
+        (ctx.arg(0), ctx.arg(1), ctx.arg(3), ctx.arg(4))
         && !is_true(fastopen)
     {
-        entered(DropStage::Ack, Sock::from_raw(sock), skb);
+        entered(DropStage::Ack, Sock::from_raw(sock), skb, stolen);
     }
     0
 }
@@ -189,6 +206,9 @@ fn backlog_drop_ack_kprobe(ctx: ProbeContext) -> u32 {
 /// As [`backlog_drop_ack_fentry`].
 #[kretprobe]
 fn backlog_drop_ack_kretprobe(ctx: RetProbeContext) -> u32 {
+    if ctx.ret::<u64>() == 0 {
+        discarded();
+    }
     left(&ctx, DropStage::Ack, None);
     0
 }
@@ -197,7 +217,7 @@ fn backlog_drop_ack_kretprobe(ctx: RetProbeContext) -> u32 {
 #[kprobe]
 fn backlog_drop_cookie_kprobe(ctx: ProbeContext) -> u32 {
     if let (Some(sock), Some(skb)) = (ctx.arg(0), ctx.arg(1)) {
-        entered(DropStage::Cookie, Sock::from_raw(sock), skb);
+        entered(DropStage::Cookie, Sock::from_raw(sock), skb, 0);
     }
     0
 }

@@ -21,17 +21,22 @@ const CLOSE: u32 = 7;
 const LISTEN: u32 = 10;
 const BPF_NOEXIST: u64 = 1;
 
+/// Whether `signal` is on, in a tier below fentry.
+#[inline(always)]
+fn outside_fentry(signal: Signal) -> bool {
+    on(signal) && !tier(signal, Tier::Fentry)
+}
+
 #[inline(always)]
 fn changed(ctx: &impl EbpfContext, sock: u64, old: u32, new: u32) {
     let Some(sock) = Sock::from_raw(sock) else { return };
     match (old, new) {
-        // The child of a handshake, in inet_csk_clone_lock(), before it is queued.
-        (LISTEN, SYN_RECV) if tier(Signal::Accept, Tier::Tracepoint) => {
+        // The child of a handshake, in inet_csk_clone_lock(), before it is queued. In the kprobe
+        // tier the hook on the queue writes over it, unless the kernel skips that one.
+        (LISTEN, SYN_RECV) if outside_fentry(Signal::Accept) => {
             accept::started(sock, None, BPF_NOEXIST);
         }
-        (LISTEN, CLOSE) if tier(Signal::BacklogDrop, Tier::Tracepoint) => {
-            backlog_drop::closed(sock);
-        }
+        (LISTEN, CLOSE) if outside_fentry(Signal::BacklogDrop) => backlog_drop::closed(sock),
         (_, SYN_SENT) if on(Signal::ConnectFailure) && sock.in_scope() => {
             connect_failure::syn_sent(sock);
         }

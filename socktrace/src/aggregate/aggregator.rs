@@ -8,8 +8,8 @@ use socktrace_common::Signal;
 
 use super::{selection::Selection, snapshot::Session};
 use crate::event::{
-    Body, Counters, Endpoint, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Sighting,
-    Unread,
+    Body, Counters, Endpoint, Event, Listener, Misses, NetstatDelta, Owner, ReaderLoss, Record,
+    Sighting, Unread,
 };
 
 /// A listener as `sock_diag` showed it over time.
@@ -33,6 +33,7 @@ pub struct Aggregator {
     pub(super) cgroups: HashMap<u64, Vec<u8>>,
     pub(super) netstat: Option<NetstatDelta>,
     pub(super) loss: ReaderLoss,
+    pub(super) misses: Misses,
     pub(super) delivered: [u64; Signal::COUNT],
 }
 
@@ -51,6 +52,7 @@ impl Aggregator {
             cgroups: HashMap::new(),
             netstat: None,
             loss: ReaderLoss::default(),
+            misses: Misses::default(),
             delivered: [0; Signal::COUNT],
         }
     }
@@ -74,6 +76,7 @@ impl Aggregator {
             Record::Cgroups(cgroups) => self.cgroups = cgroups,
             Record::Netstat(netstat) => self.netstat = Some(netstat),
             Record::Loss(loss) => self.loss = loss,
+            Record::Misses(misses) => self.misses = misses,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use socktrace_common::{Signal, Stage};
 
-use crate::event::{ReaderLoss, Stages};
+use crate::event::{Misses, ReaderLoss, Stages};
 
 /// Where the occurrences of one signal went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,53 +69,50 @@ pub struct Completeness {
     pub reasons: Vec<String>,
     /// Per signal.
     pub signals: Vec<SignalStages>,
+    /// Runs of programs that the kernel skipped.
+    pub misses: Misses,
+}
+
+/// What completeness is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The kernel's counters.
+    pub stages: &'a Stages,
+    /// Events that arrived, by signal.
+    pub delivered: &'a [u64; Signal::COUNT],
+    /// What the reader lost.
+    pub reader: ReaderLoss,
+    /// Signals that have a tier.
+    pub traced: &'a [Signal],
+    /// What the namespace counted and no listener explains.
+    pub unattributed: Option<Unattributed>,
+    /// What the kernel skipped.
+    pub misses: &'a Misses,
+}
+
+/// What a network namespace counted beyond what its known listeners explain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unattributed {
+    /// Of `ListenDrops`.
+    pub drops: u64,
+    /// Of `TCPReqQFullDoCookies`; 0 in a tier that sees no SYN.
+    pub cookies: u64,
 }
 
 impl Completeness {
     /// Checks the kernel's counters against what arrived, per signal.
-    pub fn check(
-        stages: &Stages,
-        delivered: &[u64; Signal::COUNT],
-        reader: ReaderLoss,
-        traced: &[Signal],
-        unattributed: Option<u64>,
-    ) -> Self {
+    pub fn check(evidence: &Evidence<'_>) -> Self {
+        let Evidence { stages, delivered, reader, traced, unattributed, misses } = *evidence;
         let mut undecodable = reader.undecodable;
         let signals: Vec<SignalStages> =
             traced.iter().map(|signal| row(*signal, stages, delivered, &mut undecodable)).collect();
-        let mut reasons = Vec::new();
-        let mut verdict = Verdict::Complete;
-        for row in &signals {
-            let lost = row.lost_buffer + row.lost_decode;
-            if lost != 0 {
-                verdict = Verdict::Incomplete;
-                reasons.push(format!(
-                    "{lost} {} events were lost (counts are exact, their detail is missing); \
-                     raise --buffer-bytes or filter",
-                    row.signal.name()
-                ));
-            }
-        }
-        let mut missing = |n: u64, sentence: String| {
-            if n != 0 {
-                verdict = Verdict::Incomplete;
-                reasons.push(sentence);
-            }
-        };
-        for signal in traced {
-            let name = signal.name();
-            let n = stages.get(*signal, Stage::LostTally);
-            missing(n, format!("{n} {name} occurrences are in no total: a map was full"));
-            let n = stages.get(*signal, Stage::LostPending);
-            missing(n, format!("{n} starts of {name} were not remembered: a map was full"));
-            let n = stages.get(*signal, Stage::LostName);
-            missing(
-                n,
-                format!("{n} processes or listeners of {name} have no name: a map was full"),
-            );
-        }
-        let n = unattributed.unwrap_or(0);
-        missing(n, format!("{n} drops of this network namespace belong to no listener known here"));
+        let mut reasons: Vec<String> = signals.iter().filter_map(lost_events).collect();
+        reasons.extend(traced.iter().flat_map(|signal| full_maps(*signal, stages)));
+        reasons.extend(without_listener(unattributed.unwrap_or_default()));
+        reasons.extend(misses.unseen.iter().map(|(what, n)| {
+            format!("up to {n} {what} were not seen: the kernel skipped socktrace's hook")
+        }));
+        let mut verdict = if reasons.is_empty() { Verdict::Complete } else { Verdict::Incomplete };
         if signals.iter().any(|row| !row.adds_up()) || undecodable != 0 {
             verdict = Verdict::Unknown;
             reasons.push("the kernel's counters and the events that arrived do not add up".into());
@@ -124,7 +121,7 @@ impl Completeness {
             verdict = Verdict::Unknown;
             reasons.push(format!("{} was not traced (see socktrace check)", signal.name()));
         }
-        Self { verdict, reasons, signals }
+        Self { verdict, reasons, signals, misses: misses.clone() }
     }
 
     /// Sum over all signals.
@@ -141,6 +138,38 @@ impl Completeness {
     pub fn lost(&self) -> u64 {
         self.signals.iter().map(|row| row.lost_buffer + row.lost_decode).sum()
     }
+}
+
+fn lost_events(row: &SignalStages) -> Option<String> {
+    let lost = row.lost_buffer + row.lost_decode;
+    (lost != 0).then(|| {
+        format!(
+            "{lost} {} events were lost (counts are exact, their detail is missing); \
+             raise --buffer-bytes or filter",
+            row.signal.name()
+        )
+    })
+}
+
+fn full_maps(signal: Signal, stages: &Stages) -> impl Iterator<Item = String> {
+    let name = signal.name();
+    let told = [
+        (Stage::LostTally, format!("{name} occurrences are in no total: a map was full")),
+        (Stage::LostPending, format!("starts of {name} were not remembered: a map was full")),
+        (Stage::LostName, format!("processes or listeners of {name} have no name: a map was full")),
+    ];
+    let count = move |stage| stages.get(signal, stage);
+    told.into_iter()
+        .map(move |(stage, words)| (count(stage), words))
+        .filter(|(n, _)| *n != 0)
+        .map(|(n, words)| format!("{n} {words}"))
+}
+
+fn without_listener(rest: Unattributed) -> impl Iterator<Item = String> {
+    let told = [(rest.drops, "drops"), (rest.cookies, "syncookies")];
+    told.into_iter().filter(|(n, _)| *n != 0).map(|(n, what)| {
+        format!("{n} {what} of this network namespace belong to no listener known here")
+    })
 }
 
 /// Undecodable events have no signal that could be trusted: they are put where events are missing.
@@ -168,6 +197,8 @@ fn row(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn check(counts: &[(Stage, u64)], delivered: u64, loss: ReaderLoss) -> Completeness {
@@ -177,8 +208,22 @@ mod tests {
         }
         let mut arrived = [0; Signal::COUNT];
         arrived[Signal::Listen as usize] = delivered;
-        Completeness::check(&stages, &arrived, loss, &Signal::ALL, None)
+        Completeness::check(&Evidence {
+            stages: &stages,
+            delivered: &arrived,
+            reader: loss,
+            ..NONE
+        })
     }
+
+    const NONE: Evidence<'static> = Evidence {
+        stages: &Stages([[0; Stage::COUNT]; Signal::COUNT]),
+        delivered: &[0; Signal::COUNT],
+        reader: ReaderLoss { undecodable: 0, perf_lost: 0 },
+        traced: &Signal::ALL,
+        unattributed: None,
+        misses: &Misses { programs: BTreeMap::new(), unseen: BTreeMap::new() },
+    };
 
     #[test]
     fn all_accounted_for_is_complete() {
@@ -204,15 +249,27 @@ mod tests {
 
     #[test]
     fn what_was_not_traced_is_unknown_and_what_has_no_listener_is_incomplete() {
-        let check = |traced: &[Signal], unattributed| {
-            let (stages, none) = (Stages::default(), [0; Signal::COUNT]);
-            Completeness::check(&stages, &none, ReaderLoss::default(), traced, unattributed)
-        };
-        assert_eq!(check(&Signal::ALL, Some(0)).verdict, Verdict::Complete);
+        let without = |drops| Some(Unattributed { drops, cookies: 0 });
+        let check =
+            |traced, unattributed| Completeness::check(&Evidence { traced, unattributed, ..NONE });
+        assert_eq!(check(&Signal::ALL, without(0)).verdict, Verdict::Complete);
         assert_eq!(check(&Signal::ALL[1..], None).verdict, Verdict::Unknown);
-        let missing = check(&Signal::ALL, Some(3));
+        let missing = check(&Signal::ALL, without(3));
         assert_eq!(missing.verdict, Verdict::Incomplete);
         assert!(missing.reasons[0].starts_with("3 drops"));
+    }
+
+    #[test]
+    fn what_the_kernel_skipped_for_good_is_incomplete() {
+        let skipped = |unseen: &[(&str, u64)]| Misses {
+            programs: BTreeMap::from([("hook".into(), Some(9))]),
+            unseen: unseen.iter().map(|(what, n)| ((*what).to_owned(), *n)).collect(),
+        };
+        let check = |misses: Misses| Completeness::check(&Evidence { misses: &misses, ..NONE });
+        assert_eq!(check(skipped(&[])).verdict, Verdict::Complete);
+        let missing = check(skipped(&[("accepted connections", 2)]));
+        assert_eq!(missing.verdict, Verdict::Incomplete);
+        assert!(missing.reasons[0].starts_with("up to 2 accepted connections"));
     }
 
     #[test]

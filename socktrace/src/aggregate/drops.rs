@@ -1,10 +1,11 @@
 //! Drops per listener, in every tier.
 //!
-//! fentry and kprobe tier: the kernel-side totals are the drops. Tracepoint tier: the kernel's
-//! `sk_drops` of a listener counts every drop, and besides every packet to it that is discarded
-//! (`tcp_v4_rcv`: `discard_and_relse`), which the tracepoint counts: drops = Δ`sk_drops` −
-//! discarded. Reasons then come from the namespace's own counters, where those allow only one
-//! answer.
+//! fentry and kprobe tier: the kernel-side totals are the drops. Where the kernel skipped kprobes,
+//! the namespace counted more: the rest belongs to the listener whose `sk_drops` says so, if there
+//! is only one. Tracepoint tier: the kernel's `sk_drops` of a listener counts every drop, and
+//! besides every packet to it that is discarded (`tcp_v4_rcv`: `discard_and_relse`), which a hook
+//! counts: drops = Δ`sk_drops` − discarded. Reasons then come from the namespace's own counters,
+//! where those allow only one answer.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +14,77 @@ use socktrace_common::{DropReason, DropStage};
 use super::snapshot::{DropRow, Drops};
 use crate::event::NetstatDelta;
 
-/// What is known of one listener's drops in the tracepoint tier.
+/// What is known of one listener's drops, below the fentry tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     /// Growth of `sk_drops`.
     pub(super) sk_drops: u64,
     /// Packets that `sk_drops` counts besides.
     pub(super) discarded: u64,
-    /// Drops at the last ACK.
-    pub(super) at_ack: u64,
+    /// Drops that a hook saw; in the tracepoint tier those at the last ACK.
+    pub(super) hooked: u64,
 }
 
 impl Seen {
     const fn drops(self) -> u64 {
         self.sk_drops.saturating_sub(self.discarded)
     }
+}
+
+/// Gives the drops that the namespace counted beyond `rows` to the listeners that they must belong
+/// to: every drop grows the `sk_drops` of its listener, so one whose growth is explained has none.
+pub(super) fn give_rest(
+    rows: &mut BTreeMap<u64, Vec<DropRow>>,
+    listeners: &BTreeMap<u64, Seen>,
+    netstat: NetstatDelta,
+) {
+    let Some(rest) = rest_by_reason(rows, netstat) else { return };
+    let total: u64 = rest.iter().map(|(_, n)| n).sum();
+    let growing: Vec<(u64, u64)> = listeners
+        .iter()
+        .map(|(inode, seen)| (*inode, seen.drops().saturating_sub(seen.hooked)))
+        .filter(|(_, grown)| *grown != 0)
+        .collect();
+    let all_grown: u64 = growing.iter().map(|(_, grown)| grown).sum();
+    let mut give = |inode, reason, n| {
+        rows.entry(inode).or_default().push(row(Drops::Tcp(reason), None, n));
+    };
+    match (growing.as_slice(), rest.as_slice()) {
+        ([(inode, grown)], _) if *grown >= total => {
+            for (reason, n) in &rest {
+                give(*inode, *reason, *n);
+            }
+        }
+        (_, [(reason, _)]) if all_grown == total => {
+            for (inode, grown) in &growing {
+                give(*inode, *reason, *grown);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What the namespace counted for each reason beyond `rows`, zeroes left out; `None` where it
+/// counted less.
+fn rest_by_reason(
+    rows: &BTreeMap<u64, Vec<DropRow>>,
+    netstat: NetstatDelta,
+) -> Option<Vec<(DropReason, u64)>> {
+    let counted = |reason| -> u64 {
+        let all = rows.values().flatten().filter(|row| row.reason == Drops::Tcp(reason));
+        all.map(|row| row.count).sum()
+    };
+    let other = netstat.drops.checked_sub(netstat.overflows + netstat.syn_queue)?;
+    let mut rest = Vec::new();
+    for (reason, n) in [
+        (DropReason::AcceptQueueFull, netstat.overflows),
+        (DropReason::SynQueueFull, netstat.syn_queue),
+        (DropReason::Other, other),
+    ] {
+        rest.push((reason, n.checked_sub(counted(reason))?));
+    }
+    rest.retain(|(_, n)| *n != 0);
+    Some(rest)
 }
 
 /// Drops of every listener in the tracepoint tier, by inode.
@@ -43,16 +100,16 @@ pub(super) fn infer(
         return rows;
     }
     for (inode, seen) in &dropping {
-        let not_at_ack = seen.drops().saturating_sub(seen.at_ack);
+        let not_hooked = seen.drops().saturating_sub(seen.hooked);
         let rest = match (netstat, dropping.as_slice()) {
             (Some(netstat), _) if only_overflows(netstat) => {
-                vec![row(Drops::Tcp(DropReason::AcceptQueueFull), None, not_at_ack)]
+                vec![row(Drops::Tcp(DropReason::AcceptQueueFull), None, not_hooked)]
             }
             (Some(netstat), [_]) if seen.drops() == netstat.drops => alone(*seen, netstat),
-            _ => vec![row(Drops::TcpUnknown, None, not_at_ack)],
+            _ => vec![row(Drops::TcpUnknown, None, not_hooked)],
         };
         let overflow = Drops::Tcp(DropReason::AcceptQueueFull);
-        let mut all = vec![row(overflow, Some(DropStage::Ack), seen.at_ack)];
+        let mut all = vec![row(overflow, Some(DropStage::Ack), seen.hooked)];
         all.extend(rest);
         all.retain(|row| row.count != 0);
         rows.insert(*inode, all);
@@ -68,7 +125,7 @@ const fn only_overflows(netstat: NetstatDelta) -> bool {
 /// namespace's.
 fn alone(seen: Seen, netstat: NetstatDelta) -> Vec<DropRow> {
     let other = netstat.drops.saturating_sub(netstat.overflows + netstat.syn_queue);
-    let overflows = netstat.overflows.saturating_sub(seen.at_ack);
+    let overflows = netstat.overflows.saturating_sub(seen.hooked);
     vec![
         row(Drops::Tcp(DropReason::AcceptQueueFull), None, overflows),
         row(Drops::Tcp(DropReason::SynQueueFull), Some(DropStage::Syn), netstat.syn_queue),
@@ -94,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_discarded_packet_is_no_drop_though_sk_drops_counts_it() {
-        let seen = BTreeMap::from([(7, Seen { sk_drops: 592, discarded: 8, at_ack: 4 })]);
+        let seen = BTreeMap::from([(7, Seen { sk_drops: 592, discarded: 8, hooked: 4 })]);
         let rows = &infer(&seen, Some(netstat(584, 584, 0)))[&7];
         assert_eq!(total(rows, Drops::Tcp(DropReason::AcceptQueueFull)), 584);
     }
@@ -119,6 +176,38 @@ mod tests {
     fn growth_of_sk_drops_that_the_namespace_does_not_know_is_no_drop() {
         let seen = BTreeMap::from([(7, Seen { sk_drops: 10, ..Seen::default() })]);
         assert!(infer(&seen, Some(netstat(0, 0, 0))).is_empty());
+    }
+
+    const OVERFLOW: Drops = Drops::Tcp(DropReason::AcceptQueueFull);
+
+    /// Hooks saw ten overflows of listener 7 of the twelve that the namespace counted.
+    fn rest_given(listeners: &[(u64, Seen)]) -> BTreeMap<u64, Vec<DropRow>> {
+        let mut rows = BTreeMap::from([(7, vec![row(OVERFLOW, Some(DropStage::Syn), 10)])]);
+        give_rest(&mut rows, &listeners.iter().copied().collect(), netstat(12, 12, 0));
+        rows
+    }
+
+    #[test]
+    fn the_rest_belongs_to_the_only_listener_whose_counter_says_so() {
+        let skipped = Seen { sk_drops: 17, discarded: 3, hooked: 10 };
+        let quiet = Seen { sk_drops: 5, discarded: 5, hooked: 0 };
+        assert_eq!(total(&rest_given(&[(7, skipped), (8, quiet)])[&7], OVERFLOW), 12);
+    }
+
+    #[test]
+    fn a_rest_that_two_listeners_may_have_is_given_to_neither() {
+        let one = Seen { sk_drops: 13, discarded: 1, hooked: 10 };
+        let other = Seen { sk_drops: 2, ..Seen::default() };
+        let rows = rest_given(&[(7, one), (8, other)]);
+        assert_eq!((total(&rows[&7], OVERFLOW), rows.len()), (10, 1));
+    }
+
+    #[test]
+    fn a_rest_that_is_all_of_their_growth_is_shared_by_it() {
+        let one = Seen { sk_drops: 12, discarded: 1, hooked: 10 };
+        let other = Seen { sk_drops: 1, ..Seen::default() };
+        let rows = rest_given(&[(7, one), (8, other)]);
+        assert_eq!((total(&rows[&7], OVERFLOW), total(&rows[&8], OVERFLOW)), (11, 1));
     }
 
     #[test]

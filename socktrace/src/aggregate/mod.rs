@@ -10,7 +10,7 @@ mod snapshot;
 mod waits;
 
 pub use aggregator::Aggregator;
-pub use completeness::{Completeness, SignalStages, Verdict};
+pub use completeness::{Completeness, Evidence, SignalStages, Unattributed, Verdict};
 pub use selection::Selection;
 pub use snapshot::{
     AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, ProcessRow, Session,

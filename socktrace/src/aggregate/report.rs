@@ -9,7 +9,7 @@ use socktrace_common::{DropReason, DropStage, Signal, TaskKey, Tier};
 
 use super::{
     Aggregator,
-    completeness::Completeness,
+    completeness::{Completeness, Evidence, Unattributed},
     drops::{self, Seen},
     snapshot::{
         AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, ProcessRow, Snapshot,
@@ -50,13 +50,14 @@ impl Aggregator {
         Snapshot {
             session: self.session.clone(),
             duration,
-            completeness: Completeness::check(
-                &self.counters.stages,
-                &self.delivered,
-                self.loss,
-                &traced,
+            completeness: Completeness::check(&Evidence {
+                stages: &self.counters.stages,
+                delivered: &self.delivered,
+                reader: self.loss,
+                traced: &traced,
                 unattributed,
-            ),
+                misses: &self.misses,
+            }),
             processes: worst_first(processes),
             listeners: listeners.into_values().collect(),
             netstat: self.netstat,
@@ -187,12 +188,30 @@ impl Aggregator {
     }
 
     fn drops_by_listener(&self) -> BTreeMap<u64, Vec<DropRow>> {
-        if self.session.tier(Signal::BacklogDrop) == Some(Tier::Tracepoint) {
+        let tier = self.session.tier(Signal::BacklogDrop);
+        if tier == Some(Tier::Tracepoint) {
             return drops::infer(&self.drops_seen(), self.netstat);
         }
+        let mut rows = self.drops_counted();
+        if let (Some(Tier::Kprobe), Some(netstat)) = (tier, self.netstat) {
+            let elsewhere =
+                rows.extract_if(.., |inode, _| !self.is_here(*inode)).collect::<Vec<_>>();
+            let mut seen = self.drops_seen();
+            seen.retain(|inode, _| self.is_here(*inode));
+            drops::give_rest(&mut rows, &seen, netstat);
+            rows.extend(elsewhere);
+        }
+        rows
+    }
+
+    /// What the hooks counted.
+    fn drops_counted(&self) -> BTreeMap<u64, Vec<DropRow>> {
         let mut rows: BTreeMap<u64, Vec<DropRow>> = BTreeMap::new();
         for (key, count) in &self.counters.drops {
             let Some(reason) = DropReason::ALL.get(key.reason as usize) else { continue };
+            if *reason == DropReason::Discarded {
+                continue;
+            }
             let stage = DropStage::ALL.get(key.stage as usize).copied();
             let row = DropRow { reason: Drops::Tcp(*reason), stage, count: *count };
             rows.entry(key.listener).or_default().push(row);
@@ -203,9 +222,17 @@ impl Aggregator {
         rows
     }
 
+    /// Whether a listener is in the tracer's own network namespace, for all that is known.
+    fn is_here(&self, inode: u64) -> bool {
+        let counted = self.counters.listeners.get(&inode).and_then(|known| known.netns);
+        let seen = || self.watched.get(&inode).and_then(|watched| watched.last.netns);
+        let netns = counted.or_else(seen);
+        netns.is_none() || netns.map(u64::from) == self.session.netns
+    }
+
     fn drops_seen(&self) -> BTreeMap<u64, Seen> {
         let mut seen: BTreeMap<u64, Seen> = BTreeMap::new();
-        for (inode, watched) in self.watched.iter().filter(|(_, it)| self.is_here(it.last.netns)) {
+        for (inode, watched) in self.watched.iter().filter(|(inode, _)| self.is_here(**inode)) {
             let now = watched.last.drops.unwrap_or(0);
             seen.entry(*inode).or_default().sk_drops =
                 u64::from(now.wrapping_sub(watched.drops_at_start));
@@ -218,36 +245,32 @@ impl Aggregator {
         }
         for (key, count) in &self.counters.drops {
             let seen = seen.entry(key.listener).or_default();
-            if key.reason == DropReason::Discarded as u32 {
-                seen.discarded += count;
-            } else {
-                seen.at_ack += count;
+            match DropReason::ALL.get(key.reason as usize) {
+                Some(DropReason::Discarded) => seen.discarded += count,
+                Some(reason) if Drops::Tcp(*reason).is_drop() => seen.hooked += count,
+                _ => {}
             }
         }
         seen
     }
 
-    /// Whether a namespace is socktrace's own, whose counters the drops are compared with; one that
-    /// is not known passes for it.
-    fn is_here(&self, netns: Option<u32>) -> bool {
-        netns.is_none() || netns.map(u64::from) == self.session.netns
-    }
-
-    /// The namespace's drops that no known listener explains.
-    fn unattributed(&self, drops: &BTreeMap<u64, Vec<DropRow>>) -> Option<u64> {
-        self.session.tier(Signal::BacklogDrop)?;
-        let here = |inode: &u64| {
-            self.is_here(self.counters.listeners.get(inode).and_then(|known| known.netns))
+    /// What the namespace counted and no known listener explains.
+    fn unattributed(&self, drops: &BTreeMap<u64, Vec<DropRow>>) -> Option<Unattributed> {
+        let tier = self.session.tier(Signal::BacklogDrop)?;
+        let netstat = self.netstat?;
+        let here = || drops.iter().filter(|(inode, _)| self.is_here(**inode));
+        let attributed = |wanted: &dyn Fn(Drops) -> bool| -> u64 {
+            let rows = here().flat_map(|(_, rows)| rows).filter(|row| wanted(row.reason));
+            rows.map(|row| row.count).sum()
         };
-        let attributed: u64 = drops
-            .iter()
-            .filter(|(inode, _)| here(inode))
-            .flat_map(|(_, rows)| rows)
-            .filter(|row| row.reason.is_drop())
-            .map(|row| row.count)
-            .sum();
+        let cookie = Drops::Tcp(DropReason::SyncookieSent);
+        let cookies = match tier {
+            Tier::Tracepoint => 0,
+            _ => netstat.cookies.saturating_sub(attributed(&|reason| reason == cookie)),
+        };
         // More than the namespace counted: what does not add up is not told.
-        self.netstat?.drops.checked_sub(attributed)
+        let drops = netstat.drops.checked_sub(attributed(&Drops::is_drop))?;
+        Some(Unattributed { drops, cookies })
     }
 
     /// Fills in everything but what was counted.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use socktrace_common::{DropReason, DropStage, Signal, Tier};
 
-use super::{Completeness, Waits};
+use super::{Completeness, Unattributed, Waits};
 use crate::event::{Endpoint, NetstatDelta, Owner, Unread};
 
 /// How a session was recorded.
@@ -62,9 +62,9 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerRow>,
     /// What the tracer's own network namespace counted meanwhile; `None` where it is not known.
     pub netstat: Option<NetstatDelta>,
-    /// Of `netstat.drops`, how many belong to no listener that socktrace knows; `None` where
-    /// that cannot be told.
-    pub unattributed: Option<u64>,
+    /// Of `netstat`, what belongs to no listener that socktrace knows; `None` where that cannot be
+    /// told.
+    pub unattributed: Option<Unattributed>,
     /// What of listeners and their owners could not be read; `None` before the session's end.
     pub unread: Option<Unread>,
 }

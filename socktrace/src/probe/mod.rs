@@ -1,6 +1,7 @@
 //! From what the kernel allows to what is attached: plan (a table), select (pure), attach (thin).
 
 mod attach;
+mod misses;
 mod options;
 mod params;
 mod plan;
@@ -8,6 +9,7 @@ mod select;
 
 pub(crate) use attach::select_listener;
 pub use attach::{AttachError, Attached, attach, facts};
+pub(crate) use misses::read_misses;
 pub use options::{Filters, Options, TierRequest};
 pub use plan::{FOLLOW, Kind, PLAN, Program, Requirement, Slot, TierPlan, Without};
 pub use select::{Choice, Refusal, Verdict, select_signal};

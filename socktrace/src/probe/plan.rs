@@ -64,6 +64,9 @@ pub struct Slot {
     pub any_of: &'static [Program],
     /// If none attaches.
     pub without: Without,
+    /// What nobody sees where the kernel skips this program and all others that stand for the
+    /// same words (twins). `None`: what it misses shows elsewhere in the report.
+    pub alone: Option<&'static str>,
 }
 
 /// How one tier serves one signal.
@@ -120,16 +123,25 @@ impl Program {
 }
 
 const fn needed(any_of: &'static [Program]) -> Slot {
-    Slot { any_of, without: Without::Refuse }
+    Slot { any_of, without: Without::Refuse, alone: None }
 }
 const fn or_lose(any_of: &'static [Program], lost: &'static str) -> Slot {
-    Slot { any_of, without: Without::Lose(lost) }
+    Slot { any_of, without: Without::Lose(lost), alone: None }
+}
+
+impl Slot {
+    const fn alone_sees(mut self, what: &'static str) -> Self {
+        self.alone = Some(what);
+        self
+    }
 }
 
 // --- hooks that several signals share ----------------------------------------------------------
 
-const SOCK_STATE: Slot = needed(&[raw("sock_state", &["inet_sock_set_state"])]);
-const SOCK_STATE_TWIN: Slot = needed(&[raw("sock_state_twin", &["inet_sock_set_state"])]);
+const STATES: &str = "state changes of TCP sockets";
+const SOCK_STATE: Slot = needed(&[raw("sock_state", &["inet_sock_set_state"])]).alone_sees(STATES);
+const SOCK_STATE_TWIN: Slot =
+    needed(&[raw("sock_state_twin", &["inet_sock_set_state"])]).alone_sees(STATES);
 const SOCK_DESTROY: Slot = needed(&[raw("sock_destroy", &["tcp_destroy_sock"])]);
 const SOCK_DESTROY_TWIN: Slot = needed(&[raw("sock_destroy_twin", &["tcp_destroy_sock"])]);
 const SYS_ENTER_ACCEPT: Slot = needed(&[tracepoint(
@@ -139,15 +151,18 @@ const SYS_ENTER_ACCEPT: Slot = needed(&[tracepoint(
 const SYS_EXIT_ACCEPT: Slot = needed(&[tracepoint(
     "sys_exit_accept",
     &["syscalls:sys_exit_accept", "syscalls:sys_exit_accept4"],
-)]);
+)])
+.alone_sees("ends of accept calls");
 const SYS_ENTER_CONNECT: Slot =
     needed(&[tracepoint("sys_enter_connect", &["syscalls:sys_enter_connect"])]);
 const SYS_EXIT_CONNECT: Slot =
-    needed(&[tracepoint("sys_exit_connect", &["syscalls:sys_exit_connect"])]);
+    needed(&[tracepoint("sys_exit_connect", &["syscalls:sys_exit_connect"])])
+        .alone_sees("ends of connect calls");
 const SYS_ENTER_LISTEN: Slot =
     needed(&[tracepoint("sys_enter_listen", &["syscalls:sys_enter_listen"])]);
 const SYS_EXIT_LISTEN: Slot =
-    needed(&[tracepoint("sys_exit_listen", &["syscalls:sys_exit_listen"])]);
+    needed(&[tracepoint("sys_exit_listen", &["syscalls:sys_exit_listen"])])
+        .alone_sees("ends of listen calls");
 
 const CALLS_ABANDONED: Slot = needed(&[raw("calls_abandoned", &["sched_process_exit"])]);
 
@@ -155,11 +170,10 @@ const SYSCALLS_ONLY: &str = "calls through io_uring, and those of 32-bit program
 
 // --- accept ------------------------------------------------------------------------------------
 
+const TCP_ACCEPTS: &str = "accepted TCP connections";
+const UNIX_ACCEPTS: &str = "accepted Unix connections";
 const NO_ACCEPT_TWIN: &str = "an accept that preempts another one inside the hook";
 const GRAFT_TWIN: Program = kprobe("accept_graft_kprobe_twin", &["security_sock_graft"]);
-
-const SKIPPED_WAIT: &str = "the wait of a TCP connection that arrives in a softirq which interrupts \
-                            another kprobe on that CPU (it is counted)";
 
 const ACCEPT: [TierPlan; 3] = [
     TierPlan {
@@ -170,13 +184,15 @@ const ACCEPT: [TierPlan; 3] = [
                     .requires(&[Requirement::Parameters(2)]),
                 fexit("accept_tcp_fexit_4", &["inet_csk_accept"])
                     .requires(&[Requirement::Parameters(4)]),
-            ]),
+            ])
+            .alone_sees(TCP_ACCEPTS),
             needed(&[
                 fexit("accept_unix_fexit_3", &["unix_accept"])
                     .requires(&[Requirement::Parameters(3)]),
                 fexit("accept_unix_fexit_4", &["unix_accept"])
                     .requires(&[Requirement::Parameters(4)]),
-            ]),
+            ])
+            .alone_sees(UNIX_ACCEPTS),
             or_lose(
                 &[
                     GRAFT_TWIN,
@@ -186,7 +202,8 @@ const ACCEPT: [TierPlan; 3] = [
                         .requires(&[Requirement::Parameters(4)]),
                 ],
                 NO_ACCEPT_TWIN,
-            ),
+            )
+            .alone_sees(TCP_ACCEPTS),
             or_lose(
                 &[
                     GRAFT_TWIN,
@@ -196,7 +213,8 @@ const ACCEPT: [TierPlan; 3] = [
                         .requires(&[Requirement::Parameters(4)]),
                 ],
                 NO_ACCEPT_TWIN,
-            ),
+            )
+            .alone_sees(UNIX_ACCEPTS),
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
             needed(&[fentry("accept_unix_release_fentry", &["unix_release_sock"])]),
@@ -209,15 +227,21 @@ const ACCEPT: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Kprobe,
         slots: &[
-            needed(&[kprobe("accept_graft_kprobe", &["security_sock_graft"])]),
+            CALLS_ABANDONED,
+            needed(&[kprobe("accept_graft_kprobe", &["security_sock_graft"])])
+                .alone_sees("accepted connections"),
+            SYS_EXIT_ACCEPT,
+            CALLED,
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
             needed(&[kprobe("accept_unix_release_kprobe", &["unix_release_sock"])]),
             needed(&[kprobe("accept_unix_start_kprobe", &["security_unix_stream_connect"])]),
             needed(&[kprobe("accept_queue_add_kprobe", &["inet_csk_reqsk_queue_add"])]),
             needed(&[kprobe("accept_hashdance_kprobe", &["inet_csk_complete_hashdance"])]),
+            SOCK_STATE,
+            SOCK_STATE_TWIN,
         ],
-        loses: &["the wait of MPTCP connections (they are counted)", SKIPPED_WAIT],
+        loses: &["the wait of MPTCP connections (they are counted)"],
     },
     TierPlan {
         tier: Tier::Tracepoint,
@@ -243,12 +267,16 @@ const ACCEPT: [TierPlan; 3] = [
 
 // --- accept_error ------------------------------------------------------------------------------
 
+/// Which listener a call of `accept()` is about.
+const CALLED: Slot = needed(&[kprobe("accept_error_kprobe", &["__sys_accept4"])]);
+
 const ACCEPT_ERROR: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Fentry,
         slots: &[
             needed(&[fexit("accept_error_fexit", &["__sys_accept4"])
-                .requires(&[Requirement::Parameters(4)])]),
+                .requires(&[Requirement::Parameters(4)])])
+            .alone_sees("ends of accept calls"),
             or_lose(
                 &[fexit("accept_error_io_fexit", &["io_accept"])
                     .requires(&[Requirement::Parameters(2)])],
@@ -259,11 +287,7 @@ const ACCEPT_ERROR: [TierPlan; 3] = [
     },
     TierPlan {
         tier: Tier::Kprobe,
-        slots: &[
-            CALLS_ABANDONED,
-            SYS_EXIT_ACCEPT,
-            needed(&[kprobe("accept_error_kprobe", &["__sys_accept4"])]),
-        ],
+        slots: &[CALLS_ABANDONED, SYS_EXIT_ACCEPT, CALLED],
         loses: &[SYSCALLS_ONLY],
     },
     TierPlan {
@@ -280,7 +304,8 @@ const CONNECT_FAILURE: [TierPlan; 3] = [
         tier: Tier::Fentry,
         slots: &[
             needed(&[fexit("connect_failure_fexit", &["__sys_connect_file"])
-                .requires(&[Requirement::Parameters(4)])]),
+                .requires(&[Requirement::Parameters(4)])])
+            .alone_sees("ends of connect calls"),
             or_lose(
                 &[fexit("connect_failure_early_fexit", &["__sys_connect"])
                     .requires(&[Requirement::Parameters(3)])],
@@ -350,10 +375,12 @@ const BACKLOG_DROP: [TierPlan; 3] = [
             needed(&[kprobe("backlog_drop_syn_kprobe", &["tcp_conn_request"]).requires(MIB)]),
             needed(&[kprobe("backlog_drop_ack_kprobe", &["tcp_check_req"]).requires(MIB)]),
             needed(&[kprobe("backlog_drop_cookie_kprobe", &["tcp_get_cookie_sock"]).requires(MIB)]),
+            SOCK_STATE,
+            SOCK_STATE_TWIN,
         ],
         loses: &[
-            "the listener of a drop whose softirq interrupts another kprobe on that CPU (shown as \
-             unattributed)",
+            "the listener of a drop whose softirq interrupts another kprobe on that CPU, where more \
+             than one listener can be meant (shown as unattributed)",
         ],
     },
     TierPlan {
@@ -381,7 +408,8 @@ const LISTEN: [TierPlan; 3] = [
         tier: Tier::Fentry,
         slots: &[needed(&[
             fexit("listen_fexit", &["__sys_listen"]).requires(&[Requirement::Parameters(2)])
-        ])],
+        ])
+        .alone_sees("ends of listen calls")],
         loses: &[],
     },
     TierPlan {

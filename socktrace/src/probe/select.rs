@@ -1,5 +1,7 @@
 //! Picks a tier for a signal: pure, keeping every refusal.
 
+use std::collections::BTreeMap;
+
 use socktrace_common::{Signal, Tier};
 
 use super::plan::{PLAN, Program, Slot, TierPlan, Without};
@@ -22,6 +24,8 @@ pub struct Choice {
     pub programs: Vec<Program>,
     /// What it does not see, here.
     pub loses: Vec<String>,
+    /// What nobody sees if the kernel skips all of these programs.
+    pub alone: BTreeMap<&'static str, Vec<&'static str>>,
 }
 
 /// What became of a signal.
@@ -60,16 +64,21 @@ fn select_tier(
     can: &dyn Fn(&Program) -> Result<(), String>,
 ) -> Result<Choice, String> {
     let mut programs = Vec::new();
+    let mut alone: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut loses: Vec<String> = plan.loses.iter().map(|lost| (*lost).to_owned()).collect();
     for slot in plan.slots {
-        match (select_program(slot, can), slot.without) {
+        let selected = select_program(slot, can);
+        if let (Ok(program), Some(what)) = (&selected, slot.alone) {
+            alone.entry(what).or_default().push(program.name);
+        }
+        match (selected, slot.without) {
             (Ok(program), _) if programs.contains(program) => {}
             (Ok(program), _) => programs.push(*program),
             (Err(why), Without::Refuse) => return Err(why),
             (Err(why), Without::Lose(lost)) => loses.push(format!("{lost} [{why}]")),
         }
     }
-    Ok(Choice { tier: plan.tier, programs, loses })
+    Ok(Choice { tier: plan.tier, programs, loses, alone })
 }
 
 fn select_program<'a>(

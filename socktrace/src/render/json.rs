@@ -37,7 +37,8 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
             .map(|row| listener(row, &snapshot.session))
             .collect::<Vec<_>>(),
         "netstat": snapshot.netstat.map(netstat),
-        "unattributed": snapshot.unattributed,
+        "unattributed": snapshot.unattributed.map(|rest| rest.drops),
+        "unattributed_syncookies": snapshot.unattributed.map(|rest| rest.cookies),
         "unseen": snapshot.unread.as_ref().map(unseen),
         "stalls": null,
         "findings": null,
@@ -87,6 +88,7 @@ fn completeness(snapshot: &Snapshot) -> Value {
         "events_lost": completeness.lost(),
         "reasons": completeness.reasons,
         "signals": signals.collect::<Vec<_>>(),
+        "missed": completeness.misses.programs,
     })
 }
 

@@ -4,6 +4,7 @@
 //! scenario [--gate DIR] [--port N] all | NAME...   incidents
 //! scenario [--gate DIR] flood N [TARGET]           N refused Unix connects, fast
 //! scenario --gate DIR hold here|netns|pinned       listeners that stay until the gate opens
+//! scenario netns [NAME=VALUE...] -- PROGRAM ARGS   PROGRAM in a network namespace of its own
 //! scenario exit N | kill SIGNAL | sleep MS         ends as told
 //! ```
 //! With `--gate` it first writes `DIR/ready`, waits for `DIR/go`, and ends with `DIR/done`.
@@ -19,7 +20,7 @@ use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::{Place, hold};
 use socktrace_tests::scenario::record::Seen;
 use socktrace_tests::scenario::stage::Stage;
-use socktrace_tests::scenario::{clock, play_and_count};
+use socktrace_tests::scenario::{clock, netns, play_and_count};
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -48,6 +49,7 @@ fn run(args: Vec<String>) -> Result<ExitCode> {
             let dir = options.gate.as_deref().context("hold needs --gate")?;
             hold(Place::named(place)?, dir)?;
         }
+        ["netns", ..] => netns::enter_and_execute(&rest[1..])?,
         ["sleep", ms] => clock::sleep_ms(ms.parse().context("milliseconds")?),
         _ => print(&incidents(&options, &rest, &words)?)?,
     }
@@ -63,6 +65,11 @@ fn parse(args: Vec<String>) -> Result<(Options, Vec<String>)> {
         match word.as_str() {
             "--gate" => options.gate = Some(value()?.into()),
             "--port" => options.port = Some(value()?.parse().context("--port")?),
+            // Everything after it is for somebody else.
+            "netns" if rest.is_empty() => {
+                rest.push(word);
+                rest.extend(args.by_ref());
+            }
             flag if flag.starts_with('-') => bail!("unknown option `{flag}`"),
             _ => rest.push(word),
         }

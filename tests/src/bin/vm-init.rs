@@ -7,8 +7,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Read, Write as _, stdout};
-use std::mem;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
@@ -20,6 +19,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, sethostname};
+use socktrace_tests::scenario::netns::bring_up_loopback;
 
 /// Filesystem type and where it goes.
 const MOUNTS: &[(&str, &str)] = &[
@@ -101,29 +101,6 @@ fn load_modules() -> Result<()> {
         let result =
             unsafe { libc::syscall(libc::SYS_finit_module, module.as_raw_fd(), none.as_ptr(), 0) };
         Errno::result(result).with_context(|| format!("{path} was not loaded"))?;
-    }
-    Ok(())
-}
-
-fn bring_up_loopback() -> Result<()> {
-    // SAFETY: socket() takes no pointer.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    let socket = Errno::result(socket).context("no socket to configure loopback with")?;
-    // SAFETY: the descriptor was just made and has no other owner.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    // SAFETY: ifreq is plain data, for which zeros are valid.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
-        *to = from.cast_signed();
-    }
-    // SAFETY: both calls get a request that lives through them, with a name and the union's flags;
-    // the first fills the flags in before they are read.
-    unsafe {
-        Errno::result(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &mut request))
-            .context("loopback has no flags")?;
-        request.ifr_ifru.ifru_flags |= libc::c_short::try_from(libc::IFF_UP)?;
-        Errno::result(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request))
-            .context("loopback was not brought up")?;
     }
     Ok(())
 }

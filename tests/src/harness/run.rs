@@ -85,6 +85,21 @@ pub fn start_record(args: &[&str], words: &[&str]) -> Result<Recording> {
     Ok(Recording { running: Running::start(&mut command)?, dir })
 }
 
+/// Records a scenario from beginning to end in a network namespace of its own, tracer and all, with
+/// these `net.ipv4` settings.
+///
+/// # Errors
+/// As [`Recording::finish`].
+pub fn record_in_netns(settings: &[&str], args: &[&str], words: &[&str]) -> Result<Run> {
+    let dir = tempfile::tempdir().context("a directory for the report")?;
+    let tracer = socktrace(&["record", "--json", "--report"])?;
+    let mut command = Command::new(scenario()?);
+    command.arg("netns").args(settings).arg("--").arg(tracer.get_program());
+    command.args(tracer.get_args()).arg(report_file(dir.path())).args(args);
+    command.arg("--").arg(scenario()?).args(words);
+    Recording { running: Running::start(&mut command)?, dir }.finish()
+}
+
 impl Recording {
     /// Waits for the end of a session with a scenario as its command.
     ///

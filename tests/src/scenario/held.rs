@@ -3,9 +3,10 @@
 //!
 //! Nothing goes wrong here; what matters is what can be listed meanwhile.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::actor::{Role, prepare};
 use super::gate::Gate;
 use super::listener::loopback;
+use super::netns::bring_up_loopback;
 use super::socket::{Address, Listener, listen};
 use super::stage::{Stage, whoami};
 
@@ -97,6 +99,7 @@ pub fn hold(place: Place, dir: &Path) -> Result<()> {
     let home = File::open(CURRENT).context(CURRENT)?;
     if place != Place::Here {
         unshare(CloneFlags::CLONE_NEWNET).context("a network namespace")?;
+        bring_up_loopback()?;
         let path = "/proc/sys/net/core/somaxconn";
         std::fs::write(path, SMALL_SOMAXCONN.to_string()).context(path)?;
     }
@@ -104,7 +107,7 @@ pub fn hold(place: Place, dir: &Path) -> Result<()> {
         Place::Here => stage.seen.somaxconn,
         Place::Namespace | Place::Pinned => SMALL_SOMAXCONN,
     };
-    let inherited = open_all(&stage, place)?;
+    let inherited = open_all(&stage)?;
     // It has copies of everything that is open now, and waits.
     let heir = prepare::<(), _>(Role::named("st-heir"), || Ok(()))?;
     let own = open(&Address::abstract_name(&format!("own-{}", stage.seen.pid))?, 9, 0)?;
@@ -128,24 +131,19 @@ pub fn hold(place: Place, dir: &Path) -> Result<()> {
     heir.perform()
 }
 
-/// One of each kind. A new namespace has no loopback address, so TCP listens on all there.
-fn open_all(stage: &Stage, place: Place) -> Result<Vec<Open>> {
-    let hostile = stage.dir().join(std::ffi::OsStr::from_bytes(HOSTILE_NAME));
-    let mut all = vec![
+/// One of each kind: with a queue, without one, with one more than its backlog, and with a backlog
+/// beyond what is allowed.
+fn open_all(stage: &Stage) -> Result<Vec<Open>> {
+    let hostile = stage.dir().join(OsStr::from_bytes(HOSTILE_NAME));
+    Ok(vec![
         open(&Address::path(&stage.path("held.sock"))?, 7, 1)?,
         open_kind(&Address::path(&stage.path("seq.sock"))?, SockType::SeqPacket, 4, 3)?,
         open(&Address::abstract_name(&format!("held-{}", stage.seen.pid))?, 100_000, 0)?,
         open(&Address::path(&hostile)?, 2, 3)?,
-    ];
-    if place == Place::Here {
-        all.push(open(&loopback(), 3, 2)?);
-        all.push(open(&Address::ip(Ipv6Addr::LOCALHOST.into(), 0), 5, 6)?);
-        all.push(open(&loopback(), 100_000, 0)?);
-    } else {
-        all.push(open(&Address::ip(Ipv4Addr::UNSPECIFIED.into(), 0), 3, 0)?);
-        all.push(open(&Address::ip(Ipv6Addr::UNSPECIFIED.into(), 0), 100_000, 0)?);
-    }
-    Ok(all)
+        open(&loopback(), 3, 2)?,
+        open(&Address::ip(Ipv6Addr::LOCALHOST.into(), 0), 5, 6)?,
+        open(&loopback(), 100_000, 0)?,
+    ])
 }
 
 fn open(at: &Address, backlog: u32, clients: u32) -> Result<Open> {

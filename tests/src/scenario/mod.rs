@@ -15,6 +15,7 @@ pub mod gate;
 pub mod hammer;
 pub mod held;
 pub mod listener;
+pub mod netns;
 pub mod netstat;
 pub mod not_failures;
 pub mod overflow;
@@ -68,7 +69,11 @@ pub const INCIDENTS: &[Incident] = &[
 ];
 
 /// Incidents that are only made when named: load rather than one thing going wrong.
-pub const LOADS: &[Incident] = &[("hammer", hammer::all)];
+pub const LOADS: &[Incident] = &[
+    ("hammer", hammer::all),
+    ("overflow_v6", overflow::burst_v6),
+    ("overflow_mapped", overflow::burst_mapped),
+];
 
 /// Makes the named incidents (`all` stands for all of [`INCIDENTS`]) and returns what was seen.
 ///

@@ -59,6 +59,15 @@ impl Address {
         }
     }
 
+    /// The port; 0 for Unix.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Unix(_) => 0,
+            Self::V4(v4) => v4.port(),
+            Self::V6(v6) => v6.port(),
+        }
+    }
+
     /// The raw bytes of a path or name; empty for IP.
     pub fn bytes(&self) -> Vec<u8> {
         let Self::Unix(unix) = self else { return Vec::new() };

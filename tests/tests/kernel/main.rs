@@ -13,6 +13,7 @@ mod leftovers;
 mod listeners;
 mod loss;
 mod matrix;
+mod overflow;
 mod privileges;
 mod refusals;
 mod scope;

@@ -2,11 +2,15 @@
 //! tests judge the same run.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use socktrace_tests::harness::kernels::this_kernel;
 use socktrace_tests::harness::run::{Run, record};
+
+/// Whether everything is run, or what represents it.
+pub(crate) static FULL: LazyLock<bool> =
+    LazyLock::new(|| std::env::var_os("SOCKTRACE_FULL").is_some_and(|value| value == "1"));
 
 type Key = (String, String);
 type Outcome = std::result::Result<Run, String>;

@@ -49,7 +49,6 @@ fn accept_errors_are_counted_and_an_empty_queue_is_none() -> Result<()> {
 fn tcp_drops_equal_the_counters_of_the_kernel() -> Result<()> {
     judge(|tier, run| match tier {
         "tracepoint" => drops::tcp_sum(&run.seen, &run.report),
-        "kprobe" => drops::tcp_accounted(&run.seen, &run.report),
         _ => drops::tcp_exact(&run.seen, &run.report),
     })
 }
@@ -66,11 +65,7 @@ fn listeners_are_shown_with_requested_and_effective_backlog() -> Result<()> {
 
 #[test]
 fn a_run_without_loss_is_complete() -> Result<()> {
-    judge(|tier, run| {
-        // Only the kprobe tier may lose a drop's listener, see `drops::tcp_accounted`.
-        let lost = tier == "kprobe" && run.report.unattributed() != 0;
-        completeness::verdict(&run.report, if lost { "incomplete" } else { "complete" })
-    })
+    judge(|_, run| completeness::verdict(&run.report, "complete"))
 }
 
 #[test]

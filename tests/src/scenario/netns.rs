@@ -1,0 +1,57 @@
+//! A network namespace of one's own: loopback only, and whatever limits a test needs, without
+//! touching the machine's.
+
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+
+/// `[NAME=VALUE...] -- PROGRAM ARGS`: executes PROGRAM in a new network namespace, with
+/// `net.ipv4.NAME` set to VALUE in it.
+///
+/// # Errors
+/// When the namespace cannot be made, or PROGRAM not be executed; else it does not return.
+pub fn enter_and_execute(words: &[String]) -> Result<()> {
+    let mut parts = words.splitn(2, |word| word == "--");
+    let (settings, program) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let [program, args @ ..] = program else { bail!("netns: no PROGRAM after --") };
+    unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET)")?;
+    bring_up_loopback()?;
+    for setting in settings {
+        let (name, value) = setting.split_once('=').context("a setting is NAME=VALUE")?;
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        std::fs::write(&path, value).context(path)?;
+    }
+    Err(Command::new(program).args(args).exec()).with_context(|| program.clone())
+}
+
+/// Sets the flag `UP` of `lo`.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn bring_up_loopback() -> Result<()> {
+    // SAFETY: socket() takes no pointer.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    let socket = Errno::result(socket).context("no socket to configure loopback with")?;
+    // SAFETY: the descriptor was just made and has no other owner.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: ifreq is plain data, for which zeros are valid.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *to = from.cast_signed();
+    }
+    // SAFETY: both calls get a request that lives through them, with a name and the union's flags;
+    // the first fills the flags in before they are read.
+    unsafe {
+        Errno::result(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &mut request))
+            .context("loopback has no flags")?;
+        request.ifr_ifru.ifru_flags |= libc::c_short::try_from(libc::IFF_UP)?;
+        Errno::result(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request))
+            .context("loopback was not brought up")?;
+    }
+    Ok(())
+}
