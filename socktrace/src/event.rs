@@ -178,12 +178,34 @@ pub struct Listener {
 pub struct Sighting {
     /// Its address.
     pub local: Endpoint,
+    /// Inode of its network namespace.
+    pub netns: Option<u32>,
     /// Connections in the accept queue.
     pub queue: Option<u32>,
     /// Backlog that applies.
     pub effective: Option<u32>,
     /// `sk_drops`.
     pub drops: Option<u32>,
+}
+
+/// What user space could not read of listeners and of those who hold them, in a whole session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Processes whose network namespace could not be read.
+    pub namespaces_of: u32,
+    /// Namespaces that could not be entered, by inode, ascending.
+    pub not_entered: Vec<u32>,
+    /// Lists of listeners that the kernel refused.
+    pub not_listed: u32,
+    /// Lists that changed each time while they were read.
+    pub interrupted: u32,
+    /// Listeners that were not understood, in the list with the most of them.
+    pub malformed: u32,
+    /// Processes whose descriptors could not be read when owners were looked for; `None` where no
+    /// process could be.
+    pub descriptors_of: Option<u32>,
+    /// Owners that were too many to keep.
+    pub owners_left_out: u64,
 }
 
 /// A process that holds a listener, and how socktrace knows.
@@ -286,6 +308,8 @@ pub enum Record {
     Sightings(HashMap<u64, Sighting>),
     /// Who holds a listener, by inode.
     Owners(HashMap<u64, Vec<Owner>>),
+    /// What is missing in sightings and owners.
+    Unread(Unread),
     /// Paths of cgroups, by id.
     Cgroups(HashMap<u64, Vec<u8>>),
     /// The namespace's own counters.

@@ -64,6 +64,7 @@ impl Aggregator {
             listeners: listeners.into_values().collect(),
             netstat: self.netstat,
             unattributed,
+            unread: self.unread.clone(),
         }
     }
 
@@ -245,13 +246,15 @@ impl Aggregator {
 
     /// Whether a listener is in the tracer's own network namespace, for all that is known.
     fn is_here(&self, inode: u64) -> bool {
-        let netns = self.counters.listeners.get(&inode).and_then(|known| known.netns);
+        let counted = self.counters.listeners.get(&inode).and_then(|known| known.netns);
+        let seen = || self.watched.get(&inode).and_then(|watched| watched.last.netns);
+        let netns = counted.or_else(seen);
         netns.is_none() || netns.map(u64::from) == self.session.netns
     }
 
     fn drops_seen(&self) -> BTreeMap<u64, Seen> {
         let mut seen: BTreeMap<u64, Seen> = BTreeMap::new();
-        for (inode, watched) in &self.watched {
+        for (inode, watched) in self.watched.iter().filter(|(inode, _)| self.is_here(**inode)) {
             let now = watched.last.drops.unwrap_or(0);
             seen.entry(*inode).or_default().sk_drops =
                 u64::from(now.wrapping_sub(watched.drops_at_start));
@@ -298,7 +301,9 @@ impl Aggregator {
         let watched = self.watched.get(&inode);
         row.inode = inode;
         row.local = self.listener_address(inode).cloned().unwrap_or_default();
-        row.netns = known.and_then(|known| known.netns);
+        row.netns = known
+            .and_then(|known| known.netns)
+            .or_else(|| watched.and_then(|watched| watched.last.netns));
         row.requested = known.and_then(|known| known.requested);
         row.effective = known
             .and_then(|known| known.effective)

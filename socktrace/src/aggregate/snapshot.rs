@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use socktrace_common::{DropReason, DropStage, Signal, Tier};
 
 use super::{Completeness, Unattributed, Waits};
-use crate::event::{Endpoint, NetstatDelta, Owner};
+use crate::event::{Endpoint, NetstatDelta, Owner, Unread};
 
 /// How a session was recorded.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub struct Snapshot {
     /// Of `netstat`, what belongs to no listener that socktrace knows; `None` where that cannot be
     /// told.
     pub unattributed: Option<Unattributed>,
+    /// What of listeners and their owners could not be read; `None` before the session's end.
+    pub unread: Option<Unread>,
 }
 
 /// One process.

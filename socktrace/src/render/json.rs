@@ -7,14 +7,17 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::escape::{escape, hex, needs_hex, unix_name};
+use super::{
+    escape::{escape, hex, needs_hex, unix_name},
+    unread::unread_sentences,
+};
 use crate::{
     aggregate::{
         Aggregator, ConnectFailureRow, DropRow, ListenerRow, ProcessRow, Session, SessionSignal,
         Snapshot, Waits,
     },
     diagnose::{Certainty, cause, errno_name},
-    event::{Address, Body, Endpoint, Event, NetstatDelta, Owner},
+    event::{Address, Body, Endpoint, Event, NetstatDelta, Owner, Unread},
     transport::Clock,
 };
 
@@ -36,6 +39,7 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
         "netstat": snapshot.netstat.map(netstat),
         "unattributed": snapshot.unattributed.map(|rest| rest.drops),
         "unattributed_syncookies": snapshot.unattributed.map(|rest| rest.cookies),
+        "unseen": snapshot.unread.as_ref().map(unseen),
         "stalls": null,
         "findings": null,
     })
@@ -94,6 +98,19 @@ fn netstat(netstat: NetstatDelta) -> Value {
         "listen_drops": netstat.drops,
         "req_q_full_drop": netstat.syn_queue,
         "req_q_full_do_cookies": netstat.cookies,
+    })
+}
+
+fn unseen(unread: &Unread) -> Value {
+    json!({
+        "namespaces_of": unread.namespaces_of,
+        "not_entered": unread.not_entered,
+        "not_listed": unread.not_listed,
+        "interrupted": unread.interrupted,
+        "malformed": unread.malformed,
+        "descriptors_of": unread.descriptors_of,
+        "owners_left_out": unread.owners_left_out,
+        "reasons": unread_sentences(unread),
     })
 }
 
@@ -284,7 +301,7 @@ fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
     }
 }
 
-fn family(end: &Endpoint) -> &'static str {
+pub(super) fn family(end: &Endpoint) -> &'static str {
     end.address.as_ref().map_or("unknown", Address::family)
 }
 
@@ -294,7 +311,7 @@ fn put_target(object: &mut Map<String, Value>, target: &Endpoint) {
 }
 
 /// An address in text; `null` where it is unknown, `""` for a Unix socket without a name.
-fn put_endpoint(object: &mut Map<String, Value>, name: &str, end: &Endpoint) {
+pub(super) fn put_endpoint(object: &mut Map<String, Value>, name: &str, end: &Endpoint) {
     match &end.address {
         None => {
             object.insert(name.into(), Value::Null);
@@ -311,7 +328,7 @@ fn put_endpoint(object: &mut Map<String, Value>, name: &str, end: &Endpoint) {
     }
 }
 
-fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+pub(super) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
     object.insert(name.into(), json!(bytes.map(escape)));
     if let Some(bytes) = bytes
         && needs_hex(bytes)

@@ -8,6 +8,7 @@ use super::{
     cells::{UNKNOWN, bytes, endpoint, family, millis, number, owners},
     escape::escape,
     sentences,
+    unread::unread_sentences,
 };
 use crate::{
     aggregate::{Aggregator, Completeness, SessionSignal, Snapshot, Waits},
@@ -57,6 +58,9 @@ fn footer(text: &mut String, snapshot: &Snapshot, cost: Cost) {
     let _ = writeln!(text, "{}", completeness(&snapshot.completeness));
     for reason in &snapshot.completeness.reasons {
         let _ = writeln!(text, "  {reason}");
+    }
+    for sentence in snapshot.unread.iter().flat_map(unread_sentences) {
+        let _ = writeln!(text, "not seen: {sentence}");
     }
     let _ = writeln!(
         text,

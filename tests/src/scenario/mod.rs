@@ -14,6 +14,7 @@ pub mod closed;
 pub mod flood;
 pub mod gate;
 pub mod hammer;
+pub mod held;
 pub mod listener;
 pub mod netns;
 pub mod netstat;
