@@ -8,8 +8,8 @@ use std::{
 };
 
 use socktrace_common::{
-    AcceptErrorKey, AcceptKey, BACKLOG_UNKNOWN, ConnectFailureKey, DropKey, DropReason, DropStage,
-    Signal, Stage, TaskKey,
+    AcceptErrorKey, AcceptKey, BACKLOG_UNKNOWN, ConnectBlockedKey, ConnectFailureKey, DropKey,
+    DropReason, DropStage, Signal, Stage, TaskKey,
 };
 
 /// A socket address in owned form.
@@ -103,14 +103,25 @@ pub enum Body {
         /// Whereto.
         target: Endpoint,
     },
+    /// A Unix connect slept on a full backlog, and returned.
+    ConnectBlocked {
+        /// Inode of the listener.
+        listener: Option<u64>,
+        /// Whereto.
+        target: Endpoint,
+        /// From the first sleep until `connect()` returned, nanoseconds.
+        wait_ns: u64,
+        /// The errno, positive; `None` if it connected.
+        errno: Option<u32>,
+    },
     /// A listener threw a connection away.
     BacklogDrop {
         /// Inode of the listener.
         listener: Option<u64>,
         /// Why.
         reason: DropReason,
-        /// At which packet.
-        stage: DropStage,
+        /// At which packet; `None` where it was at none.
+        stage: Option<DropStage>,
         /// Connections in the accept queue.
         queue: u32,
         /// Its limit.
@@ -134,6 +145,7 @@ impl Body {
             Self::Accept { .. } => Signal::Accept,
             Self::AcceptError { .. } => Signal::AcceptError,
             Self::ConnectFailure { .. } => Signal::ConnectFailure,
+            Self::ConnectBlocked { .. } => Signal::ConnectBlocked,
             Self::BacklogDrop { .. } => Signal::BacklogDrop,
             Self::Listen { .. } => Signal::Listen,
         }
@@ -205,9 +217,9 @@ pub struct Owner {
     pub comm: Vec<u8>,
 }
 
-/// Totals of accepted connections.
+/// Totals of waits: of accepted connections, or of blocked connects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AcceptTotals {
+pub struct WaitTotals {
     /// Connections.
     pub count: u64,
     /// Of them, with a known wait.
@@ -224,11 +236,13 @@ pub struct AcceptTotals {
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// By process and listener.
-    pub accepts: HashMap<AcceptKey, AcceptTotals>,
+    pub accepts: HashMap<AcceptKey, WaitTotals>,
     /// By process, listener and errno.
     pub accept_errors: HashMap<AcceptErrorKey, u64>,
     /// By process, errno and target.
     pub connect_failures: HashMap<ConnectFailureKey, u64>,
+    /// Blocked connects by process and target.
+    pub connect_blocked: HashMap<ConnectBlockedKey, WaitTotals>,
     /// By listener, reason and stage.
     pub drops: HashMap<DropKey, u64>,
     /// Names of processes.

@@ -269,6 +269,7 @@ fn listener_of(event: &Event) -> Option<u64> {
     match &event.body {
         Body::Accept { listener, .. }
         | Body::AcceptError { listener, .. }
+        | Body::ConnectBlocked { listener, .. }
         | Body::BacklogDrop { listener, .. } => *listener,
         Body::Listen { .. } | Body::ConnectFailure { .. } => None,
     }

@@ -96,7 +96,9 @@ impl Aggregator {
     /// Whether sinks are to see this event: what the kernel's filters could not decide.
     pub fn wants(&self, event: &Event) -> bool {
         match &event.body {
-            Body::ConnectFailure { target, .. } => self.selection.wants_path(target),
+            Body::ConnectFailure { target, .. } | Body::ConnectBlocked { target, .. } => {
+                self.selection.wants_path(target)
+            }
             Body::Listen { listener, .. } => self.selection.wants_path(&listener.local),
             Body::Accept { listener, .. }
             | Body::AcceptError { listener, .. }

@@ -14,6 +14,7 @@ use super::{
     snapshot::{
         AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, ProcessRow, Snapshot,
     },
+    waits::Waits,
 };
 use crate::event::{Address, Endpoint, Listener, Owner, Task};
 
@@ -28,6 +29,7 @@ impl Aggregator {
         self.add_accepts(&mut processes, &mut listeners);
         self.add_accept_errors(&mut processes);
         self.add_connect_failures(&mut processes);
+        self.add_connect_blocked(&mut processes);
         self.add_listens(&mut listeners);
         for (inode, rows) in &drops {
             if self.shows_drops_of(*inode) {
@@ -129,6 +131,21 @@ impl Aggregator {
         }
     }
 
+    fn add_connect_blocked(&self, processes: &mut BTreeMap<TaskKey, ProcessRow>) {
+        for (key, totals) in &self.counters.connect_blocked {
+            let target = Endpoint::from(&key.target);
+            if !self.selection.wants_path(&target) {
+                continue;
+            }
+            let blocked = &mut self.process(processes, key.task).connect_blocked;
+            let at = blocked.iter().position(|(known, _)| *known == target).unwrap_or_else(|| {
+                blocked.push((target, Waits::default()));
+                blocked.len() - 1
+            });
+            blocked[at].1.add(totals);
+        }
+    }
+
     /// Listeners that began in this session, whether or not anything came.
     fn add_listens(&self, listeners: &mut BTreeMap<u64, ListenerRow>) {
         if self.selection.only_errnos {
@@ -190,7 +207,12 @@ impl Aggregator {
     fn drops_by_listener(&self) -> BTreeMap<u64, Vec<DropRow>> {
         let tier = self.session.tier(Signal::BacklogDrop);
         if tier == Some(Tier::Tracepoint) {
-            return drops::infer(&self.drops_seen(), self.netstat);
+            let mut rows = drops::infer(&self.drops_seen(), self.netstat);
+            for (inode, counted) in self.drops_counted() {
+                let closed = counted.into_iter().filter(|row| !row.reason.is_listen_drop());
+                rows.entry(inode).or_default().extend(closed);
+            }
+            return rows;
         }
         let mut rows = self.drops_counted();
         if let (Some(Tier::Kprobe), Some(netstat)) = (tier, self.netstat) {
@@ -247,7 +269,7 @@ impl Aggregator {
             let seen = seen.entry(key.listener).or_default();
             match DropReason::ALL.get(key.reason as usize) {
                 Some(DropReason::Discarded) => seen.discarded += count,
-                Some(reason) if Drops::Tcp(*reason).is_drop() => seen.hooked += count,
+                Some(reason) if Drops::Tcp(*reason).is_listen_drop() => seen.hooked += count,
                 _ => {}
             }
         }
@@ -269,7 +291,7 @@ impl Aggregator {
             _ => netstat.cookies.saturating_sub(attributed(&|reason| reason == cookie)),
         };
         // More than the namespace counted: what does not add up is not told.
-        let drops = netstat.drops.checked_sub(attributed(&Drops::is_drop))?;
+        let drops = netstat.drops.checked_sub(attributed(&Drops::is_listen_drop))?;
         Some(Unattributed { drops, cookies })
     }
 
@@ -351,6 +373,7 @@ fn worst_first(processes: BTreeMap<TaskKey, ProcessRow>) -> Vec<ProcessRow> {
         row.connect_failures.iter().map(|failure| failure.count).sum::<u64>()
             + row.accept_errors.iter().map(|error| error.count).sum::<u64>()
             + row.backlog_drops.iter().map(|(_, drop)| drop.count).sum::<u64>()
+            + row.connect_blocked.iter().map(|(_, waits)| waits.count()).sum::<u64>()
     };
     rows.sort_by(|a, b| {
         failures(b)

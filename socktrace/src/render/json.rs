@@ -129,7 +129,7 @@ fn process(row: &ProcessRow) -> Value {
     put_bytes(&mut object, "unit", unit);
     let container = row.cgroup.as_deref().and_then(crate::host::container);
     object.insert("container".into(), json!(container.map(|container| container.id)));
-    object.insert("accept".into(), accept(&row.accept));
+    object.insert("accept".into(), Value::Object(counted_waits(&row.accept)));
     object.insert("accept_would_block".into(), json!(row.accept_would_block));
     let errors = row.accept_errors.iter().map(|error| {
         let mut object = Map::new();
@@ -149,11 +149,17 @@ fn process(row: &ProcessRow) -> Value {
         Value::Object(object)
     });
     object.insert("backlog_drops".into(), drops.collect());
-    object.insert("connect_blocked".into(), Value::Null);
+    let blocked = row.connect_blocked.iter().map(|(target, waits)| {
+        let mut object = counted_waits(waits);
+        put_target(&mut object, target);
+        Value::Object(object)
+    });
+    object.insert("connect_blocked".into(), blocked.collect());
     Value::Object(object)
 }
 
-fn accept(waits: &Waits) -> Value {
+/// Count and distribution of waits.
+fn counted_waits(waits: &Waits) -> Map<String, Value> {
     let distribution = waits.any().then(|| {
         json!({
             "p50": waits.permille_ns(500),
@@ -164,7 +170,11 @@ fn accept(waits: &Waits) -> Value {
             "sum": waits.sum_ns(),
         })
     });
-    json!({"count": waits.count(), "wait_unknown": waits.unknown(), "wait_ns": distribution})
+    let mut object = Map::new();
+    object.insert("count".into(), json!(waits.count()));
+    object.insert("wait_unknown".into(), json!(waits.unknown()));
+    object.insert("wait_ns".into(), json!(distribution));
+    object
 }
 
 fn connect_failure(row: &ConnectFailureRow) -> Value {
@@ -212,7 +222,7 @@ fn listener(row: &ListenerRow, session: &Session) -> Value {
     for not_observed in ["pending_oldest_ns", "unit", "socket_unit"] {
         object.insert(not_observed.into(), Value::Null);
     }
-    object.insert("accept".into(), accept(&row.accept));
+    object.insert("accept".into(), Value::Object(counted_waits(&row.accept)));
     let drops = row.backlog_drops.iter().map(|drop| Value::Object(drop_row(drop)));
     object.insert("backlog_drops".into(), drops.collect());
     Value::Object(object)
@@ -265,10 +275,16 @@ fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
             object.insert("errno".into(), json!(errno_name(*errno)));
             put_cause(object, target, *errno);
         }
+        Body::ConnectBlocked { listener, target, wait_ns, errno } => {
+            put_target(object, target);
+            object.insert("inode".into(), json!(listener));
+            object.insert("wait_ns".into(), json!(wait_ns));
+            object.insert("errno".into(), json!(errno.map(errno_name)));
+        }
         Body::BacklogDrop { listener, reason, stage, queue, limit, peer } => {
             put_listener(object, *listener);
             let reason = crate::aggregate::Drops::Tcp(*reason);
-            object.extend(drop_row(&DropRow { reason, stage: Some(*stage), count: 1 }));
+            object.extend(drop_row(&DropRow { reason, stage: *stage, count: 1 }));
             object.insert("queue".into(), json!({"now": queue, "limit": limit}));
             put_endpoint(object, "peer", peer);
         }
