@@ -2,6 +2,8 @@
 //!
 //! Owns the command line; each command lives in the file of its name.
 
+mod apt;
+mod apt_sources;
 mod build_ebpf;
 mod initramfs;
 mod kernels;
