@@ -36,6 +36,9 @@ pub(crate) struct Row {
     pub(crate) failed: u64,
     /// From boot to verdict.
     pub(crate) seconds: u64,
+    /// Why there is no verdict, and so nothing above; absent where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
     /// The names of the tests that failed.
     pub(crate) failures: Vec<String>,
     /// Per signal, the tier that it got by itself.
@@ -43,8 +46,10 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A row of what was found in the guest called `name`.
-    pub(crate) fn new(name: &str, package: &str, seconds: u64, found: Findings) -> Self {
+    /// A row of what was found in the guest called `name`, or of why nothing was.
+    pub(crate) fn new(name: &str, package: &str, seconds: u64, found: &Result<Findings>) -> Self {
+        let problem = found.as_ref().err().map(|error| format!("{error:#}"));
+        let found = found.as_ref().ok().cloned().unwrap_or_default();
         Self {
             name: name.to_owned(),
             date: String::new(),
@@ -54,6 +59,7 @@ impl Row {
             passed: found.totals.passed,
             failed: found.totals.failed,
             seconds,
+            problem,
             failures: found.failures,
             tiers: found.tiers,
         }
@@ -156,6 +162,9 @@ fn debian_version(build: &str) -> Option<&str> {
 }
 
 fn tests(row: &Row) -> String {
+    if let Some(problem) = &row.problem {
+        return format!("no verdict: {}", problem.replace('|', "\\|"));
+    }
     let failures: Vec<_> = row.failures.iter().map(|name| format!("`{name}`")).collect();
     match row.failed {
         0 => format!("{} passed", row.passed),
@@ -177,6 +186,7 @@ mod tests {
             passed: 3,
             failed: 0,
             seconds: 60,
+            problem: None,
             failures: Vec::new(),
             tiers: BTreeMap::from([("accept".to_owned(), "fentry".to_owned())]),
         }
@@ -205,6 +215,13 @@ mod tests {
             | `6.1` | 6.1.0-9-cloud-amd64 (Debian 6.1.27-1) | 2026-01-01 | fentry | 3 passed, 1 failed: `signals::x` |\n\
             \nWithout a full run so far: `7`.";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_guest_without_a_verdict_replaces_what_was_found_before() {
+        let failed = Row::new("6.1", "linux-image", 900, &Err(anyhow::anyhow!("kernel 6.1 hung")));
+        let rows = merge(vec![row("6.1", "2026-01-01")], vec![failed], &names(&["6.1"]));
+        assert!(render_rows(&rows, &names(&["6.1"])).contains("| no verdict: kernel 6.1 hung |"));
     }
 
     #[test]

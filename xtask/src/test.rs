@@ -210,11 +210,11 @@ fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
     let name = |job: &Job| stage_name(&job.kernel);
     stages.tests_in_lanes(lanes(jobs.len()), &jobs, name, |job| {
         let start = Instant::now();
-        let found = vm::run(root, &job.kernel, &job.unpacked, &programs, &options)?;
-        let (totals, seconds) = (found.totals, start.elapsed().as_secs());
-        let row = Row::new(&job.kernel.name, &job.unpacked.package, seconds, found);
+        let found = vm::run(root, &job.kernel, &job.unpacked, &programs, &options);
+        let (package, seconds) = (&job.unpacked.package, start.elapsed().as_secs());
+        let row = Row::new(&job.kernel.name, package, seconds, &found);
         rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
-        Ok(totals)
+        found.map(|found| found.totals)
     });
     if arguments.full && arguments.filter.is_none() {
         let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
