@@ -148,8 +148,11 @@ fn line(cells: &[String]) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
-/// `uname -r`, and Debian's version where the release does not say it.
+/// `uname -r` and Debian's version; the package, where the guest said neither.
 fn kernel(row: &Row) -> String {
+    if row.release.is_empty() {
+        return row.package.clone();
+    }
     match debian_version(&row.build) {
         Some(version) => format!("{} (Debian {version})", row.release),
         None => row.release.clone(),
@@ -221,7 +224,9 @@ mod tests {
     fn a_guest_without_a_verdict_replaces_what_was_found_before() {
         let failed = Row::new("6.1", "linux-image", 900, &Err(anyhow::anyhow!("kernel 6.1 hung")));
         let rows = merge(vec![row("6.1", "2026-01-01")], vec![failed], &names(&["6.1"]));
-        assert!(render_rows(&rows, &names(&["6.1"])).contains("| no verdict: kernel 6.1 hung |"));
+        let text = render_rows(&rows, &names(&["6.1"]));
+        assert!(text.contains("| `6.1` | linux-image |"), "{text}");
+        assert!(text.contains("| no verdict: kernel 6.1 hung |"), "{text}");
     }
 
     #[test]
