@@ -144,6 +144,8 @@ pub(crate) struct AcceptCall {
     pub(crate) listener: u64,
     /// Its inode; 0 where unknown.
     pub(crate) inode: u64,
+    /// Not 0 once a hook has seen it return: its twin has nothing left to do.
+    pub(crate) returned: u64,
 }
 
 /// A `connect()` call.
@@ -160,6 +162,8 @@ pub(crate) struct ConnectCall {
     pub(crate) address_len: i32,
     /// Whereto.
     pub(crate) target: Endpoint,
+    /// Not 0 once a hook has seen it return: its twin has nothing left to do.
+    pub(crate) returned: u64,
 }
 
 /// A `listen()` call.

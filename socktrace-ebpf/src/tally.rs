@@ -21,6 +21,10 @@ use crate::{
 
 #[inline(always)]
 fn add(counter: *mut u64, n: u64) {
+    // LLVM writes an addition of a known zero as an atomic OR, which kernels before 5.12 refuse.
+    if n == 0 {
+        return;
+    }
     // `AtomicU64::fetch_add` is missing on this target, which cannot compare and swap.
     // SAFETY: `counter` points into a map value, aligned and alive for this program run.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, n) };

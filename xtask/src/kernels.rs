@@ -1,10 +1,11 @@
 //! The kernels to test on: `tests/kernels.toml`, and the Debian packages that it names.
 //!
 //! A kernel that is in the cache is used as it is, so that tests run offline; an empty cache takes
-//! the newest package that the archive has.
+//! the newest package that the archive has. How the archive is asked is in `apt.rs`.
 
 use std::cmp::Ordering;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,7 +14,8 @@ use nix::unistd::geteuid;
 use regex_lite::Regex;
 use serde::Deserialize;
 
-use crate::{paths, process, setup};
+use crate::apt::Apt;
+use crate::{paths, process};
 
 /// The name of the entry that is this machine.
 const HOST: &str = "host";
@@ -25,6 +27,9 @@ pub(crate) struct Kernel {
     pub(crate) name: String,
     /// The package's name as a regular expression; absent for the host.
     package: Option<String>,
+    /// The Debian suites that have it; none where the machine's own sources do.
+    #[serde(default)]
+    suite: Vec<String>,
     /// Whether a package that cannot be had is a failure.
     pub(crate) required: bool,
 }
@@ -51,12 +56,21 @@ pub(crate) fn table(root: &Path) -> PathBuf {
 
 /// The kernels that boot in QEMU, or the one called `only`.
 pub(crate) fn bootable(root: &Path, only: Option<&str>) -> Result<Vec<Kernel>> {
+    select(read(root)?, only)
+}
+
+/// The names of the kernels that boot in QEMU, in the table's order.
+pub(crate) fn names(root: &Path) -> Result<Vec<String>> {
+    Ok(bootable(root, None)?.into_iter().map(|kernel| kernel.name).collect())
+}
+
+fn read(root: &Path) -> Result<Vec<Kernel>> {
     let path = table(root);
     let text =
         fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
     let table: Table =
         toml::from_str(&text).with_context(|| format!("{} is no kernel table", path.display()))?;
-    select(table.kernel, only)
+    Ok(table.kernel)
 }
 
 fn select(kernels: Vec<Kernel>, only: Option<&str>) -> Result<Vec<Kernel>> {
@@ -92,21 +106,39 @@ impl Kernel {
     }
 
     fn download(&self, pattern: &Regex, cache: &Path) -> Result<String> {
-        let mut package = newest(pattern, &archive_packages()?);
-        if package.is_none() && geteuid().is_root() {
-            process::run(setup::apt_get().arg("update"))?;
-            package = newest(pattern, &archive_packages()?);
-        }
-        let package = package.with_context(|| {
+        let apt = self.apt(pattern)?;
+        let package = newest(pattern, &apt.kernels()?).with_context(|| {
             format!(
                 "the package archive has nothing like {pattern}: kernel {} cannot be booted; \
-                 run `apt-get update`, or see `apt-cache pkgnames linux-image-`",
-                self.name
+                 run `apt-get update`, or see `apt-cache pkgnames linux-image-` in {}",
+                self.name,
+                self.suites()
             )
         })?;
-        eprintln!("kernel {}: downloading {package}", self.name);
-        unpack(&package, cache)?;
+        eprintln!("kernel {}: downloading {package} from {}", self.name, self.suites());
+        unpack(&apt, &package, cache)?;
+        apt.clean()?;
         Ok(package)
+    }
+
+    /// Whom to ask, with lists that have the package if the archive has it.
+    fn apt(&self, pattern: &Regex) -> Result<Apt> {
+        if !self.suite.is_empty() {
+            let dir = paths::cache()?.join(format!("apt-{}", self.name));
+            return Apt::of_suites(&self.suite, &dir);
+        }
+        let apt = Apt::of_machine();
+        if newest(pattern, &apt.kernels()?).is_none() && geteuid().is_root() {
+            apt.update();
+        }
+        Ok(apt)
+    }
+
+    fn suites(&self) -> String {
+        if self.suite.is_empty() {
+            return "the machine's own suites".to_owned();
+        }
+        self.suite.join(", ")
     }
 }
 
@@ -117,15 +149,6 @@ fn cached_packages(cache: &Path) -> Result<Vec<String>> {
     let entries = entries.collect::<Result<Vec<_>, _>>()?;
     let dirs = entries.into_iter().filter(|entry| entry.path().is_dir());
     Ok(dirs.filter_map(|entry| entry.file_name().into_string().ok()).collect())
-}
-
-/// The kernel packages that can be downloaded.
-fn archive_packages() -> Result<Vec<String>> {
-    let mut search = Command::new("apt-cache");
-    search.args(["search", "--names-only", "^linux-image-"]);
-    let listing = process::capture(&mut search)?;
-    let names = listing.lines().filter_map(|line| line.split_once(" - "));
-    Ok(names.map(|(name, _)| name.to_owned()).collect())
 }
 
 fn newest(pattern: &Regex, packages: &[String]) -> Option<String> {
@@ -143,29 +166,45 @@ fn compare_versions(left: &str, right: &str) -> Ordering {
 }
 
 /// Downloads `package` and unpacks it to a directory of its name; that name appears only when all is there.
-fn unpack(package: &str, cache: &Path) -> Result<()> {
+fn unpack(apt: &Apt, package: &str, cache: &Path) -> Result<()> {
     let partial = cache.join(format!("{package}.partial"));
     if partial.exists() {
         fs::remove_dir_all(&partial)
             .with_context(|| format!("{} was not removed", partial.display()))?;
     }
     fs::create_dir_all(&partial).with_context(|| format!("{} was not made", partial.display()))?;
-    let mut download = setup::apt_get();
-    // apt's own user cannot write to root's cache directory; without this it warns each time.
-    download.args(["-o", "APT::Sandbox::User=root", "download", package]);
-    process::run(download.current_dir(&partial))?;
-    let archive = find_one(&partial, |name| name.starts_with(package))?;
-    process::run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&partial))?;
-    fs::remove_file(&archive).with_context(|| format!("{} stays", archive.display()))?;
+    apt.download(package, &partial)?;
+    for archive in archives(&partial)? {
+        process::run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&partial))?;
+        fs::remove_file(&archive).with_context(|| format!("{} stays", archive.display()))?;
+    }
+    // Debian 13 and later have all below /usr; depmod looks in one place.
+    if !partial.join("lib").exists() {
+        symlink("usr/lib", partial.join("lib"))
+            .with_context(|| format!("{}/lib was not made", partial.display()))?;
+    }
     let release = release_of(&partial)?;
     process::run(Command::new("depmod").arg("-b").arg(&partial).arg(release))?;
     fs::rename(&partial, cache.join(package))
         .with_context(|| format!("{} was not renamed", partial.display()))
 }
 
+fn archives(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("{} cannot be read", dir.display()))?;
+    let entries = entries.collect::<Result<Vec<_>, _>>()?;
+    let paths = entries.into_iter().map(|entry| entry.path());
+    Ok(paths.filter(|path| path.extension().is_some_and(|end| end == "deb")).collect())
+}
+
 fn open(dir: &Path, package: String) -> Result<Unpacked> {
     let modules = dir.join("lib/modules").join(release_of(dir)?);
-    let image = find_one(&dir.join("boot"), |name| name.starts_with("vmlinuz-"))?;
+    // Debian 14 keeps the image with the modules and copies it to /boot at installation.
+    let beside = modules.join("vmlinuz");
+    let image = if beside.is_file() {
+        beside
+    } else {
+        find_one(&dir.join("boot"), |name| name.starts_with("vmlinuz-"))?
+    };
     Ok(Unpacked { package, image, modules })
 }
 
@@ -198,7 +237,7 @@ mod tests {
     use super::*;
 
     fn kernel(name: &str) -> Kernel {
-        Kernel { name: name.to_owned(), package: None, required: true }
+        Kernel { name: name.to_owned(), package: None, suite: Vec::new(), required: true }
     }
 
     #[test]

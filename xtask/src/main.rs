@@ -2,7 +2,10 @@
 //!
 //! Owns the command line; each command lives in the file of its name.
 
+mod apt;
+mod apt_sources;
 mod build_ebpf;
+mod docs;
 mod initramfs;
 mod kernels;
 mod libtest;
@@ -11,12 +14,14 @@ mod paths;
 mod process;
 mod provenance;
 mod qemu;
+mod results;
 mod setup;
 mod stages;
 mod strip;
 mod test;
 mod toolchain;
 mod tools;
+mod verdict;
 mod vm;
 
 use std::process::ExitCode;
@@ -39,6 +44,8 @@ enum Command {
     Setup,
     /// Build the eBPF object and write it, with its record, to socktrace/bpf.
     BuildEbpf(build_ebpf::Arguments),
+    /// Write what is generated in docs/ from its tables.
+    Docs(docs::Arguments),
     /// Run the tests: everything, or one part.
     Test(test::Arguments),
 }
@@ -58,6 +65,7 @@ fn run(command: &Command) -> Result<()> {
     match command {
         Command::Setup => setup::run(),
         Command::BuildEbpf(arguments) => build_ebpf::run(arguments),
+        Command::Docs(arguments) => docs::run(arguments),
         Command::Test(arguments) => test::run(arguments),
     }
 }

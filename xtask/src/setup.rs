@@ -20,6 +20,7 @@ const BPF_PACKAGES: &[&str] = &["libstd-rust-web-dev-bpf", "rust-web-clippy", "r
 const PACKAGES: &[&str] = &[
     "bpftool",
     "ca-certificates",
+    "debian-archive-keyring",
     "gcc",
     "iproute2",
     "kmod",

@@ -1,9 +1,13 @@
 //! What a test run consists of: stages, their results, and the table at the end.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -31,6 +35,16 @@ struct Stage {
 }
 
 impl Stage {
+    fn run(name: &str, act: impl FnOnce() -> Result<Outcome>) -> Self {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let outcome = act().unwrap_or_else(|error| {
+            println!("{name}: {error:#}");
+            Outcome::Broken
+        });
+        Self { name: name.to_owned(), outcome, seconds: start.elapsed().as_secs_f64() }
+    }
+
     fn failed(&self) -> bool {
         match &self.outcome {
             Outcome::Checked | Outcome::Absent => false,
@@ -66,15 +80,33 @@ impl Stages {
         });
     }
 
-    fn record(&mut self, name: &str, act: impl FnOnce() -> Result<Outcome>) {
-        println!("\n== {name}");
-        let start = Instant::now();
-        let outcome = act().unwrap_or_else(|error| {
-            println!("{name}: {error:#}");
-            Outcome::Broken
+    /// Runs tests side by side, so many `lanes` at a time; each job is a stage, in the jobs' order.
+    pub(crate) fn tests_in_lanes<J: Sync>(
+        &mut self,
+        lanes: usize,
+        jobs: &[J],
+        name: impl Fn(&J) -> String + Sync,
+        act: impl Fn(&J) -> Result<Totals> + Sync,
+    ) {
+        let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+        let lane = || {
+            let turn = || next.fetch_add(1, Ordering::Relaxed);
+            while let Some((index, job)) = Some(turn()).and_then(|i| Some((i, jobs.get(i)?))) {
+                let stage = Stage::run(&name(job), || act(job).map(Outcome::Tested));
+                done.lock().unwrap_or_else(PoisonError::into_inner).insert(index, stage);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..lanes {
+                scope.spawn(lane);
+            }
         });
-        let seconds = start.elapsed().as_secs_f64();
-        self.done.push(Stage { name: name.to_owned(), outcome, seconds });
+        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.done.extend(done.into_values());
+    }
+
+    fn record(&mut self, name: &str, act: impl FnOnce() -> Result<Outcome>) {
+        self.done.push(Stage::run(name, act));
     }
 
     /// Prints the table; an error when a stage failed.
@@ -169,6 +201,16 @@ mod tests {
         assert!(tested(0, 0).finish().is_err());
         assert!(tested(1, 0).finish().is_ok());
         assert!(tested(1, 1).finish().is_err());
+    }
+
+    #[test]
+    fn jobs_in_lanes_all_run_and_are_told_in_their_order() {
+        let mut stages = Stages::default();
+        let act = |n: &u64| Ok(Totals { passed: *n, ..Totals::default() });
+        stages.tests_in_lanes(2, &[1, 2, 3], |n| format!("job {n}"), act);
+        let names: Vec<_> = stages.done.iter().map(|stage| stage.name.as_str()).collect();
+        assert_eq!(names, ["job 1", "job 2", "job 3"]);
+        assert!(stages.render().contains("total: 6 tests passed"));
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! `cargo xtask test`: the stages of a test run, in the order of what they cost.
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use nix::unistd::geteuid;
 
+use crate::kernels::{self, Kernel, Unpacked};
 use crate::libtest::{self, Totals};
+use crate::results::{self, Row};
 use crate::stages::{Stages, build_programs};
-use crate::{build_ebpf, kernels, paths, process, setup, tools, vm};
+use crate::{build_ebpf, docs, paths, process, setup, tools, vm};
 
 /// The integration test that needs root and a kernel that it may trace.
 const KERNEL_TEST: &str = "kernel";
@@ -28,6 +33,10 @@ pub(crate) struct Arguments {
     /// Run only kernel tests whose name contains this (host and vm).
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
+    /// In VMs, run every combination of tier and transport instead of a part of them, and record
+    /// the results in docs/ (unless there is a filter).
+    #[arg(long)]
+    full: bool,
     /// Kill a VM that has run this long.
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     timeout: u64,
@@ -82,6 +91,7 @@ fn unit(root: &Path, stages: &mut Stages) {
     stages.check("clippy: eBPF", || build_ebpf::clippy(root));
     stages.check("licences, bans, sources", || deny(root));
     stages.check("committed eBPF object", || build_ebpf::check(root));
+    stages.check("generated docs", || docs::check(root));
     let exclude = ["--exclude", "socktrace-ebpf", "--exclude", "socktrace-tests"];
     stages.test("unit tests", || {
         libtest::run(cargo(root, &["test", "--workspace", "--no-fail-fast"]).args(exclude))
@@ -154,6 +164,8 @@ impl Programs {
         command.env("SOCKTRACE_BIN", &self.socktrace).env("SOCKTRACE_SCENARIO", &self.scenario);
         // A failure says where it is by its context; the frames of the test harness say nothing.
         command.env("RUST_LIB_BACKTRACE", "0");
+        // At native speed everything is quick.
+        command.env("SOCKTRACE_FULL", "1");
         command.env("SOCKTRACE_KERNEL", "host").env("SOCKTRACE_KERNELS", kernels::table(root))
     }
 }
@@ -175,25 +187,71 @@ fn host(root: &Path, filter: Option<&str>) -> Result<Totals> {
     libtest::run(programs.announce(root, &mut command))
 }
 
+/// A kernel that is there to be booted.
+struct Job {
+    kernel: Kernel,
+    unpacked: Unpacked,
+}
+
 fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
-    let mut prepared = None;
+    let mut programs = None;
     stages.check("VM programs", || {
-        let kernels = kernels::bootable(root, arguments.kernel.as_deref())?;
-        prepared = Some((kernels, vm::Programs::build(root)?));
+        programs = Some(vm::Programs::build(root)?);
         Ok(())
     });
-    let Some((kernels, programs)) = prepared else { return };
+    let Some(programs) = programs else { return };
     let options = vm::Options {
         filter: arguments.filter.as_deref(),
         timeout: Duration::from_secs(arguments.timeout),
+        full: arguments.full,
     };
-    for kernel in kernels {
-        let name = format!("kernel tests: {}", kernel.name);
-        match kernel.obtain() {
-            Err(error) if !kernel.required => stages.absent(&name, &error),
-            obtained => {
-                stages.test(&name, || vm::run(root, &kernel, &obtained?, &programs, &options));
+    let jobs = obtain_kernels(root, arguments.kernel.as_deref(), stages);
+    let rows = Mutex::new(Vec::new());
+    let name = |job: &Job| stage_name(&job.kernel);
+    stages.tests_in_lanes(lanes(jobs.len()), &jobs, name, |job| {
+        let start = Instant::now();
+        let found = vm::run(root, &job.kernel, &job.unpacked, &programs, &options);
+        let (package, seconds) = (&job.unpacked.package, start.elapsed().as_secs());
+        let row = Row::new(&job.kernel.name, package, seconds, &found);
+        rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        found.map(|found| found.totals)
+    });
+    if arguments.full && arguments.filter.is_none() {
+        let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+        stages.check("results in docs/", || {
+            results::update(root, rows)?;
+            docs::update(root)
+        });
+    }
+}
+
+fn stage_name(kernel: &Kernel) -> String {
+    format!("kernel tests: {}", kernel.name)
+}
+
+/// The kernels that can be had. One that cannot is a stage of its own, failed if it is required.
+fn obtain_kernels(root: &Path, only: Option<&str>, stages: &mut Stages) -> Vec<Job> {
+    let (mut jobs, mut missing) = (Vec::new(), Vec::new());
+    stages.check("kernel packages", || {
+        for kernel in kernels::bootable(root, only)? {
+            match kernel.obtain() {
+                Ok(unpacked) => jobs.push(Job { kernel, unpacked }),
+                Err(error) => missing.push((kernel, error)),
             }
         }
+        Ok(())
+    });
+    for (kernel, error) in missing {
+        if kernel.required {
+            stages.check(&stage_name(&kernel), || Err(error));
+        } else {
+            stages.absent(&stage_name(&kernel), &error);
+        }
     }
+    jobs
+}
+
+/// How many guests run at a time: an emulated guest keeps one core busy.
+fn lanes(guests: usize) -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(guests)
 }

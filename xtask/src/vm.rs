@@ -1,5 +1,5 @@
 //! The VM matrix: builds static test programs, packs them with a kernel's modules, boots it, and
-//! takes the verdict that `tests/src/bin/vm-init.rs` prints.
+//! takes the verdict that `tests/src/bin/vm-init.rs` prints. How that is read is in `verdict.rs`.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::initramfs::Initramfs;
 use crate::kernels::{self, Kernel, Unpacked};
-use crate::libtest::Totals;
-use crate::qemu::{self, Guest, Run};
+use crate::qemu::{self, Guest};
+use crate::verdict::{self, Findings};
 use crate::{modules, paths, process};
 
 /// The gnu target, named: flags for it then do not reach proc macros, which cannot be static.
@@ -21,9 +21,6 @@ const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/false\n\
     nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n";
 const GROUP: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
 const HOSTS: &[u8] = b"127.0.0.1 localhost\n::1 localhost\n";
-
-/// What vm-init prints last.
-const VERDICT: &str = "SOCKTRACE-VM-VERDICT ";
 
 /// The static programs of the initramfs.
 pub(crate) struct Programs {
@@ -39,6 +36,8 @@ pub(crate) struct Options<'a> {
     pub(crate) filter: Option<&'a str>,
     /// Per guest.
     pub(crate) timeout: Duration,
+    /// Everything, instead of a representative part.
+    pub(crate) full: bool,
 }
 
 impl Programs {
@@ -81,7 +80,7 @@ pub(crate) fn run(
     unpacked: &Unpacked,
     programs: &Programs,
     options: &Options<'_>,
-) -> Result<Totals> {
+) -> Result<Findings> {
     println!("kernel {}: {}", kernel.name, unpacked.package);
     let archive = pack(root, unpacked, programs)?;
     let dir = target_dir(root);
@@ -92,22 +91,23 @@ pub(crate) fn run(
         name: &kernel.name,
         image: &unpacked.image,
         initramfs: &initramfs,
-        parameters: &parameters(&kernel.name, options.filter)?,
+        parameters: &parameters(&kernel.name, options)?,
         log: &dir.join(format!("{}.log", kernel.name)),
         timeout: options.timeout,
     };
-    judge(&kernel.name, &qemu::boot(&guest)?, options.timeout)
+    verdict::judge(&kernel.name, &qemu::boot(&guest)?, options.timeout)
 }
 
-fn parameters(kernel: &str, filter: Option<&str>) -> Result<String> {
-    let filter = match filter {
+fn parameters(kernel: &str, options: &Options<'_>) -> Result<String> {
+    let full = if options.full { " socktrace.full=1" } else { "" };
+    let filter = match options.filter {
         Some(filter) if filter.contains(char::is_whitespace) => {
             bail!("the filter {filter:?} has a space: a kernel command line cannot carry it")
         }
         Some(filter) => format!(" socktrace.filter={filter}"),
         None => String::new(),
     };
-    Ok(format!("socktrace.kernel={kernel}{filter}"))
+    Ok(format!("socktrace.kernel={kernel}{full}{filter}"))
 }
 
 fn pack(root: &Path, unpacked: &Unpacked, programs: &Programs) -> Result<Vec<u8>> {
@@ -133,116 +133,4 @@ fn pack(root: &Path, unpacked: &Unpacked, programs: &Programs) -> Result<Vec<u8>
     }
     archive.file("modules.list", &list)?;
     archive.finish()
-}
-
-/// The totals of a run that ended with one verdict; everything else is an error that names the kernel.
-fn judge(kernel: &str, run: &Run, timeout: Duration) -> Result<Totals> {
-    if run.hung {
-        let last = run.lines.last().map_or("nothing", String::as_str);
-        bail!(
-            "kernel {kernel} hung: it was killed after {} s, and its tests have no verdict; \
-             its last line was: {last}",
-            timeout.as_secs()
-        );
-    }
-    if let Some(panic) = run.lines.iter().find(|line| line.contains("Kernel panic")) {
-        bail!("kernel {kernel} panicked, and its tests have no verdict: {panic}");
-    }
-    let verdicts: Vec<_> = run.lines.iter().filter_map(|line| parse_verdict(line)).collect();
-    match verdicts.as_slice() {
-        [verdict] if verdict.kernel == kernel => verdict.totals(),
-        [other] => bail!("kernel {kernel} booted, and its verdict names {:?}", other.kernel),
-        [] => bail!("kernel {kernel} ended without a verdict; its last lines above say why"),
-        _ => bail!("kernel {kernel} gave {} verdicts, and one is meant", verdicts.len()),
-    }
-}
-
-struct Verdict<'a> {
-    kernel: &'a str,
-    passed: u64,
-    failed: u64,
-    ok: bool,
-}
-
-impl Verdict<'_> {
-    fn totals(&self) -> Result<Totals> {
-        if !self.ok && self.failed == 0 {
-            bail!(
-                "kernel {}: {} tests passed and none failed, and still the test program did not \
-                 succeed: it broke off, or had no test to run; its last lines are above",
-                self.kernel,
-                self.passed
-            );
-        }
-        Ok(Totals { passed: self.passed, failed: self.failed, ignored: 0 })
-    }
-}
-
-fn parse_verdict(line: &str) -> Option<Verdict<'_>> {
-    let (_, fields) = line.split_once(VERDICT)?;
-    let field = |key: &str| {
-        let mut pairs = fields.split_whitespace().filter_map(|field| field.split_once('='));
-        pairs.find_map(|(name, value)| (name == key).then_some(value))
-    };
-    Some(Verdict {
-        kernel: field("kernel")?,
-        passed: field("passed")?.parse().ok()?,
-        failed: field("failed")?.parse().ok()?,
-        ok: field("status")? == "ok",
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OK: &str = "SOCKTRACE-VM-VERDICT kernel=6.1 passed=12 failed=0 status=ok";
-
-    fn judged(lines: &[&str], hung: bool) -> Result<Totals> {
-        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        judge("6.1", &Run { lines, hung }, Duration::from_secs(20))
-    }
-
-    fn refusal(lines: &[&str], hung: bool) -> String {
-        judged(lines, hung).expect_err("there is no verdict").to_string()
-    }
-
-    #[test]
-    fn a_verdict_gives_its_totals() -> Result<()> {
-        assert_eq!(judged(&["booted", OK], false)?.passed, 12);
-        Ok(())
-    }
-
-    #[test]
-    fn a_missing_verdict_is_a_failure() {
-        assert!(refusal(&["booted"], false).contains("without a verdict"));
-    }
-
-    #[test]
-    fn two_verdicts_are_a_failure() {
-        assert!(refusal(&[OK, OK], false).contains("2 verdicts"));
-    }
-
-    #[test]
-    fn another_kernels_verdict_is_a_failure() {
-        let line = OK.replace("6.1", "6.12");
-        assert!(refusal(&[&line], false).contains("6.12"));
-    }
-
-    #[test]
-    fn a_hung_guest_is_named_with_its_last_line() {
-        let message = refusal(&["test accept ... "], true);
-        assert!(message.contains("6.1 hung") && message.contains("test accept"), "{message}");
-    }
-
-    #[test]
-    fn a_panic_is_told_apart_from_a_missing_verdict() {
-        assert!(refusal(&["Kernel panic - not syncing: x"], false).contains("panicked"));
-    }
-
-    #[test]
-    fn a_test_program_that_broke_off_is_a_failure() {
-        let line = OK.replace("status=ok", "status=fail");
-        assert!(refusal(&[&line], false).contains("did not succeed"));
-    }
 }

@@ -62,10 +62,15 @@ impl Task {
         read::<u32>(self.0, offset!(task_pid)) == read::<u32>(self.0, offset!(task_tgid))
     }
 
-    /// `comm` of the leader.
+    /// `comm` of the leader, with zeros behind its end: before 5.17, a name that replaces a longer one
+    /// leaves the rest of that there.
     #[inline(always)]
     pub(crate) fn comm(self) -> [u8; 16] {
-        read(self.leader(), offset!(task_comm))
+        let [first, second]: [u64; 2] = read(self.leader(), offset!(task_comm));
+        let kept = kept_bytes(first);
+        let second = if kept == u64::MAX { second & kept_bytes(second) } else { 0 };
+        let comm = u128::from(first & kept) | u128::from(second) << 64;
+        comm.to_le_bytes()
     }
 
     /// Everything known of the current task.
@@ -102,4 +107,14 @@ impl Task {
         let files: u64 = read(fdt, offset!(fdt_fd));
         Socket::of_file(read(files + u64::from(fd as u32) * 8, 0))
     }
+}
+
+/// A mask of the bytes before the first zero byte, where the lowest is the first. Without a loop, which
+/// would take the stack that the events need.
+#[inline(always)]
+fn kept_bytes(bytes: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    let zeros = bytes.wrapping_sub(ONES) & !bytes & (ONES << 7);
+    let first = zeros & zeros.wrapping_neg();
+    (first >> 7).wrapping_sub(1)
 }

@@ -65,6 +65,7 @@ pub(super) fn called(fd: i32) {
     let call = AcceptCall {
         listener: listener.map_or(0, Sock::key),
         inode: listener.map_or(0, Sock::inode),
+        returned: 0,
     };
     if ACCEPT_CALLS.insert(pid_tgid(), call, 0).is_err() {
         tally::count(SIGNAL, Stage::LostPending, 1);
@@ -76,7 +77,8 @@ pub(super) fn called(fd: i32) {
 pub(super) fn listener_of_call() -> Option<Sock> {
     // SAFETY: copied at once; only this task writes this entry.
     let call = unsafe { ACCEPT_CALLS.get(pid_tgid()) };
-    call.and_then(|call| Sock::from_raw(call.listener))
+    // One that has returned left its entry behind.
+    call.filter(|call| call.returned == 0).and_then(|call| Sock::from_raw(call.listener))
 }
 
 // --- fentry tier -------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ use socktrace_common::{
     BlockedCall, ConnectBlockedEvent, ConnectBlockedKey, Endpoint, Signal, Stage,
 };
 
+use super::connect_failure;
 use crate::{
     emit, filter,
     kernel::{Sock, Task, now_ns, pid_tgid, read_kernel_address},
-    maps::{BLOCKED_CALLS, BLOCKED_TALLY, CONNECT_CALLS},
+    maps::{BLOCKED_CALLS, BLOCKED_TALLY},
     tally::{self, Tallied},
 };
 
@@ -152,7 +153,7 @@ fn connect_blocked_fexit(ctx: FExitContext) -> i32 {
 /// a function that blocks loses calls; io_uring has none, so its calls are left out.
 #[kprobe]
 fn connect_blocked_kprobe(ctx: ProbeContext) -> u32 {
-    if CONNECT_CALLS.get_ptr(pid_tgid()).is_some()
+    if connect_failure::is_under_way()
         && let Some(listener) = ctx.arg(0).and_then(Sock::from_raw)
     {
         sleeps(listener);

@@ -39,15 +39,14 @@ const EINPROGRESS: u32 = 115;
 /// answer to polling, a repetition, or a socket of no interest.
 #[inline(always)]
 fn is_failure(sock: Option<Sock>, errno: u32) -> bool {
-    let Some(sock) = sock else { return true };
-    if sock.is_unix() {
+    if sock.is_some_and(Sock::is_unix) {
         return true;
     }
-    if !sock.in_scope() {
+    // EISCONN is how a program polls for the end of a non-blocking connect.
+    if matches!(errno, EINPROGRESS | EALREADY | EISCONN) {
         return false;
     }
-    // EISCONN is how a program polls for the end of a non-blocking connect.
-    !matches!(errno, EINPROGRESS | EALREADY | EISCONN) && !fetched(sock, errno)
+    sock.is_none_or(|sock| sock.in_scope() && !fetched(sock, errno))
 }
 
 /// Whether `errno` was reported when the socket closed, and is fetched only now.
@@ -190,8 +189,14 @@ fn connect_failure_early_fexit(ctx: FExitContext) -> i32 {
 /// `sys_exit_connect`, because a kretprobe on a function that blocks loses calls.
 #[kprobe]
 fn connect_failure_kprobe(ctx: ProbeContext) -> u32 {
-    let mut call =
-        ConnectCall { sock: 0, user_address: 0, fd: -1, address_len: 0, target: Endpoint::NONE };
+    let mut call = ConnectCall {
+        sock: 0,
+        user_address: 0,
+        fd: -1,
+        address_len: 0,
+        target: Endpoint::NONE,
+        returned: 0,
+    };
     if let Some(sock) = ctx.arg(0).and_then(Socket::of_file).and_then(Socket::sock) {
         call.sock = sock.key();
     }
@@ -200,7 +205,9 @@ fn connect_failure_kprobe(ctx: ProbeContext) -> u32 {
     }
     // io_uring and 32-bit calls come by, too, and have no sys_exit_connect: only a call that
     // sys_enter_connect remembered is completed.
-    let _ = CONNECT_CALLS.insert(pid_tgid(), &call, BPF_EXIST);
+    if is_under_way() {
+        let _ = CONNECT_CALLS.insert(pid_tgid(), &call, BPF_EXIST);
+    }
     0
 }
 
@@ -212,6 +219,28 @@ pub(super) fn called(call: &ConnectCall) {
     if CONNECT_CALLS.insert(pid_tgid(), call, BPF_ANY).is_err() {
         tally::count(SIGNAL, Stage::LostPending, 1);
     }
+}
+
+/// Whether the current task is in a `connect()` system call.
+#[inline(always)]
+pub(super) fn is_under_way() -> bool {
+    // SAFETY: copied at once; only this task writes this entry.
+    let call = unsafe { CONNECT_CALLS.get(pid_tgid()) };
+    call.is_some_and(|call| call.returned == 0)
+}
+
+/// Notes that a call which nobody remembered has returned, for the twin of the hook that saw it.
+#[inline(never)]
+pub(super) fn mark_returned() {
+    let mark = ConnectCall {
+        sock: 0,
+        user_address: 0,
+        fd: -1,
+        address_len: 0,
+        target: Endpoint::NONE,
+        returned: 1,
+    };
+    let _ = CONNECT_CALLS.insert(pid_tgid(), &mark, BPF_ANY);
 }
 
 /// `connect()` failed; `call` is what was remembered of it.

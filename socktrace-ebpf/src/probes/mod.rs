@@ -12,6 +12,15 @@ mod listen;
 mod sock_state;
 mod syscalls;
 
+use aya_ebpf::{EbpfContext, programs::TracePointContext};
+
+/// Reads field `offset` of a tracepoint's record; the verifier knows the context's size.
+#[inline(always)]
+fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
+    // SAFETY: fields of the record, at the offsets of its format file (the same since 5.10).
+    unsafe { *ctx.as_ptr().add(offset).cast::<T>() }
+}
+
 /// `-ERESTARTSYS` and its kin, and `EINTR`: a signal interrupted the call, which mostly is
 /// restarted. Not a failure.
 #[inline(always)]

@@ -1,15 +1,19 @@
 //! `sock:inet_sock_set_state` and `tcp:tcp_destroy_sock`: TCP sockets change state and go away.
 //!
-//! Each hook is attached twice, as two copies of one raw tracepoint program: while a program runs
+//! Each hook is attached three times. Two copies of one raw tracepoint program: while a program runs
 //! in process context, the kernel skips the same program in a softirq on that CPU, but not its
-//! copy. Everything they call may run twice for one transition. Raw tracepoints, because perf
-//! tracepoints and kprobes share one guard per CPU: one that is interrupted by a softirq makes the
-//! kernel skip all others there, and these hooks run often.
+//! copy. And a perf tracepoint: some kernels (7.2) run raw tracepoints preemptibly, where one thread
+//! after the other can be stopped inside both copies; perf tracepoints they do not. Everything that
+//! these call may run three times for one transition.
 
-use aya_ebpf::{EbpfContext, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    EbpfContext,
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
+};
 use socktrace_common::{Signal, Tier};
 
-use super::{accept, backlog_drop, connect_failure};
+use super::{accept, backlog_drop, connect_failure, field};
 use crate::{
     globals::{on, tier},
     kernel::Sock,
@@ -96,5 +100,19 @@ fn sock_destroy(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint]
 fn sock_destroy_twin(ctx: RawTracePointContext) -> i32 {
     destroyed(&ctx, ctx.arg(0));
+    0
+}
+
+/// Third of [`sock_state`]: `skaddr`, `oldstate`, `newstate` of the record.
+#[tracepoint]
+fn sock_state_perf(ctx: TracePointContext) -> u32 {
+    changed(&ctx, field(&ctx, 8), field(&ctx, 16), field(&ctx, 20));
+    0
+}
+
+/// Third of [`sock_destroy`]: `skaddr` of the record.
+#[tracepoint]
+fn sock_destroy_perf(ctx: TracePointContext) -> u32 {
+    destroyed(&ctx, field(&ctx, 8));
     0
 }

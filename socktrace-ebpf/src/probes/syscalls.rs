@@ -1,7 +1,9 @@
 //! `syscalls:sys_enter_*` and `sys_exit_*` of accept, connect and listen: the tracepoint tier of
 //! every signal, and the results that the kprobe tier cannot take from a kretprobe.
 //!
-//! These tracepoints do not fire for io_uring, nor for 32-bit tasks.
+//! These tracepoints do not fire for io_uring, nor for 32-bit tasks. Each program has a twin, as some
+//! kernels (7.2) run them preemptibly: the first of the two that sees a call return leaves a mark, by
+//! which the second knows that there is nothing left to do.
 
 use aya_ebpf::{
     EbpfContext,
@@ -10,34 +12,37 @@ use aya_ebpf::{
 };
 use socktrace_common::{Endpoint, Signal, Tier};
 
-use super::{accept, accept_error, accept_meeting, connect_blocked, connect_failure, listen};
+use super::{
+    accept, accept_error, accept_meeting, connect_blocked, connect_failure, field, listen,
+};
 use crate::{
     globals::{on, tier},
     kernel::{AF_UNIX, SOCK_STREAM, Sock, Socket, Task, pid_tgid, read_user_address},
-    maps::{ACCEPT_CALLS, BLOCKED_CALLS, CONNECT_CALLS, ConnectCall, LISTEN_CALLS},
+    maps::{ACCEPT_CALLS, AcceptCall, BLOCKED_CALLS, CONNECT_CALLS, ConnectCall, LISTEN_CALLS},
 };
 
 const SOCK_SEQPACKET: u16 = 5;
 /// First argument of `sys_enter_*`, result of `sys_exit_*`.
 const FIRST: usize = 16;
 
-/// Reads field `offset` of a tracepoint's record; the verifier knows the context's size.
-#[inline(always)]
-fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
-    // SAFETY: fields of the record, at the offsets of its format file (the same since 5.10).
-    unsafe { *ctx.as_ptr().add(offset).cast::<T>() }
-}
-
 // --- accept ------------------------------------------------------------------------------------
 
 #[inline(always)]
 fn accept_returned(ctx: &impl EbpfContext, result: i64) {
-    // SAFETY: copied at once; only this task writes this entry.
-    let (listener, inode) = match unsafe { ACCEPT_CALLS.get(pid_tgid()) } {
-        Some(call) => (call.listener, call.inode),
-        None => (0, 0),
-    };
-    let _ = ACCEPT_CALLS.remove(pid_tgid());
+    let (mut listener, mut inode) = (0, 0);
+    if let Some(call) = ACCEPT_CALLS.get_ptr_mut(pid_tgid()) {
+        // SAFETY: a live map value; only this task writes this entry.
+        let call = unsafe { &mut *call };
+        if call.returned != 0 {
+            let _ = ACCEPT_CALLS.remove(pid_tgid());
+            return;
+        }
+        call.returned = 1;
+        (listener, inode) = (call.listener, call.inode);
+    } else {
+        let mark = AcceptCall { listener: 0, inode: 0, returned: 1 };
+        let _ = ACCEPT_CALLS.insert(pid_tgid(), mark, 0);
+    }
     let listener = Sock::from_raw(listener);
     if result < 0 {
         if on(Signal::AcceptError) && !tier(Signal::AcceptError, Tier::Fentry) {
@@ -62,9 +67,23 @@ fn sys_enter_accept(ctx: TracePointContext) -> u32 {
     0
 }
 
+/// Twin of [`sys_enter_accept`].
+#[tracepoint]
+fn sys_enter_accept_twin(ctx: TracePointContext) -> u32 {
+    accept_error::called(field::<u64>(&ctx, FIRST) as i32);
+    0
+}
+
 /// `sys_exit_accept` and `sys_exit_accept4`.
 #[tracepoint]
 fn sys_exit_accept(ctx: TracePointContext) -> u32 {
+    accept_returned(&ctx, field(&ctx, FIRST));
+    0
+}
+
+/// Twin of [`sys_exit_accept`].
+#[tracepoint]
+fn sys_exit_accept_twin(ctx: TracePointContext) -> u32 {
     accept_returned(&ctx, field(&ctx, FIRST));
     0
 }
@@ -73,8 +92,19 @@ fn sys_exit_accept(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn connect_returned(ctx: &impl EbpfContext, result: i64) {
-    // SAFETY: only this task writes this entry, and it is removed below.
-    let call = unsafe { CONNECT_CALLS.get(pid_tgid()) };
+    let mut call = None;
+    if let Some(entry) = CONNECT_CALLS.get_ptr_mut(pid_tgid()) {
+        // SAFETY: a live map value; only this task writes this entry.
+        let entry = unsafe { &mut *entry };
+        if entry.returned != 0 {
+            let _ = CONNECT_CALLS.remove(pid_tgid());
+            return;
+        }
+        entry.returned = 1;
+        call = Some(&*entry);
+    } else {
+        connect_failure::mark_returned();
+    }
     if on(Signal::ConnectBlocked) && !tier(Signal::ConnectBlocked, Tier::Fentry) {
         connect_unblocked(ctx, call, result.unsigned_abs() as u32);
     }
@@ -92,7 +122,6 @@ fn connect_returned(ctx: &impl EbpfContext, result: i64) {
             accept_meeting::unix_connect_returned(sock);
         }
     }
-    let _ = CONNECT_CALLS.remove(pid_tgid());
 }
 
 /// The socket of a `connect()` call.
@@ -118,16 +147,15 @@ fn connect_unblocked(ctx: &impl EbpfContext, call: Option<&ConnectCall>, errno: 
     }
 }
 
-/// `sys_enter_connect`: descriptor, address, length. The address is read when the call failed:
-/// by then its page is resident.
-#[tracepoint]
-fn sys_enter_connect(ctx: TracePointContext) -> u32 {
+#[inline(always)]
+fn connect_called(ctx: &TracePointContext) {
     let mut call = ConnectCall {
         sock: 0,
-        user_address: field(&ctx, FIRST + 8),
-        fd: field::<u64>(&ctx, FIRST) as i32,
-        address_len: field::<u64>(&ctx, FIRST + 16) as i32,
+        user_address: field(ctx, FIRST + 8),
+        fd: field::<u64>(ctx, FIRST) as i32,
+        address_len: field::<u64>(ctx, FIRST + 16) as i32,
         target: Endpoint::NONE,
+        returned: 0,
     };
     if tier(Signal::ConnectBlocked, Tier::Tracepoint) {
         // Unless its page is not resident; then the call is seen when it returns.
@@ -137,12 +165,33 @@ fn sys_enter_connect(ctx: TracePointContext) -> u32 {
         }
     }
     connect_failure::called(&call);
+}
+
+/// `sys_enter_connect`: descriptor, address, length. The address is read when the call failed:
+/// by then its page is resident.
+#[tracepoint]
+fn sys_enter_connect(ctx: TracePointContext) -> u32 {
+    connect_called(&ctx);
+    0
+}
+
+/// Twin of [`sys_enter_connect`].
+#[tracepoint]
+fn sys_enter_connect_twin(ctx: TracePointContext) -> u32 {
+    connect_called(&ctx);
     0
 }
 
 /// `sys_exit_connect`.
 #[tracepoint]
 fn sys_exit_connect(ctx: TracePointContext) -> u32 {
+    connect_returned(&ctx, field(&ctx, FIRST));
+    0
+}
+
+/// Twin of [`sys_exit_connect`].
+#[tracepoint]
+fn sys_exit_connect_twin(ctx: TracePointContext) -> u32 {
     connect_returned(&ctx, field(&ctx, FIRST));
     0
 }
@@ -156,9 +205,23 @@ fn sys_enter_listen(ctx: TracePointContext) -> u32 {
     0
 }
 
+/// Twin of [`sys_enter_listen`].
+#[tracepoint]
+fn sys_enter_listen_twin(ctx: TracePointContext) -> u32 {
+    listen::called(field::<u64>(&ctx, FIRST) as i32, field::<u64>(&ctx, FIRST + 8) as i32);
+    0
+}
+
 /// `sys_exit_listen`.
 #[tracepoint]
 fn sys_exit_listen(ctx: TracePointContext) -> u32 {
+    listen::returned(&ctx, field(&ctx, FIRST));
+    0
+}
+
+/// Twin of [`sys_exit_listen`].
+#[tracepoint]
+fn sys_exit_listen_twin(ctx: TracePointContext) -> u32 {
     listen::returned(&ctx, field(&ctx, FIRST));
     0
 }

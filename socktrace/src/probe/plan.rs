@@ -139,30 +139,62 @@ impl Slot {
 
 // --- hooks that several signals share ----------------------------------------------------------
 
+const PREEMPTED: &str = "what happens to a TCP socket while the same hook is preempted, where a \
+                         kernel runs raw tracepoints preemptibly";
 const STATES: &str = "state changes of TCP sockets";
 const SOCK_STATE: Slot = needed(&[raw("sock_state", &["inet_sock_set_state"])]).alone_sees(STATES);
 const SOCK_STATE_TWIN: Slot =
     needed(&[raw("sock_state_twin", &["inet_sock_set_state"])]).alone_sees(STATES);
+const SOCK_STATE_PERF: Slot =
+    or_lose(&[tracepoint("sock_state_perf", &["sock:inet_sock_set_state"])], PREEMPTED)
+        .alone_sees(STATES);
 const SOCK_DESTROY: Slot = needed(&[raw("sock_destroy", &["tcp_destroy_sock"])]);
 const SOCK_DESTROY_TWIN: Slot = needed(&[raw("sock_destroy_twin", &["tcp_destroy_sock"])]);
+const SOCK_DESTROY_PERF: Slot =
+    or_lose(&[tracepoint("sock_destroy_perf", &["tcp:tcp_destroy_sock"])], PREEMPTED);
 const SYS_ENTER_ACCEPT: Slot = needed(&[tracepoint(
     "sys_enter_accept",
     &["syscalls:sys_enter_accept", "syscalls:sys_enter_accept4"],
-)]);
+)])
+.alone_sees("starts of accept calls");
+const SYS_ENTER_ACCEPT_TWIN: Slot = needed(&[tracepoint(
+    "sys_enter_accept_twin",
+    &["syscalls:sys_enter_accept", "syscalls:sys_enter_accept4"],
+)])
+.alone_sees("starts of accept calls");
 const SYS_EXIT_ACCEPT: Slot = needed(&[tracepoint(
     "sys_exit_accept",
     &["syscalls:sys_exit_accept", "syscalls:sys_exit_accept4"],
 )])
 .alone_sees("ends of accept calls");
+const SYS_EXIT_ACCEPT_TWIN: Slot = needed(&[tracepoint(
+    "sys_exit_accept_twin",
+    &["syscalls:sys_exit_accept", "syscalls:sys_exit_accept4"],
+)])
+.alone_sees("ends of accept calls");
 const SYS_ENTER_CONNECT: Slot =
-    needed(&[tracepoint("sys_enter_connect", &["syscalls:sys_enter_connect"])]);
+    needed(&[tracepoint("sys_enter_connect", &["syscalls:sys_enter_connect"])])
+        .alone_sees("starts of connect calls");
+const SYS_ENTER_CONNECT_TWIN: Slot =
+    needed(&[tracepoint("sys_enter_connect_twin", &["syscalls:sys_enter_connect"])])
+        .alone_sees("starts of connect calls");
 const SYS_EXIT_CONNECT: Slot =
     needed(&[tracepoint("sys_exit_connect", &["syscalls:sys_exit_connect"])])
         .alone_sees("ends of connect calls");
+const SYS_EXIT_CONNECT_TWIN: Slot =
+    needed(&[tracepoint("sys_exit_connect_twin", &["syscalls:sys_exit_connect"])])
+        .alone_sees("ends of connect calls");
 const SYS_ENTER_LISTEN: Slot =
-    needed(&[tracepoint("sys_enter_listen", &["syscalls:sys_enter_listen"])]);
+    needed(&[tracepoint("sys_enter_listen", &["syscalls:sys_enter_listen"])])
+        .alone_sees("starts of listen calls");
+const SYS_ENTER_LISTEN_TWIN: Slot =
+    needed(&[tracepoint("sys_enter_listen_twin", &["syscalls:sys_enter_listen"])])
+        .alone_sees("starts of listen calls");
 const SYS_EXIT_LISTEN: Slot =
     needed(&[tracepoint("sys_exit_listen", &["syscalls:sys_exit_listen"])])
+        .alone_sees("ends of listen calls");
+const SYS_EXIT_LISTEN_TWIN: Slot =
+    needed(&[tracepoint("sys_exit_listen_twin", &["syscalls:sys_exit_listen"])])
         .alone_sees("ends of listen calls");
 
 const CALLS_ABANDONED: Slot = needed(&[raw("calls_abandoned", &["sched_process_exit"])]);
@@ -218,6 +250,7 @@ const ACCEPT: [TierPlan; 3] = [
             .alone_sees(UNIX_ACCEPTS),
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
+            SOCK_DESTROY_PERF,
             needed(&[fentry("accept_unix_release_fentry", &["unix_release_sock"])]),
             needed(&[fexit("accept_unix_start_fexit", &["security_unix_stream_connect"])]),
             needed(&[fentry("accept_queue_add_fentry", &["inet_csk_reqsk_queue_add"])]),
@@ -232,15 +265,18 @@ const ACCEPT: [TierPlan; 3] = [
             needed(&[kprobe("accept_graft_kprobe", &["security_sock_graft"])])
                 .alone_sees("accepted connections"),
             SYS_EXIT_ACCEPT,
+            SYS_EXIT_ACCEPT_TWIN,
             CALLED,
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
+            SOCK_DESTROY_PERF,
             needed(&[kprobe("accept_unix_release_kprobe", &["unix_release_sock"])]),
             needed(&[kprobe("accept_unix_start_kprobe", &["security_unix_stream_connect"])]),
             needed(&[kprobe("accept_queue_add_kprobe", &["inet_csk_reqsk_queue_add"])]),
             needed(&[kprobe("accept_hashdance_kprobe", &["inet_csk_complete_hashdance"])]),
             SOCK_STATE,
             SOCK_STATE_TWIN,
+            SOCK_STATE_PERF,
         ],
         loses: &["the wait of MPTCP connections (they are counted)"],
     },
@@ -249,13 +285,19 @@ const ACCEPT: [TierPlan; 3] = [
         slots: &[
             CALLS_ABANDONED,
             SYS_EXIT_ACCEPT,
+            SYS_EXIT_ACCEPT_TWIN,
             SYS_ENTER_ACCEPT,
+            SYS_ENTER_ACCEPT_TWIN,
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
+            SOCK_DESTROY_PERF,
             SYS_EXIT_CONNECT,
+            SYS_EXIT_CONNECT_TWIN,
             SYS_ENTER_CONNECT,
+            SYS_ENTER_CONNECT_TWIN,
             SOCK_STATE,
             SOCK_STATE_TWIN,
+            SOCK_STATE_PERF,
         ],
         loses: &[
             SYSCALLS_ONLY,
@@ -288,12 +330,18 @@ const ACCEPT_ERROR: [TierPlan; 3] = [
     },
     TierPlan {
         tier: Tier::Kprobe,
-        slots: &[CALLS_ABANDONED, SYS_EXIT_ACCEPT, CALLED],
+        slots: &[CALLS_ABANDONED, SYS_EXIT_ACCEPT, SYS_EXIT_ACCEPT_TWIN, CALLED],
         loses: &[SYSCALLS_ONLY],
     },
     TierPlan {
         tier: Tier::Tracepoint,
-        slots: &[CALLS_ABANDONED, SYS_EXIT_ACCEPT, SYS_ENTER_ACCEPT],
+        slots: &[
+            CALLS_ABANDONED,
+            SYS_EXIT_ACCEPT,
+            SYS_EXIT_ACCEPT_TWIN,
+            SYS_ENTER_ACCEPT,
+            SYS_ENTER_ACCEPT_TWIN,
+        ],
         loses: &[SYSCALLS_ONLY],
     },
 ];
@@ -314,8 +362,10 @@ const CONNECT_FAILURE: [TierPlan; 3] = [
             ),
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
+            SOCK_DESTROY_PERF,
             SOCK_STATE,
             SOCK_STATE_TWIN,
+            SOCK_STATE_PERF,
         ],
         loses: &[],
     },
@@ -324,12 +374,16 @@ const CONNECT_FAILURE: [TierPlan; 3] = [
         slots: &[
             CALLS_ABANDONED,
             SYS_EXIT_CONNECT,
+            SYS_EXIT_CONNECT_TWIN,
             needed(&[kprobe("connect_failure_kprobe", &["__sys_connect_file"])]),
             SYS_ENTER_CONNECT,
+            SYS_ENTER_CONNECT_TWIN,
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
+            SOCK_DESTROY_PERF,
             SOCK_STATE,
             SOCK_STATE_TWIN,
+            SOCK_STATE_PERF,
         ],
         loses: &["Unix connects through io_uring, and connects of 32-bit programs"],
     },
@@ -338,11 +392,15 @@ const CONNECT_FAILURE: [TierPlan; 3] = [
         slots: &[
             CALLS_ABANDONED,
             SYS_EXIT_CONNECT,
+            SYS_EXIT_CONNECT_TWIN,
             SYS_ENTER_CONNECT,
+            SYS_ENTER_CONNECT_TWIN,
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
+            SOCK_DESTROY_PERF,
             SOCK_STATE,
             SOCK_STATE_TWIN,
+            SOCK_STATE_PERF,
         ],
         loses: &["Unix connects through io_uring, and connects of 32-bit programs"],
     },
@@ -364,8 +422,10 @@ const BACKLOG_DROP: [TierPlan; 3] = [
             needed(&[fentry("backlog_drop_cookie_fentry", &["tcp_get_cookie_sock"]).requires(MIB)]),
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
+            SOCK_DESTROY_PERF,
             SOCK_STATE,
             SOCK_STATE_TWIN,
+            SOCK_STATE_PERF,
         ],
         loses: &[],
     },
@@ -382,8 +442,10 @@ const BACKLOG_DROP: [TierPlan; 3] = [
             needed(&[kprobe("backlog_drop_cookie_kprobe", &["tcp_get_cookie_sock"]).requires(MIB)]),
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
+            SOCK_DESTROY_PERF,
             SOCK_STATE,
             SOCK_STATE_TWIN,
+            SOCK_STATE_PERF,
         ],
         loses: &[
             "the listener of a drop whose softirq interrupts another kprobe on that CPU, where more \
@@ -400,8 +462,10 @@ const BACKLOG_DROP: [TierPlan; 3] = [
             ),
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
+            SOCK_DESTROY_PERF,
             SOCK_STATE,
             SOCK_STATE_TWIN,
+            SOCK_STATE_PERF,
         ],
         loses: &[
             "which packet and client a dropped SYN was (totals come from the kernel's counters)",
@@ -426,13 +490,20 @@ const LISTEN: [TierPlan; 3] = [
         slots: &[
             CALLS_ABANDONED,
             SYS_EXIT_LISTEN,
+            SYS_EXIT_LISTEN_TWIN,
             needed(&[kprobe("listen_kprobe", &["__sys_listen"])]),
         ],
         loses: &[SYSCALLS_ONLY],
     },
     TierPlan {
         tier: Tier::Tracepoint,
-        slots: &[CALLS_ABANDONED, SYS_EXIT_LISTEN, SYS_ENTER_LISTEN],
+        slots: &[
+            CALLS_ABANDONED,
+            SYS_EXIT_LISTEN,
+            SYS_EXIT_LISTEN_TWIN,
+            SYS_ENTER_LISTEN,
+            SYS_ENTER_LISTEN_TWIN,
+        ],
         loses: &[SYSCALLS_ONLY],
     },
 ];
@@ -456,16 +527,24 @@ const CONNECT_BLOCKED: [TierPlan; 3] = [
         slots: &[
             CALLS_ABANDONED,
             SYS_EXIT_CONNECT,
+            SYS_EXIT_CONNECT_TWIN,
             needed(&[kprobe("connect_blocked_kprobe", &["unix_wait_for_peer"])])
                 .alone_sees("blocked connects"),
             needed(&[kprobe("connect_failure_kprobe", &["__sys_connect_file"])]),
             SYS_ENTER_CONNECT,
+            SYS_ENTER_CONNECT_TWIN,
         ],
         loses: &[SYSCALLS_ONLY],
     },
     TierPlan {
         tier: Tier::Tracepoint,
-        slots: &[CALLS_ABANDONED, SYS_EXIT_CONNECT, SYS_ENTER_CONNECT],
+        slots: &[
+            CALLS_ABANDONED,
+            SYS_EXIT_CONNECT,
+            SYS_EXIT_CONNECT_TWIN,
+            SYS_ENTER_CONNECT,
+            SYS_ENTER_CONNECT_TWIN,
+        ],
         loses: &[
             SYSCALLS_ONLY,
             "what a Unix connect slept on: one that slept at all is taken for one on a full backlog",

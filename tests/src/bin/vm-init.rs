@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::utsname::uname;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, sethostname};
 use socktrace_tests::scenario::netns::bring_up_loopback;
@@ -33,17 +34,28 @@ const MOUNTS: &[(&str, &str)] = &[
 ];
 
 const TESTS: &str = "/bin/kernel-tests";
+const SOCKTRACE: &str = "/bin/socktrace";
 
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("HOME", "/root"),
     ("PATH", "/bin"),
     ("RUST_BACKTRACE", "1"),
     ("RUST_LIB_BACKTRACE", "0"),
-    ("SOCKTRACE_BIN", "/bin/socktrace"),
+    ("SOCKTRACE_BIN", SOCKTRACE),
     ("SOCKTRACE_KERNELS", "/etc/kernels.toml"),
     ("SOCKTRACE_SCENARIO", "/bin/scenario"),
     ("TMPDIR", "/tmp"),
 ];
+
+/// What the kernel's command line asks for.
+struct Run {
+    /// Its row in the table.
+    kernel: String,
+    /// Only tests whose name contains this.
+    filter: Option<String>,
+    /// Everything, and what this kernel gives, instead of a representative part.
+    full: bool,
+}
 
 /// What the tests came to.
 #[derive(Default)]
@@ -57,12 +69,15 @@ fn main() {
     // Without /proc there is no command line, and the verdict still has to name something.
     let parameter = |key| parameter(&fs::read_to_string("/proc/cmdline").unwrap_or_default(), key);
     let kernel = parameter("socktrace.kernel").unwrap_or_else(|| "unknown".to_owned());
-    let filter = parameter("socktrace.filter");
-    let (totals, ok) =
-        prepared.and_then(|()| run_tests(&kernel, filter.as_deref())).unwrap_or_else(|error| {
-            println!("vm-init: {error:#}");
-            (Totals::default(), false)
-        });
+    let run = Run {
+        kernel: kernel.clone(),
+        filter: parameter("socktrace.filter"),
+        full: parameter("socktrace.full").is_some(),
+    };
+    let (totals, ok) = prepared.and_then(|()| run.execute()).unwrap_or_else(|error| {
+        println!("vm-init: {error:#}");
+        (Totals::default(), false)
+    });
     // A test may have left the console in the middle of a line.
     println!(
         "\nSOCKTRACE-VM-VERDICT kernel={kernel} passed={} failed={} status={}",
@@ -105,11 +120,41 @@ fn load_modules() -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests to their end; the flag says whether they all passed.
-fn run_tests(kernel: &str, filter: Option<&str>) -> Result<(Totals, bool)> {
-    let mut command = Command::new(TESTS);
-    command.arg("--test-threads=1").args(filter);
-    command.env_clear().envs(ENVIRONMENT.iter().copied()).env("SOCKTRACE_KERNEL", kernel);
+impl Run {
+    /// Says which kernel this is, and runs the tests to their end; the flag says whether they all passed.
+    fn execute(&self) -> Result<(Totals, bool)> {
+        let uname = uname().context("the kernel does not say its release")?;
+        let (release, build) =
+            (uname.release().to_string_lossy(), uname.version().to_string_lossy());
+        println!("SOCKTRACE-VM-KERNEL {release} {build}");
+        if self.full {
+            println!("SOCKTRACE-VM-CHECK {}", check()?);
+        }
+        run_tests(self.tests())
+    }
+
+    fn tests(&self) -> Command {
+        let mut command = Command::new(TESTS);
+        command.arg("--test-threads=1").args(self.filter.as_deref());
+        command.env_clear().envs(ENVIRONMENT.iter().copied()).env("SOCKTRACE_KERNEL", &self.kernel);
+        if self.full {
+            command.env("SOCKTRACE_FULL", "1");
+        }
+        command
+    }
+}
+
+/// What `socktrace check` says of this kernel, as JSON in one line.
+fn check() -> Result<serde_json::Value> {
+    let output = Command::new(SOCKTRACE).args(["check", "--json"]).output();
+    let output = output.with_context(|| format!("{SOCKTRACE} did not start"))?;
+    serde_json::from_slice(&output.stdout).with_context(|| {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        format!("`{SOCKTRACE} check --json` printed no JSON ({}): {stderr}", output.status)
+    })
+}
+
+fn run_tests(mut command: Command) -> Result<(Totals, bool)> {
     let mut child = command
         .current_dir("/tmp")
         .stdin(Stdio::null())

@@ -1,4 +1,5 @@
-//! `kernels.toml`: which kernel runs under test, and what socktrace must manage there.
+//! `kernels.toml`: which kernel runs under test, what socktrace must manage there, and how much of it
+//! this run tries.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,8 +23,57 @@ pub struct Kernel {
     /// The transports that it has.
     #[serde(default = "both_transports")]
     pub transports: Vec<String>,
+    /// What its tracepoint tier can tell of one TCP listener's drops.
+    pub tracepoint_drops: TracepointDrops,
     /// The tier that each signal gets by itself.
     pub auto: BTreeMap<String, String>,
+    /// Its place in the table.
+    #[serde(skip)]
+    place: usize,
+}
+
+/// What the tracepoint tier can tell of one TCP listener's drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TracepointDrops {
+    /// How many.
+    Exact,
+    /// An upper bound: packets that the listener discarded for other reasons are among them.
+    Bound,
+}
+
+/// How much of the matrix a run tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// Every tier over every transport.
+    Full,
+    /// Every tier over one transport, in turns: each kernel sees all transports, and successive
+    /// kernels of the table see a tier over different ones.
+    Part,
+}
+
+impl Kernel {
+    /// The tiers to force and the transport to force each with: everything where `SOCKTRACE_FULL` is
+    /// set, else a representative part.
+    pub fn combinations(&self) -> Vec<(&str, &str)> {
+        self.select_combinations(if is_full() { Extent::Full } else { Extent::Part })
+    }
+
+    fn select_combinations(&self, extent: Extent) -> Vec<(&str, &str)> {
+        let (tiers, transports) = (&self.tiers, &self.transports);
+        let all = tiers.iter().enumerate().flat_map(|(number, tier)| {
+            let turn = (self.place + number) % transports.len().max(1);
+            let chosen = move |(index, _): &(usize, _)| extent == Extent::Full || *index == turn;
+            let over = transports.iter().enumerate().filter(chosen);
+            over.map(|(_, transport)| (tier.as_str(), transport.as_str()))
+        });
+        all.collect()
+    }
+}
+
+/// Whether everything is to be tried (`SOCKTRACE_FULL`), or a representative part.
+pub fn is_full() -> bool {
+    std::env::var_os("SOCKTRACE_FULL").is_some()
 }
 
 /// Every tier that there is.
@@ -44,8 +94,9 @@ pub fn this_kernel() -> Result<Kernel> {
 
 fn parse(text: &str, name: &str) -> Result<Kernel> {
     let table: Table = toml::from_str(text).context("not a table of kernels")?;
-    let row = table.kernel.into_iter().find(|kernel| kernel.name == name);
-    row.with_context(|| format!("no kernel `{name}`"))
+    let rows = table.kernel.into_iter().enumerate();
+    let mut rows = rows.map(|(place, kernel)| Kernel { place, ..kernel });
+    rows.find(|kernel| kernel.name == name).with_context(|| format!("no kernel `{name}`"))
 }
 
 fn both_transports() -> Vec<String> {
@@ -57,7 +108,10 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "[[kernel]]\nname = \"a\"\ntiers = [\"tracepoint\"]\nmore = 1\n\
-                        [kernel.auto]\naccept = \"tracepoint\"\n";
+                        tracepoint_drops = \"exact\"\n\
+                        [kernel.auto]\naccept = \"tracepoint\"\n\
+                        [[kernel]]\nname = \"b\"\ntiers = [\"fentry\", \"kprobe\", \"tracepoint\"]\n\
+                        tracepoint_drops = \"bound\"\n[kernel.auto]\n";
 
     #[test]
     fn a_row_is_found_by_name_and_has_both_transports_unless_it_says_otherwise() -> Result<()> {
@@ -69,7 +123,25 @@ mod tests {
     }
 
     #[test]
+    fn a_full_run_has_every_tier_over_every_transport() -> Result<()> {
+        let kernel = parse(TEXT, "a")?;
+        let all = kernel.select_combinations(Extent::Full);
+        assert_eq!(all, [("tracepoint", "perf"), ("tracepoint", "ring")]);
+        assert_eq!(parse(TEXT, "b")?.select_combinations(Extent::Full).len(), 6);
+        Ok(())
+    }
+
+    #[test]
+    fn a_part_has_every_tier_once_and_every_transport() -> Result<()> {
+        let kernel = parse(TEXT, "b")?;
+        let part = kernel.select_combinations(Extent::Part);
+        assert_eq!(part, [("fentry", "ring"), ("kprobe", "perf"), ("tracepoint", "ring")]);
+        assert_eq!(parse(TEXT, "a")?.select_combinations(Extent::Part), [("tracepoint", "perf")]);
+        Ok(())
+    }
+
+    #[test]
     fn an_unknown_kernel_is_an_error() {
-        assert!(parse(TEXT, "b").is_err());
+        assert!(parse(TEXT, "c").is_err());
     }
 }

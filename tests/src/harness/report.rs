@@ -2,7 +2,7 @@
 //!
 //! A field that `docs/json.md` promises has no default: a report without it is not understood.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// A report.
@@ -38,6 +38,9 @@ pub struct SessionSignal {
     pub signal: String,
     /// `fentry`, `kprobe` or `tracepoint`.
     pub tier: String,
+    /// What that tier cannot see here, in words.
+    #[serde(default)]
+    pub loses: Option<String>,
 }
 
 /// What is missing.
@@ -227,7 +230,8 @@ pub struct Drops {
 pub struct Listener {
     /// `unix`, `inet` or `inet6`.
     pub family: String,
-    /// Its address.
+    /// Its address; `-` where the report does not know it.
+    #[serde(deserialize_with = "known_or_dash")]
     pub local: String,
     /// Its inode number.
     pub inode: Option<u64>,
@@ -262,6 +266,12 @@ pub struct Backlog {
     pub effective: Option<u32>,
     /// Its limit.
     pub somaxconn: Option<u32>,
+}
+
+/// The field must be there, and may be `null`.
+fn known_or_dash<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let known = Option::<String>::deserialize(from)?;
+    Ok(known.unwrap_or_else(|| "-".to_owned()))
 }
 
 impl Report {

@@ -17,15 +17,13 @@ const FLOOD: &str = "20000";
 fn a_stopped_reader_loses_events_but_no_count_and_says_how_many() -> Result<()> {
     let kernel = this_kernel()?;
     let mut told = Vec::new();
-    for tier in &kernel.tiers {
-        for transport in &kernel.transports {
-            let run = flood_while_stopped(tier, transport)
-                .with_context(|| format!("{tier} over {transport}"))?;
-            let mut problems = completeness::verdict(&run.report, "incomplete");
-            problems.extend(completeness::identity(&run.report));
-            problems.extend(failures::problems(&run.seen, &run.report, Strangers::Forbidden));
-            told.extend(problems.iter().map(|text| format!("[{tier} {transport}] {text}")));
-        }
+    for (tier, transport) in kernel.combinations() {
+        let run = flood_while_stopped(tier, transport)
+            .with_context(|| format!("{tier} over {transport}"))?;
+        let mut problems = completeness::verdict(&run.report, "incomplete");
+        problems.extend(completeness::identity(&run.report));
+        problems.extend(failures::problems(&run.seen, &run.report, Strangers::Forbidden));
+        told.extend(problems.iter().map(|text| format!("[{tier} {transport}] {text}")));
     }
     tell(&told)
 }

@@ -1,35 +1,29 @@
-//! Every tier × transport of this kernel: the whole scenario is recorded once for each, and many
+//! The tiers × transports of this kernel that this run tries: the whole scenario is recorded once for each, and many
 //! tests judge the same run.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use socktrace_tests::harness::kernels::this_kernel;
 use socktrace_tests::harness::run::{Run, record};
-
-/// Whether everything is run, or what represents it.
-pub(crate) static FULL: LazyLock<bool> =
-    LazyLock::new(|| std::env::var_os("SOCKTRACE_FULL").is_some_and(|value| value == "1"));
 
 type Key = (String, String);
 type Outcome = std::result::Result<Run, String>;
 
 static RUNS: OnceLock<Mutex<HashMap<Key, Arc<Outcome>>>> = OnceLock::new();
 
-/// Judges the run of every combination that the table promises; all problems are told together.
+/// Judges the run of every combination that is tried; all problems are told together.
 pub(crate) fn judge(problems_of: impl Fn(&str, &Run) -> Vec<String>) -> Result<()> {
     let kernel = this_kernel()?;
     ensure!(!kernel.tiers.is_empty(), "the table promises no tier for {}", kernel.name);
     let mut told = Vec::new();
-    for tier in &kernel.tiers {
-        for transport in &kernel.transports {
-            let problems = match run_of(tier, transport).as_ref() {
-                Ok(run) => problems_of(tier, run),
-                Err(error) => vec![error.clone()],
-            };
-            told.extend(problems.iter().map(|text| format!("[{tier} {transport}] {text}")));
-        }
+    for (tier, transport) in kernel.combinations() {
+        let problems = match run_of(tier, transport).as_ref() {
+            Ok(run) => problems_of(tier, run),
+            Err(error) => vec![error.clone()],
+        };
+        told.extend(problems.iter().map(|text| format!("[{tier} {transport}] {text}")));
     }
     tell(&told)
 }

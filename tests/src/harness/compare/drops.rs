@@ -1,7 +1,8 @@
 //! Connections that listeners threw away, against the kernel's own counters.
 //!
-//! The tracepoint tier cannot split a listener's drops by reason and may leave some unattributed;
-//! there, only the sum is exact. Unix backlogs are exact in every tier.
+//! The tracepoint tier cannot split a listener's drops by reason; there, only the sum is exact, and on
+//! kernels that do not tell what else a listener discarded, it is an upper bound that is called so.
+//! Unix backlogs are exact in every tier.
 
 use crate::harness::report::{Drops, Listener, Report};
 use crate::scenario::record::{Netstat, Seen, TcpDrops};
@@ -81,7 +82,43 @@ pub fn tcp_sum(seen: &Seen, report: &Report) -> Vec<String> {
                 .push(format!("{}: {found} drops, the kernel counted {wanted}", drops.listener));
         }
     }
+    if says_upper_bound(report) {
+        problems.push("the session calls exact drops an upper bound".to_owned());
+    }
     problems
+}
+
+/// The sums of TCP drops where the tracepoint tier has an upper bound only: never fewer than the
+/// kernel counted, of each listener and of all, and the report says that it is a bound.
+pub fn tcp_bound(seen: &Seen, report: &Report) -> Vec<String> {
+    let rows = report.listeners.iter().flat_map(|listener| &listener.backlog_drops);
+    let found = ByReason::of(rows).dropped();
+    let (rest, wanted) = (report.unattributed(), seen.netstat.listen_drops);
+    let mut problems = Vec::new();
+    if found < wanted || rest != 0 {
+        problems.push(format!(
+            "the kernel counted {wanted} drops, found no more than {found} of listeners and {rest} \
+             unattributed"
+        ));
+    }
+    for drops in &seen.tcp_drops {
+        let found = row_of(drops.inode, report).map(|row| ByReason::of(row.backlog_drops.iter()));
+        let (found, wanted) = (found.unwrap_or_default().dropped(), drops.netstat.listen_drops);
+        if found < wanted {
+            let listener = &drops.listener;
+            problems
+                .push(format!("{listener}: at most {found} drops, the kernel counted {wanted}"));
+        }
+    }
+    if !says_upper_bound(report) {
+        problems.push("the session does not say that its drops are an upper bound".to_owned());
+    }
+    problems
+}
+
+fn says_upper_bound(report: &Report) -> bool {
+    let mut signals = report.session.signals.iter().filter(|row| row.signal == "backlog_drop");
+    signals.any(|row| row.loses.as_deref().is_some_and(|loses| loses.contains("an upper bound")))
 }
 
 /// Unix listeners that turned connects away: exact, at the stage `connect`, under their owner.
@@ -185,6 +222,22 @@ mod tests {
         let report = sample::report(&json)?;
         assert_eq!(tcp_exact(&sample::seen(), &report).len(), 3);
         assert_eq!(tcp_sum(&sample::seen(), &report).len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn an_upper_bound_is_no_problem_where_it_is_called_so_and_never_too_low() -> Result<()> {
+        let bound = "which drops hit the last ACK; what a listener drops is an upper bound";
+        let signal = |loses: &str| serde_json::json!({"signal": "backlog_drop", "tier": "tracepoint", "loses": loses});
+        let mut json = sample::good();
+        json["session"]["signals"] = serde_json::json!([signal(bound)]);
+        json["listeners"][0]["backlog_drops"][1]["count"] = 100.into();
+        assert!(tcp_bound(&sample::seen(), &sample::report(&json)?).is_empty());
+        assert!(!tcp_sum(&sample::seen(), &sample::report(&json)?).is_empty());
+        json["listeners"][0]["backlog_drops"][1]["count"] = 1.into();
+        assert_eq!(tcp_bound(&sample::seen(), &sample::report(&json)?).len(), 2);
+        json["session"]["signals"] = serde_json::json!([signal("")]);
+        assert_eq!(tcp_bound(&sample::seen(), &sample::report(&json)?).len(), 3);
         Ok(())
     }
 
