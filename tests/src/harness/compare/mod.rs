@@ -10,6 +10,7 @@ pub mod listens;
 mod rows;
 #[cfg(test)]
 mod sample;
+pub mod served;
 pub mod waits;
 
 pub use rows::{Fields, Strangers, match_rows};
