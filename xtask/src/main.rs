@@ -11,6 +11,7 @@ mod paths;
 mod process;
 mod provenance;
 mod qemu;
+mod services;
 mod setup;
 mod stages;
 mod strip;
