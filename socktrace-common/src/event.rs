@@ -1,6 +1,9 @@
 //! Wire layout of detail events. The first eight bytes name the signal and the size.
 
-use crate::{AcceptErrorKey, Actor, ConnectFailureKey, DropKey, Endpoint, ListenerInfo, wire};
+use crate::{
+    AcceptErrorKey, Actor, ConnectBlockedKey, ConnectFailureKey, DropKey, Endpoint, ListenerInfo,
+    wire,
+};
 
 /// `wait_ns` of an accept whose start was not seen.
 pub const WAIT_UNKNOWN: u64 = u64::MAX;
@@ -52,7 +55,7 @@ pub struct ConnectFailureEvent {
 wire! { 216,
 /// A listener threw a connection away, or answered it with a syncookie.
 pub struct BacklogDropEvent {
-    /// No actor: this happens in softirq context.
+    /// No actor where it happens in softirq context; who closed the listener, if that is why.
     pub header: EventHeader,
     /// Which listener and why.
     pub key: DropKey,
@@ -64,7 +67,7 @@ pub struct BacklogDropEvent {
     pub peer: Endpoint,
 }}
 
-wire! { 248,
+wire! { 264,
 /// A socket began to listen.
 pub struct ListenEvent {
     /// Who called `listen()`.
@@ -73,4 +76,19 @@ pub struct ListenEvent {
     pub listener: u64,
     /// Its address and backlog.
     pub info: ListenerInfo,
+}}
+
+wire! { 232,
+/// A Unix connect slept on a full backlog, and returned.
+pub struct ConnectBlockedEvent {
+    /// Who connected.
+    pub header: EventHeader,
+    /// On whom.
+    pub key: ConnectBlockedKey,
+    /// From the first sleep until `connect()` returned, nanoseconds.
+    pub wait_ns: u64,
+    /// The errno, positive; 0 if it connected.
+    pub errno: u32,
+    /// Always 0.
+    pub pad: u32,
 }}

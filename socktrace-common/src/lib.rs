@@ -15,6 +15,7 @@
 mod event;
 pub mod histogram;
 mod params;
+mod pending;
 #[cfg(feature = "loader")]
 mod pod;
 mod signal;
@@ -23,15 +24,16 @@ mod tally;
 mod who;
 
 pub use event::{
-    AcceptErrorEvent, AcceptEvent, BacklogDropEvent, ConnectFailureEvent, EventHeader, ListenEvent,
-    WAIT_UNKNOWN,
+    AcceptErrorEvent, AcceptEvent, BacklogDropEvent, ConnectBlockedEvent, ConnectFailureEvent,
+    EventHeader, ListenEvent, WAIT_UNKNOWN,
 };
 pub use params::{ABSENT, Offsets, Params, family_bit, filter};
+pub use pending::{AcceptStart, BlockedCall};
 pub use signal::{Signal, Tier};
 pub use stage::Stage;
 pub use tally::{
-    AcceptErrorKey, AcceptKey, AcceptTally, BACKLOG_UNKNOWN, ConnectFailureKey, DropKey,
-    DropReason, DropStage, ListenerInfo, TaskInfo,
+    AcceptErrorKey, AcceptKey, BACKLOG_UNKNOWN, ConnectBlockedKey, ConnectFailureKey, DropKey,
+    DropReason, DropStage, ListenerInfo, TaskInfo, WaitTally,
 };
 pub use who::{Actor, Endpoint, TaskKey};
 

@@ -37,21 +37,21 @@ pub const fn family_bit(family: u16) -> u32 {
     }
 }
 
-wire! { 120,
+wire! { 128,
 /// How this run is set up.
 pub struct Params {
     /// [`crate::Tier`] of each signal; 0 where the signal is off.
     pub tier: [u32; Signal::COUNT],
+    /// Events per second and CPU that a signal may send besides the first of each key.
+    pub budget: [u32; Signal::COUNT],
     /// 0: BPF ring buffer; 1: perf event array.
     pub transport: u32,
+    /// Bits of [`filter`].
+    pub filters: u32,
     /// Accepts that waited less send no event, nanoseconds.
     pub slow_ns: u64,
     /// Wake the reader when the ring buffer holds more, bytes.
     pub wakeup_bytes: u64,
-    /// Events per second and CPU that a signal may send besides the first of each key.
-    pub budget: [u32; Signal::COUNT],
-    /// Bits of [`filter`].
-    pub filters: u32,
     /// With [`filter::ERRNOS`]: bit n of the set is errno n.
     pub errnos: [u64; 3],
     /// With [`filter::UID`].
@@ -66,7 +66,7 @@ pub struct Params {
     pub pad: u32,
 }}
 
-wire! { 224,
+wire! { 232,
 /// Where this kernel keeps what the programs read, from its BTF and symbols. Offsets in bytes.
 #[derive(PartialEq, Eq)]
 pub struct Offsets {
@@ -138,6 +138,10 @@ pub struct Offsets {
     pub task_pid: u32,
     /// `task_struct.comm`
     pub task_comm: u32,
+    /// `task_struct.nvcsw`
+    pub task_nvcsw: u32,
+    /// Always 0.
+    pub pad: u32,
     /// `files_struct.fdt`
     pub files_fdt: u32,
     /// `fdtable.max_fds`

@@ -1,8 +1,8 @@
 //! Tells the loader's map types that wire types are plain bytes.
 
 use crate::{
-    AcceptErrorKey, AcceptKey, AcceptTally, ConnectFailureKey, DropKey, ListenerInfo, Offsets,
-    Params, TaskInfo, TaskKey,
+    AcceptErrorKey, AcceptKey, AcceptStart, BlockedCall, ConnectBlockedKey, ConnectFailureKey,
+    DropKey, ListenerInfo, Offsets, Params, TaskInfo, TaskKey, WaitTally,
 };
 
 macro_rules! pod {
@@ -16,7 +16,9 @@ macro_rules! pod {
 pod!(
     AcceptErrorKey,
     AcceptKey,
-    AcceptTally,
+    AcceptStart,
+    BlockedCall,
+    ConnectBlockedKey,
     ConnectFailureKey,
     DropKey,
     ListenerInfo,
@@ -24,4 +26,5 @@ pod!(
     Params,
     TaskInfo,
     TaskKey,
+    WaitTally,
 );

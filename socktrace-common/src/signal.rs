@@ -14,14 +14,22 @@ pub enum Signal {
     BacklogDrop = 3,
     /// A socket began to listen.
     Listen = 4,
+    /// A Unix connect slept until the listener's backlog had room.
+    ConnectBlocked = 5,
 }
 
 impl Signal {
     /// How many signals there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     /// Every signal, in wire order.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Accept, Self::AcceptError, Self::ConnectFailure, Self::BacklogDrop, Self::Listen];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Accept,
+        Self::AcceptError,
+        Self::ConnectFailure,
+        Self::BacklogDrop,
+        Self::Listen,
+        Self::ConnectBlocked,
+    ];
 
     /// The stem that this signal has in every layer.
     pub const fn name(self) -> &'static str {
@@ -31,6 +39,7 @@ impl Signal {
             Self::ConnectFailure => "connect_failure",
             Self::BacklogDrop => "backlog_drop",
             Self::Listen => "listen",
+            Self::ConnectBlocked => "connect_blocked",
         }
     }
 

@@ -13,10 +13,10 @@ pub struct AcceptKey {
 }}
 
 wire! { 5024,
-/// Accept totals. Every field is only ever added to, except `max_ns` (see `tally.rs` of the
+/// Totals of waits. Every field is only ever added to, except `max_ns` (see `tally.rs` of the
 /// eBPF side: two racing writers can lose a maximum, never the bucket that bounds it).
-pub struct AcceptTally {
-    /// Connections accepted.
+pub struct WaitTally {
+    /// Connections that were accepted, or connects that were blocked.
     pub count: u64,
     /// Of them, how many have a known wait; the buckets add up to this.
     pub waited: u64,
@@ -56,6 +56,18 @@ pub struct ConnectFailureKey {
     pub target: Endpoint,
 }}
 
+wire! { 144,
+/// Key of the totals of blocked connects: who, on whom.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectBlockedKey {
+    /// The connecting process.
+    pub task: TaskKey,
+    /// Inode of the listening socket; 0 where unknown.
+    pub listener: u64,
+    /// What the client passed to `connect()`.
+    pub target: Endpoint,
+}}
+
 wire! { 16,
 /// Key of the drop totals.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,7 +76,7 @@ pub struct DropKey {
     pub listener: u64,
     /// A [`DropReason`].
     pub reason: u32,
-    /// A [`DropStage`].
+    /// A [`DropStage`], or [`DropStage::NONE`].
     pub stage: u32,
 }}
 
@@ -83,16 +95,19 @@ pub enum DropReason {
     /// Not a drop of a connection, and never reported: a packet to the listener that `sk_drops`
     /// counts besides (`tcp_v4_rcv`: `discard_and_relse`). Tracepoint tier.
     Discarded = 4,
+    /// The listener was closed, and this connection lay in its queue.
+    ListenerClosed = 5,
 }
 
 impl DropReason {
     /// Every reason, in wire order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AcceptQueueFull,
         Self::SynQueueFull,
         Self::SyncookieSent,
         Self::Other,
         Self::Discarded,
+        Self::ListenerClosed,
     ];
 }
 
@@ -111,6 +126,8 @@ pub enum DropStage {
 impl DropStage {
     /// Every stage, in wire order.
     pub const ALL: [Self; 3] = [Self::Syn, Self::Ack, Self::Cookie];
+    /// On the wire: at no packet at all.
+    pub const NONE: u32 = u32::MAX;
 }
 
 wire! { 40,
@@ -132,7 +149,7 @@ pub struct TaskInfo {
 /// takes them for the largest.
 pub const BACKLOG_UNKNOWN: i32 = i32::MIN;
 
-wire! { 168,
+wire! { 184,
 /// What a listener's inode stands for.
 pub struct ListenerInfo {
     /// Local address.
@@ -141,6 +158,10 @@ pub struct ListenerInfo {
     pub owner: TaskKey,
     /// `sk_drops` when the socket left LISTEN; [`u64::MAX`] while it listens.
     pub drops_at_close: u64,
+    /// Connections accepted from it since it is known here.
+    pub accepted: u64,
+    /// When the last of them was, `CLOCK_MONOTONIC` nanoseconds; 0 before the first.
+    pub accepted_ns: u64,
     /// Inode of its network namespace.
     pub netns: u32,
     /// Backlog that was passed to `listen()`; [`BACKLOG_UNKNOWN`] where that was not seen.

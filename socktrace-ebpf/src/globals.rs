@@ -10,11 +10,11 @@ use socktrace_common::{Offsets, Params, Signal, Tier};
 #[unsafe(no_mangle)]
 pub(crate) static PARAMS: Params = Params {
     tier: [0; Signal::COUNT],
+    budget: [0; Signal::COUNT],
     transport: 0,
+    filters: 0,
     slow_ns: 0,
     wakeup_bytes: 0,
-    budget: [0; Signal::COUNT],
-    filters: 0,
     errnos: [0; 3],
     uid: 0,
     families: 0,
@@ -60,6 +60,8 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     task_tgid: 0,
     task_pid: 0,
     task_comm: 0,
+    task_nvcsw: 0,
+    pad: 0,
     files_fdt: 0,
     fdt_max_fds: 0,
     fdt_fd: 0,

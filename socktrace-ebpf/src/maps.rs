@@ -9,8 +9,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerfEventArray, RingBuf},
 };
 use socktrace_common::{
-    AcceptErrorKey, AcceptKey, AcceptTally, Actor, ConnectFailureKey, DropKey, Endpoint,
-    ListenerInfo, Signal, Stage, TaskInfo, TaskKey,
+    AcceptErrorKey, AcceptKey, AcceptStart, Actor, BlockedCall, ConnectBlockedKey,
+    ConnectFailureKey, DropKey, Endpoint, ListenerInfo, Signal, Stage, TaskInfo, TaskKey,
+    WaitTally,
 };
 
 /// Events, with `--transport ring`.
@@ -30,11 +31,10 @@ pub(crate) static BUDGETS: PerCpuArray<Budget> =
 
 /// Accept totals and wait histograms.
 #[map]
-pub(crate) static ACCEPT_TALLY: HashMap<AcceptKey, AcceptTally> =
-    HashMap::with_max_entries(2048, 0);
-/// One zeroed [`AcceptTally`]: a new entry's initial value, too large for the BPF stack.
+pub(crate) static ACCEPT_TALLY: HashMap<AcceptKey, WaitTally> = HashMap::with_max_entries(2048, 0);
+/// One zeroed [`WaitTally`]: a new entry's initial value, too large for the BPF stack.
 #[map]
-pub(crate) static ACCEPT_ZERO: Array<AcceptTally> = Array::with_max_entries(1, 0);
+pub(crate) static WAIT_ZERO: Array<WaitTally> = Array::with_max_entries(1, 0);
 /// Accept errors by errno.
 #[map]
 pub(crate) static ACCEPT_ERROR_TALLY: HashMap<AcceptErrorKey, u64> =
@@ -43,6 +43,10 @@ pub(crate) static ACCEPT_ERROR_TALLY: HashMap<AcceptErrorKey, u64> =
 #[map]
 pub(crate) static CONNECT_TALLY: HashMap<ConnectFailureKey, u64> =
     HashMap::with_max_entries(16384, 0);
+/// Blocked connects and their wait histograms.
+#[map]
+pub(crate) static BLOCKED_TALLY: HashMap<ConnectBlockedKey, WaitTally> =
+    HashMap::with_max_entries(512, 0);
 /// Drops by listener and reason.
 #[map]
 pub(crate) static DROP_TALLY: HashMap<DropKey, u64> = HashMap::with_max_entries(8192, 0);
@@ -57,6 +61,12 @@ pub(crate) static LISTENERS: HashMap<u64, ListenerInfo> = HashMap::with_max_entr
 /// Connections in an accept queue, by the child's `struct sock`. Left by accept or destruction.
 #[map]
 pub(crate) static ACCEPT_STARTS: HashMap<u64, AcceptStart> = HashMap::with_max_entries(65536, 0);
+/// Listeners that are being closed with connections in their queue, by `pid_tgid`.
+#[map]
+pub(crate) static CLOSING: HashMap<u64, Closing> = HashMap::with_max_entries(1024, 0);
+/// Unix connects that sleep on a full backlog, by `pid_tgid`.
+#[map]
+pub(crate) static BLOCKED_CALLS: HashMap<u64, BlockedCall> = HashMap::with_max_entries(8192, 0);
 /// Unix connections whose two ends meet here in the tracepoint tier, by the client's `struct sock`.
 #[map]
 pub(crate) static UNIX_MEETINGS: HashMap<u64, UnixMeeting> = HashMap::with_max_entries(16384, 0);
@@ -98,14 +108,18 @@ pub(crate) struct Budget {
     pub(crate) used: u64,
 }
 
-/// A connection entered an accept queue.
+/// A listener that is being closed.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct AcceptStart {
-    /// When, `CLOCK_MONOTONIC` nanoseconds.
-    pub(crate) time_ns: u64,
-    /// Inode of the listener; 0 where the hook does not know it.
+pub(crate) struct Closing {
+    /// Its `struct sock`.
     pub(crate) listener: u64,
+    /// Its inode.
+    pub(crate) inode: u64,
+    /// Connections in its queue when that began.
+    pub(crate) queue: u32,
+    /// Its backlog.
+    pub(crate) limit: u32,
 }
 
 /// The end of a Unix connection that came to the meeting first.

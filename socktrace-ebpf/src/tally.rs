@@ -9,14 +9,14 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::maps::HashMap;
 use socktrace_common::{
-    AcceptTally, Actor, BACKLOG_UNKNOWN, Endpoint, ListenerInfo, Signal, Stage, TaskInfo, TaskKey,
+    Actor, BACKLOG_UNKNOWN, Endpoint, ListenerInfo, Signal, Stage, TaskInfo, TaskKey, WaitTally,
     histogram,
 };
 
 use crate::{
     globals::param,
     kernel::{Sock, Task, now_ns},
-    maps::{BUDGETS, LISTENERS, STAGES, TASKS},
+    maps::{BUDGETS, LISTENERS, STAGES, TASKS, WAIT_ZERO},
 };
 
 #[inline(always)]
@@ -67,16 +67,39 @@ pub(crate) fn tally<K>(map: &HashMap<K, u64>, signal: Signal, key: &K, n: u64) -
     Tallied::Again
 }
 
-/// Adds a connection to an accept total.
+/// Adds one occurrence to the waits of `key`, and how long it waited, unless that is `u64::MAX`.
 #[inline(always)]
-pub(crate) fn add_accept(total: *mut AcceptTally) {
+pub(crate) fn tally_wait<K>(
+    map: &HashMap<K, WaitTally>,
+    signal: Signal,
+    key: &K,
+    wait_ns: u64,
+) -> Tallied {
+    let mut tallied = Tallied::Again;
+    let mut total = map.get_ptr_mut(key);
+    if total.is_none() {
+        let Some(zero) = WAIT_ZERO.get(0) else { return Tallied::Lost };
+        // BPF_NOEXIST, as above.
+        if map.insert(key, zero, 1).is_ok() {
+            tallied = Tallied::New;
+        }
+        total = map.get_ptr_mut(key);
+    }
+    let Some(total) = total else {
+        count(signal, Stage::LostTally, 1);
+        return Tallied::Lost;
+    };
     // SAFETY: points to a map value; only the address of a field is taken.
     add(unsafe { &raw mut (*total).count }, 1);
+    if wait_ns != u64::MAX {
+        add_wait(total, wait_ns);
+    }
+    tallied
 }
 
-/// Adds a known wait to an accept total.
+/// Adds a known wait to a total that has its occurrence already.
 #[inline(always)]
-pub(crate) fn add_wait(total: *mut AcceptTally, wait_ns: u64) {
+pub(crate) fn add_wait(total: *mut WaitTally, wait_ns: u64) {
     let bucket = histogram::bucket(wait_ns);
     if bucket >= histogram::BUCKETS {
         return;
@@ -146,6 +169,8 @@ pub(crate) fn remember_listener(
         local: Endpoint::NONE,
         owner: TaskKey::NONE,
         drops_at_close: u64::MAX,
+        accepted: 0,
+        accepted_ns: 0,
         netns: known.net().inum(),
         requested: BACKLOG_UNKNOWN,
         effective: if listener.is_some() { known.max_ack_backlog() } else { 0 },
@@ -157,6 +182,18 @@ pub(crate) fn remember_listener(
     // BPF_NOEXIST: never over what `listen()` or the loader wrote.
     if LISTENERS.insert(inode, &info, 1).is_err() && LISTENERS.get_ptr(inode).is_none() {
         count(signal, Stage::LostName, 1);
+    }
+}
+
+/// Notes that a connection of this listener was accepted.
+#[inline(always)]
+pub(crate) fn note_accept(inode: u64) {
+    if let Some(info) = LISTENERS.get_ptr_mut(inode) {
+        // SAFETY: a live map value; of two racing times either is as good.
+        unsafe {
+            add(&raw mut (*info).accepted, 1);
+            (*info).accepted_ns = now_ns();
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use socktrace_common::{
-    AcceptErrorKey, AcceptKey, BACKLOG_UNKNOWN, ConnectFailureKey, DropKey, DropReason, DropStage,
-    Signal, Stage, TaskKey,
+    AcceptErrorKey, AcceptKey, BACKLOG_UNKNOWN, ConnectBlockedKey, ConnectFailureKey, DropKey,
+    DropReason, DropStage, Signal, Stage, TaskKey,
 };
 
 /// A socket address in owned form.
@@ -103,14 +103,25 @@ pub enum Body {
         /// Whereto.
         target: Endpoint,
     },
+    /// A Unix connect slept on a full backlog, and returned.
+    ConnectBlocked {
+        /// Inode of the listener.
+        listener: Option<u64>,
+        /// Whereto.
+        target: Endpoint,
+        /// From the first sleep until `connect()` returned, nanoseconds.
+        wait_ns: u64,
+        /// The errno, positive; `None` if it connected.
+        errno: Option<u32>,
+    },
     /// A listener threw a connection away.
     BacklogDrop {
         /// Inode of the listener.
         listener: Option<u64>,
         /// Why.
         reason: DropReason,
-        /// At which packet.
-        stage: DropStage,
+        /// At which packet; `None` where it was at none.
+        stage: Option<DropStage>,
         /// Connections in the accept queue.
         queue: u32,
         /// Its limit.
@@ -134,6 +145,7 @@ impl Body {
             Self::Accept { .. } => Signal::Accept,
             Self::AcceptError { .. } => Signal::AcceptError,
             Self::ConnectFailure { .. } => Signal::ConnectFailure,
+            Self::ConnectBlocked { .. } => Signal::ConnectBlocked,
             Self::BacklogDrop { .. } => Signal::BacklogDrop,
             Self::Listen { .. } => Signal::Listen,
         }
@@ -166,12 +178,34 @@ pub struct Listener {
 pub struct Sighting {
     /// Its address.
     pub local: Endpoint,
+    /// Inode of its network namespace.
+    pub netns: Option<u32>,
     /// Connections in the accept queue.
     pub queue: Option<u32>,
     /// Backlog that applies.
     pub effective: Option<u32>,
     /// `sk_drops`.
     pub drops: Option<u32>,
+}
+
+/// What user space could not read of listeners and of those who hold them, in a whole session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Processes whose network namespace could not be read.
+    pub namespaces_of: u32,
+    /// Namespaces that could not be entered, by inode, ascending.
+    pub not_entered: Vec<u32>,
+    /// Lists of listeners that the kernel refused.
+    pub not_listed: u32,
+    /// Lists that changed each time while they were read.
+    pub interrupted: u32,
+    /// Listeners that were not understood, in the list with the most of them.
+    pub malformed: u32,
+    /// Processes whose descriptors could not be read when owners were looked for; `None` where no
+    /// process could be.
+    pub descriptors_of: Option<u32>,
+    /// Owners that were too many to keep.
+    pub owners_left_out: u64,
 }
 
 /// A process that holds a listener, and how socktrace knows.
@@ -183,9 +217,9 @@ pub struct Owner {
     pub comm: Vec<u8>,
 }
 
-/// Totals of accepted connections.
+/// Totals of waits: of accepted connections, or of blocked connects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AcceptTotals {
+pub struct WaitTotals {
     /// Connections.
     pub count: u64,
     /// Of them, with a known wait.
@@ -202,11 +236,13 @@ pub struct AcceptTotals {
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// By process and listener.
-    pub accepts: HashMap<AcceptKey, AcceptTotals>,
+    pub accepts: HashMap<AcceptKey, WaitTotals>,
     /// By process, listener and errno.
     pub accept_errors: HashMap<AcceptErrorKey, u64>,
     /// By process, errno and target.
     pub connect_failures: HashMap<ConnectFailureKey, u64>,
+    /// Blocked connects by process and target.
+    pub connect_blocked: HashMap<ConnectBlockedKey, WaitTotals>,
     /// By listener, reason and stage.
     pub drops: HashMap<DropKey, u64>,
     /// Names of processes.
@@ -272,6 +308,8 @@ pub enum Record {
     Sightings(HashMap<u64, Sighting>),
     /// Who holds a listener, by inode.
     Owners(HashMap<u64, Vec<Owner>>),
+    /// What is missing in sightings and owners.
+    Unread(Unread),
     /// Paths of cgroups, by id.
     Cgroups(HashMap<u64, Vec<u8>>),
     /// The namespace's own counters.

@@ -16,9 +16,11 @@ use tokio::{
 };
 
 use crate::{
-    event::{Body, Counters, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Source},
+    event::{
+        Body, Counters, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Source, Unread,
+    },
     host::{Host, TcpExt},
-    listener::{read_owners, read_sightings},
+    listener::{Lookout, Owners, read_owners},
     probe::{Attached, Filters, Verdict, read_misses},
     transport::{CountersError, Reader, decode, read_counters, read_drops},
 };
@@ -57,6 +59,7 @@ pub struct Live {
     ebpf: Ebpf,
     verdicts: Vec<Verdict>,
     host: Host,
+    lookout: Lookout,
     tick: Interval,
     next_look: Instant,
     named: HashSet<u64>,
@@ -85,6 +88,7 @@ impl Live {
             verdicts,
             netstat_at_start: TcpExt::default(),
             drops_at_start: HashMap::new(),
+            lookout: Lookout::new(host.clone()),
             host,
             tick,
             next_look: Instant::now(),
@@ -112,7 +116,7 @@ impl Live {
         if !filters.select_processes() || filters.follow {
             return Ok(());
         }
-        let Ok(sightings) = read_sightings() else { return Ok(()) };
+        let sightings = self.lookout.look().sightings;
         let owners = read_owners(&self.host, &sightings.keys().copied().collect())?;
         let selected = |owner: &Owner| {
             (filters.pids.is_empty() || filters.pids.contains(&owner.pid))
@@ -120,6 +124,7 @@ impl Live {
                 && filters.uid.is_none_or(|uid| self.host.read_uid(owner.pid).ok() == Some(uid))
         };
         let marked: Vec<u64> = owners
+            .by_inode
             .into_iter()
             .filter(|(_, owners)| owners.iter().any(selected))
             .map(|(inode, _)| inode)
@@ -171,8 +176,9 @@ impl Live {
             return;
         }
         // A refused dump leaves queues unknown, and drops without a listener.
-        if let Ok(sightings) = read_sightings() {
-            into.push(Record::Sightings(sightings));
+        let look = self.lookout.look();
+        if look.unseen.not_listed.is_empty() {
+            into.push(Record::Sightings(look.sightings));
         }
         self.next_look = begin + LOOK.max(begin.elapsed() * LOOK_SHARE);
     }
@@ -211,15 +217,21 @@ impl Live {
         Ok(all())
     }
 
-    /// Holders of the listeners that something happened to.
-    fn owners(&self, counters: &Counters) -> HashMap<u64, Vec<Owner>> {
+    /// Holders of the listeners that something happened to, and what could not be read.
+    fn add_owners(&self, counters: &Counters, into: &mut Vec<Record>) {
         let mut inodes: HashSet<u64> = counters.listeners.keys().copied().collect();
         inodes.extend(counters.accepts.keys().map(|key| key.listener));
         inodes.remove(&0);
-        if inodes.is_empty() {
-            return HashMap::new();
-        }
-        read_owners(&self.host, &inodes).unwrap_or_default()
+        let owners = if inodes.is_empty() {
+            Ok(Owners::default())
+        } else {
+            read_owners(&self.host, &inodes)
+        };
+        let descriptors_of = owners.as_ref().ok().map(|owners| owners.unreadable);
+        let Owners { by_inode, left_out, .. } = owners.unwrap_or_default();
+        into.push(Record::Owners(by_inode));
+        let unread = self.lookout.unread();
+        into.push(Record::Unread(Unread { descriptors_of, owners_left_out: left_out, ..unread }));
     }
 
     fn cgroups(&self, counters: &Counters) -> HashMap<u64, Vec<u8>> {
@@ -257,6 +269,7 @@ fn listener_of(event: &Event) -> Option<u64> {
     match &event.body {
         Body::Accept { listener, .. }
         | Body::AcceptError { listener, .. }
+        | Body::ConnectBlocked { listener, .. }
         | Body::BacklogDrop { listener, .. } => *listener,
         Body::Listen { .. } | Body::ConnectFailure { .. } => None,
     }
@@ -288,7 +301,7 @@ impl Source for Live {
         let mut counters = self.settle(into)?;
         counters.drops = since(drops, &self.drops_at_start);
         into.extend(netstat.map(Record::Netstat));
-        into.push(Record::Owners(self.owners(&counters)));
+        self.add_owners(&counters, into);
         into.push(Record::Cgroups(self.cgroups(&counters)));
         into.push(Record::Counters(Box::new(counters)));
         into.push(Record::Loss(self.loss));

@@ -1,6 +1,6 @@
-//! The command line without eBPF: bad input, missing rights, help, a closed pipe.
+//! The command line without eBPF: bad input, missing rights, help, a closed pipe, a list of listeners.
 //!
-//! Needs `SOCKTRACE_BIN`, and root only to become somebody else.
+//! Needs `SOCKTRACE_BIN`, `ss` to compare with, and root only to become somebody else.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
@@ -72,7 +72,7 @@ fn an_unknown_command_or_flag_is_a_usage_error() -> Result<()> {
 
 #[test]
 fn every_command_explains_itself() -> Result<()> {
-    for command in [&[][..], &["record"], &["watch"], &["check"], &["demo"]] {
+    for command in [&[][..], &["record"], &["watch"], &["listeners"], &["check"], &["demo"]] {
         let args = [command, &["--help"]].concat();
         let finished = run(&args)?;
         ensure!(finished.code() == Some(0), "{args:?}: {}", finished.told());
@@ -95,8 +95,78 @@ fn without_rights_tracing_is_refused_and_says_what_is_missing() -> Result<()> {
 }
 
 #[test]
+fn without_rights_listeners_are_listed_and_what_cannot_be_seen_is_told() -> Result<()> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("a listener")?;
+    let address = listener.local_addr()?.to_string();
+    let finished = as_nobody(&["listeners"])?;
+    ensure!(finished.code() == Some(0), "{}", finished.told());
+    let line = finished.out().lines().find(|line| line.contains(&address)).map(str::to_owned);
+    let line = line.with_context(|| format!("no {address}: {}", finished.told()))?;
+    ensure!(!line.contains(&format!("({})", std::process::id())), "how does it know? {line}");
+    for word in ["owners may be missing", "network namespaces", "CAP_SYS_PTRACE"] {
+        ensure!(finished.err().contains(word), "no `{word}`: {}", finished.told());
+    }
+    let json = as_nobody(&["listeners", "--json"])?;
+    let list: serde_json::Value = serde_json::from_slice(&json.stdout)?;
+    let unseen = list["unseen"]["descriptors_of"].as_u64();
+    ensure!(unseen.is_some_and(|count| count > 0), "{}", json.told());
+    Ok(())
+}
+
+/// `Recv-Q` and `Send-Q`, side by side from `column` on, of the line that names `address`.
+fn queue_and_limit(lines: &str, address: &str, column: usize) -> Result<[String; 2]> {
+    let line = lines.lines().find(|line| line.split_whitespace().any(|word| word == address));
+    let words: Vec<&str> = line.with_context(|| lines.to_owned())?.split_whitespace().collect();
+    Ok([column, column + 1].map(|column| words[column].to_owned()))
+}
+
+#[test]
+fn queues_and_limits_are_those_that_ss_shows() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("a.sock");
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").context("a listener")?;
+    let _unix = std::os::unix::net::UnixListener::bind(&path)?;
+    let address = tcp.local_addr()?.to_string();
+    let _tcp_clients = [0; 3].map(|_| std::net::TcpStream::connect(&address));
+    let _unix_clients = [0; 2].map(|_| std::os::unix::net::UnixStream::connect(&path));
+    let path = path.to_str().context("a path")?;
+    let listed = run(&["listeners"])?;
+    for (args, column, name, queue) in [("-ltnH", 1, address.as_str(), "3"), ("-xlH", 2, path, "2")]
+    {
+        let ss = Command::new("ss").arg(args).output().context("ss, of iproute2")?;
+        let wanted = queue_and_limit(&String::from_utf8_lossy(&ss.stdout), name, column)?;
+        ensure!(wanted[0] == queue, "{wanted:?}");
+        let found = queue_and_limit(&listed.out(), name, 2)?;
+        ensure!(found == wanted, "{found:?}, ss says {wanted:?}: {}", listed.told());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_list_in_a_file_is_for_its_owner_only_and_never_behind_a_link() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("list.json");
+    let path = file.to_str().context("a path")?;
+    let finished = run(&["listeners", "-o", path])?;
+    ensure!(finished.code() == Some(0) && finished.stdout.is_empty(), "{}", finished.told());
+    let mode = std::fs::metadata(&file)?.permissions().mode();
+    ensure!(mode & 0o777 == 0o600, "{mode:o}");
+    let list: serde_json::Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    ensure!(list["listeners"].is_array(), "{list}");
+
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink("list.json", &link)?;
+    let before = std::fs::read(&file)?;
+    let finished = run(&["listeners", "-o", link.to_str().context("a path")?])?;
+    ensure!(finished.code() == Some(125), "{}", finished.told());
+    ensure!(std::fs::read(&file)? == before, "it was written through a link");
+    Ok(())
+}
+
+#[test]
 fn a_closed_stdout_ends_quietly() -> Result<()> {
-    for args in [&["check"][..], &["--help"], &["record", "--help"]] {
+    let lists: [&[&str]; 2] = [&["listeners"], &["listeners", "--json"]];
+    for args in [&["check"][..], &["--help"], &["record", "--help"]].into_iter().chain(lists) {
         let finished = into_closed_pipe(args)?;
         let text = finished.err();
         for word in ["panicked", "Broken pipe", "os error"] {

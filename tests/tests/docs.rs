@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use socktrace_tests::harness::run::run;
 
-const COMMANDS: [&str; 4] = ["record", "watch", "check", "demo"];
+const COMMANDS: [&str; 5] = ["record", "watch", "listeners", "check", "demo"];
 
 /// A document: its path below the workspace, and its text.
 struct Document {
@@ -326,7 +326,11 @@ fn every_signal_has_its_section_and_its_file() -> Result<()> {
 fn every_key_and_value_of_the_json_is_documented() -> Result<()> {
     let text = read("docs/json.md")?;
     let quoted: BTreeSet<&str> = text.split("\n```").step_by(2).flat_map(quoted).collect();
-    let sources = ["socktrace/src/render/json.rs", "socktrace/src/aggregate/snapshot.rs"];
+    let sources = [
+        "socktrace/src/render/json.rs",
+        "socktrace/src/render/listing/json.rs",
+        "socktrace/src/aggregate/snapshot.rs",
+    ];
     let mut problems = Vec::new();
     for source in sources {
         let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("live", &["event", "host", "listener", "probe", "transport"]),
     ("aggregate", &["event"]),
     ("pipeline", &["aggregate", "event"]),
-    ("render", &["aggregate", "diagnose", "event", "host", "transport"]),
+    ("render", &["aggregate", "diagnose", "event", "host", "listener", "transport"]),
     (
         "cli",
         &[
@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "event",
             "host",
             "kernel",
+            "listener",
             "live",
             "pipeline",
             "probe",

@@ -141,6 +141,19 @@ impl Sock {
         Self::from_raw(read(self.key(), offset!(unix_peer)))
     }
 
+    /// The peer's address and port (TCP), without a name or a path; IPv4 in the first four bytes.
+    #[inline(always)]
+    pub(crate) fn remote(self) -> ([u8; 16], u16) {
+        let mut address = [0; 16];
+        match self.family() {
+            AF_INET => {
+                address[..4].copy_from_slice(&read::<[u8; 4]>(self.key(), offset!(skc_daddr)))
+            }
+            _ => address = read(self.key(), offset!(skc_v6_daddr)),
+        }
+        (address, u16::from_be(read(self.key(), offset!(skc_dport))))
+    }
+
     /// Fills in the own address.
     #[inline(always)]
     pub(crate) fn read_local(self, end: &mut Endpoint) {
@@ -185,7 +198,7 @@ impl Sock {
     }
 
     #[inline(always)]
-    fn read_unix_name(self, end: &mut Endpoint) {
+    pub(crate) fn read_unix_name(self, end: &mut Endpoint) {
         // Null for an unnamed socket, whose length then reads as 0.
         let address: u64 = read(self.key(), offset!(unix_addr));
         let len = read(address, offset!(unix_address_len));

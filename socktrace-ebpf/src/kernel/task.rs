@@ -85,6 +85,12 @@ impl Task {
         }
     }
 
+    /// How often this task went to sleep of its own accord.
+    #[inline(always)]
+    pub(crate) fn voluntary_switches(self) -> u64 {
+        read(self.0, offset!(task_nvcsw))
+    }
+
     /// The socket behind descriptor `fd` of this task, if it is one.
     #[inline(always)]
     pub(crate) fn socket(self, fd: i32) -> Option<Socket> {

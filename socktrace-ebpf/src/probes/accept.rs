@@ -11,38 +11,89 @@ use aya_ebpf::{
     macros::{fentry, fexit, kprobe},
     programs::{FEntryContext, FExitContext, ProbeContext},
 };
-use socktrace_common::{AcceptEvent, AcceptKey, Endpoint, Signal, Stage, WAIT_UNKNOWN};
+use socktrace_common::{
+    AcceptEvent, AcceptKey, AcceptStart, Endpoint, Signal, Stage, WAIT_UNKNOWN,
+};
 
-use super::{accept_error, is_true};
+use super::{accept_error, backlog_drop, is_true};
 use crate::{
     emit, filter,
-    globals::param,
-    kernel::{Sock, Socket, Task, now_ns},
-    maps::{ACCEPT_STARTS, ACCEPT_TALLY, ACCEPT_ZERO, AcceptStart},
+    globals::{on, param},
+    kernel::{AF_UNIX, Sock, Socket, Task, now_ns, pid_tgid},
+    maps::{ACCEPT_STARTS, ACCEPT_TALLY},
     tally::{self, Tallied},
 };
 
 pub(super) const BPF_ANY: u64 = 0;
 pub(super) const BPF_NOEXIST: u64 = 1;
+const BPF_EXIST: u64 = 2;
 pub(super) const EEXIST: i32 = -17;
 pub(super) const SIGNAL: Signal = Signal::Accept;
 
 /// `child` entered the accept queue of `listener`.
 #[inline(always)]
 pub(super) fn started(child: Sock, listener: Option<Sock>, flags: u64) {
-    let listener = listener.map_or(0, Sock::inode);
-    let start = AcceptStart { time_ns: now_ns(), listener };
+    let (peer, peer_port) = child.remote();
+    let start = AcceptStart {
+        time_ns: now_ns(),
+        listener: listener.map_or(0, Sock::inode),
+        client: 0,
+        pid: 0,
+        netns: child.net().inum(),
+        peer,
+        peer_port,
+        port: child.local_port(),
+        family: child.family(),
+        pad: [0; 5],
+    };
+    insert(child, &start, flags);
+}
+
+/// The current task's `client` has queued `child` at `listener` (Unix).
+#[inline(always)]
+fn unix_started(client: Option<Sock>, listener: Option<Sock>, child: Sock) {
+    let start = AcceptStart {
+        time_ns: now_ns(),
+        listener: listener.map_or(0, Sock::inode),
+        client: client.map_or(0, Sock::inode),
+        pid: (pid_tgid() >> 32) as u32,
+        netns: child.net().inum(),
+        peer: [0; 16],
+        peer_port: 0,
+        port: 0,
+        family: AF_UNIX,
+        pad: [0; 5],
+    };
+    insert(child, &start, BPF_ANY);
+}
+
+#[inline(always)]
+fn insert(child: Sock, start: &AcceptStart, flags: u64) {
     match ACCEPT_STARTS.insert(child.key(), start, flags) {
         Ok(()) | Err(EEXIST) => {}
         Err(_) => tally::count(SIGNAL, Stage::LostPending, 1),
     }
 }
 
-/// `child` was destroyed: if it is still here, nobody accepted it.
+/// `child` has its peer's address now; where its start was seen, it had none.
+#[inline(never)]
+pub(super) fn established(child: Sock) {
+    // SAFETY: copied at once.
+    let Some(start) = (unsafe { ACCEPT_STARTS.get(child.key()) }) else { return };
+    let mut start = *start;
+    (start.peer, start.peer_port) = child.remote();
+    // BPF_EXIST: it may be accepted by now.
+    let _ = ACCEPT_STARTS.insert(child.key(), &start, BPF_EXIST);
+}
+
+/// `child` was destroyed; true if it was in a queue until then: nobody accepted it.
 #[inline(always)]
-pub(super) fn forgotten(child: u64) {
-    // Most sockets were never in a queue.
-    let _ = ACCEPT_STARTS.remove(child);
+pub(super) fn forgotten(child: u64) -> bool {
+    let Some(start) = ACCEPT_STARTS.get_ptr(child) else { return false };
+    // SAFETY: a live map value.
+    let waiting = unsafe { (*start).time_ns } != COUNTED;
+    // Of two hooks on one destruction, one removes it.
+    ACCEPT_STARTS.remove(child).is_ok() && waiting
 }
 
 /// Which of the hooks on the end of a wait this is. Both run in the accepting task, for TCP the
@@ -109,12 +160,14 @@ pub(super) fn counted(
     if wait_ns == WAIT_UNKNOWN {
         tally::count(SIGNAL, Stage::Unpaired, 1);
     }
-    let tallied = add(AcceptKey { task, listener: inode }, wait_ns);
+    let key = AcceptKey { task, listener: inode };
+    let tallied = tally::tally_wait(&ACCEPT_TALLY, SIGNAL, &key, wait_ns);
     if tallied != Tallied::Again {
         tally::remember_current(SIGNAL);
         tally::remember_listener(SIGNAL, inode, listener, Some(child));
         tally::select_listener(inode);
     }
+    tally::note_accept(inode);
     let slow_ns = param!(slow_ns);
     if slow_ns != 0 && (wait_ns == WAIT_UNKNOWN || wait_ns < slow_ns) {
         return tally::count(SIGNAL, Stage::BelowThreshold, 1);
@@ -133,28 +186,6 @@ fn describe(ctx: &impl EbpfContext, child: Sock, inode: u64, wait_ns: u64, talli
     };
     child.read_remote(&mut event.peer);
     emit::send(ctx, SIGNAL, tallied, &event);
-}
-
-#[inline(always)]
-fn add(key: AcceptKey, wait_ns: u64) -> Tallied {
-    let mut tallied = Tallied::Again;
-    let mut total = ACCEPT_TALLY.get_ptr_mut(key);
-    if total.is_none() {
-        let Some(zero) = ACCEPT_ZERO.get(0) else { return Tallied::Lost };
-        if ACCEPT_TALLY.insert(key, zero, BPF_NOEXIST).is_ok() {
-            tallied = Tallied::New;
-        }
-        total = ACCEPT_TALLY.get_ptr_mut(key);
-    }
-    let Some(total) = total else {
-        tally::count(SIGNAL, Stage::LostTally, 1);
-        return Tallied::Lost;
-    };
-    tally::add_accept(total);
-    if wait_ns != WAIT_UNKNOWN {
-        tally::add_wait(total, wait_ns);
-    }
-    tallied
 }
 
 // --- fentry tier -------------------------------------------------------------------------------
@@ -220,7 +251,7 @@ fn accept_unix_start_fexit(ctx: FExitContext) -> i32 {
     if ctx.arg::<i32>(3) == 0
         && let Some(child) = Sock::from_raw(ctx.arg(2))
     {
-        started(child, Sock::from_raw(ctx.arg(1)), BPF_ANY);
+        unix_started(Sock::from_raw(ctx.arg(0)), Sock::from_raw(ctx.arg(1)), child);
     }
     0
 }
@@ -263,8 +294,23 @@ fn unix_accepted(ctx: &FExitContext, result: i32, end: End) -> i32 {
 /// child of a connect that failed after it was made.
 #[fentry]
 fn accept_unix_release_fentry(ctx: FEntryContext) -> i32 {
-    forgotten(ctx.arg(0));
+    released(&ctx, ctx.arg(0), ctx.arg(1));
     0
+}
+
+/// `embrion`: the socket lay in the queue of a listener that is being closed. Else it is closed by
+/// its program, or it belongs to a connect that failed after it was made.
+#[inline(always)]
+fn released(ctx: &impl EbpfContext, sock: u64, embrion: u64) {
+    // SAFETY: copied at once.
+    let start = unsafe { ACCEPT_STARTS.get(sock) }.copied();
+    if forgotten(sock)
+        && on(Signal::BacklogDrop)
+        && embrion as u32 != 0
+        && let Some(start) = start
+    {
+        backlog_drop::left_in_unix_queue(ctx, &start);
+    }
 }
 
 // --- kprobe tier -------------------------------------------------------------------------------
@@ -294,7 +340,8 @@ fn accept_queue_add_kprobe(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn accept_unix_start_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(child) = ctx.arg(2).and_then(Sock::from_raw) {
-        started(child, ctx.arg(1).and_then(Sock::from_raw), BPF_ANY);
+        let client = ctx.arg(0).and_then(Sock::from_raw);
+        unix_started(client, ctx.arg(1).and_then(Sock::from_raw), child);
     }
     0
 }
@@ -327,8 +374,8 @@ fn grafted(ctx: &ProbeContext, end: End) -> u32 {
 /// As [`accept_unix_release_fentry`].
 #[kprobe]
 fn accept_unix_release_kprobe(ctx: ProbeContext) -> u32 {
-    if let Some(sock) = ctx.arg(0) {
-        forgotten(sock);
+    if let (Some(sock), Some(embrion)) = (ctx.arg(0), ctx.arg(1)) {
+        released(&ctx, sock, embrion);
     }
     0
 }

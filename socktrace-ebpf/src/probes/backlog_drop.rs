@@ -12,15 +12,15 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use socktrace_common::{
-    Actor, BacklogDropEvent, DropKey, DropReason, DropStage, Endpoint, Signal, Stage,
+    AcceptStart, Actor, BacklogDropEvent, DropKey, DropReason, DropStage, Endpoint, Signal, Stage,
 };
 
 use super::is_true;
 use crate::{
     emit, filter,
     globals::offset,
-    kernel::{self, ListenMib, Skb, Sock},
-    maps::{DROP_ENTRIES, DROP_TALLY, DropEntry, LISTENERS},
+    kernel::{self, ListenMib, Skb, Sock, Task, pid_tgid},
+    maps::{CLOSING, Closing, DROP_ENTRIES, DROP_TALLY, DropEntry, LISTENERS},
     tally,
 };
 
@@ -253,6 +253,76 @@ fn backlog_drop_kfree_skb(ctx: RawTracePointContext) -> i32 {
         }
     }
     0
+}
+
+// --- every tier: sock:inet_sock_set_state and tcp:tcp_destroy_sock -----------------------------
+
+/// The current task closes `listener`: what is in its queue now is destroyed next, by this task
+/// (`inet_csk_listen_stop`).
+#[inline(always)]
+pub(super) fn closing(listener: Sock) {
+    let queue = listener.ack_backlog();
+    if queue == 0 {
+        return;
+    }
+    let (inode, limit) = (listener.inode(), listener.max_ack_backlog());
+    let closing = Closing { listener: listener.key(), inode, queue, limit };
+    tally::remember_listener(SIGNAL, inode, Some(listener), None);
+    if CLOSING.insert(pid_tgid(), closing, 0).is_err() {
+        tally::count(SIGNAL, Stage::LostPending, 1);
+    }
+}
+
+/// A connection that nobody accepted was destroyed: thrown away with its listener, if the current
+/// task is closing one.
+#[inline(never)]
+pub(super) fn left_in_queue(ctx: &impl EbpfContext, child: u64) {
+    // SAFETY: copied at once; only this task writes this entry.
+    let Some(closing) = (unsafe { CLOSING.get(pid_tgid()) }) else { return };
+    let Closing { inode, queue, limit, .. } = *closing;
+    let Some(child) = Sock::from_raw(child) else { return };
+    let mut local = Endpoint::NONE;
+    (local.family, local.port) = (child.family(), child.local_port());
+    left_behind(ctx, inode, &local, [queue, limit]);
+}
+
+/// A Unix connection that nobody accepted was thrown away with its listener.
+#[inline(never)]
+pub(super) fn left_in_unix_queue(ctx: &impl EbpfContext, start: &AcceptStart) {
+    let mut local = Endpoint::NONE;
+    local.family = start.family;
+    left_behind(ctx, start.listener, &local, [0; 2]);
+}
+
+/// The socket is gone: if it was a listener, its queue is, too.
+#[inline(always)]
+pub(super) fn closed_for_good(sock: u64) {
+    // SAFETY: copied at once; only this task writes this entry.
+    let closing = unsafe { CLOSING.get(pid_tgid()) }.map_or(0, |closing| closing.listener);
+    if closing == sock {
+        let _ = CLOSING.remove(pid_tgid());
+    }
+}
+
+/// Tallies one connection that a closed listener left behind, and sends its event.
+#[inline(always)]
+fn left_behind(ctx: &impl EbpfContext, inode: u64, local: &Endpoint, [queue, limit]: [u32; 2]) {
+    let reason = DropReason::ListenerClosed as u32;
+    let key = DropKey { listener: inode, reason, stage: DropStage::NONE };
+    tally::count(SIGNAL, Stage::Seen, 1);
+    let tallied = tally::tally(&DROP_TALLY, SIGNAL, &key, 1);
+    if !filter::no_errno() || !filter::owner_of(inode) || !filter::endpoint(local) {
+        return tally::count(SIGNAL, Stage::Filtered, 1);
+    }
+    let mut event = BacklogDropEvent {
+        header: emit::header::<BacklogDropEvent>(SIGNAL, Task::actor()),
+        key,
+        queue,
+        limit,
+        peer: Endpoint::NONE,
+    };
+    event.peer.family = local.family;
+    emit::send(ctx, SIGNAL, tallied, &event);
 }
 
 /// `listener` leaves LISTEN: the last chance to read its own counter.

@@ -31,6 +31,8 @@ pub(super) fn listened(ctx: &impl EbpfContext, fd: i32, requested: i32) {
         local: Endpoint::NONE,
         owner: actor.task,
         drops_at_close: u64::MAX,
+        accepted: 0,
+        accepted_ns: 0,
         netns: sock.net().inum(),
         requested,
         effective: sock.max_ack_backlog(),

@@ -5,6 +5,7 @@ mod accept;
 mod accept_error;
 mod accept_meeting;
 mod backlog_drop;
+mod connect_blocked;
 mod connect_failure;
 mod follow;
 mod listen;

@@ -15,6 +15,7 @@ use crate::{
     kernel::Sock,
 };
 
+const ESTABLISHED: u32 = 1;
 const SYN_SENT: u32 = 2;
 const SYN_RECV: u32 = 3;
 const CLOSE: u32 = 7;
@@ -36,7 +37,15 @@ fn changed(ctx: &impl EbpfContext, sock: u64, old: u32, new: u32) {
         (LISTEN, SYN_RECV) if outside_fentry(Signal::Accept) => {
             accept::started(sock, None, BPF_NOEXIST);
         }
-        (LISTEN, CLOSE) if outside_fentry(Signal::BacklogDrop) => backlog_drop::closed(sock),
+        (SYN_RECV, ESTABLISHED) if tier(Signal::Accept, Tier::Tracepoint) => {
+            accept::established(sock);
+        }
+        (LISTEN, CLOSE) if on(Signal::BacklogDrop) => {
+            if !tier(Signal::BacklogDrop, Tier::Fentry) {
+                backlog_drop::closed(sock);
+            }
+            backlog_drop::closing(sock);
+        }
         (_, SYN_SENT) if on(Signal::ConnectFailure) && sock.in_scope() => {
             connect_failure::syn_sent(sock);
         }
@@ -49,9 +58,13 @@ fn changed(ctx: &impl EbpfContext, sock: u64, old: u32, new: u32) {
 }
 
 #[inline(always)]
-fn destroyed(sock: u64) {
-    if on(Signal::Accept) {
-        accept::forgotten(sock);
+fn destroyed(ctx: &impl EbpfContext, sock: u64) {
+    let dropping = on(Signal::BacklogDrop);
+    if on(Signal::Accept) && accept::forgotten(sock) && dropping {
+        backlog_drop::left_in_queue(ctx, sock);
+    }
+    if dropping {
+        backlog_drop::closed_for_good(sock);
     }
     if on(Signal::ConnectFailure) {
         connect_failure::forgotten(sock);
@@ -75,13 +88,13 @@ fn sock_state_twin(ctx: RawTracePointContext) -> i32 {
 /// `tcp:tcp_destroy_sock(sk)`.
 #[raw_tracepoint]
 fn sock_destroy(ctx: RawTracePointContext) -> i32 {
-    destroyed(ctx.arg(0));
+    destroyed(&ctx, ctx.arg(0));
     0
 }
 
 /// Twin of [`sock_destroy`].
 #[raw_tracepoint]
 fn sock_destroy_twin(ctx: RawTracePointContext) -> i32 {
-    destroyed(ctx.arg(0));
+    destroyed(&ctx, ctx.arg(0));
     0
 }

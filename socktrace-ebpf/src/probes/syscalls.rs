@@ -10,11 +10,11 @@ use aya_ebpf::{
 };
 use socktrace_common::{Endpoint, Signal, Tier};
 
-use super::{accept, accept_error, accept_meeting, connect_failure, listen};
+use super::{accept, accept_error, accept_meeting, connect_blocked, connect_failure, listen};
 use crate::{
     globals::{on, tier},
-    kernel::{SOCK_STREAM, Sock, Socket, Task, pid_tgid},
-    maps::{ACCEPT_CALLS, CONNECT_CALLS, ConnectCall, LISTEN_CALLS},
+    kernel::{AF_UNIX, SOCK_STREAM, Sock, Socket, Task, pid_tgid, read_user_address},
+    maps::{ACCEPT_CALLS, BLOCKED_CALLS, CONNECT_CALLS, ConnectCall, LISTEN_CALLS},
 };
 
 const SOCK_SEQPACKET: u16 = 5;
@@ -75,12 +75,12 @@ fn sys_exit_accept(ctx: TracePointContext) -> u32 {
 fn connect_returned(ctx: &impl EbpfContext, result: i64) {
     // SAFETY: only this task writes this entry, and it is removed below.
     let call = unsafe { CONNECT_CALLS.get(pid_tgid()) };
+    if on(Signal::ConnectBlocked) && !tier(Signal::ConnectBlocked, Tier::Fentry) {
+        connect_unblocked(ctx, call, result.unsigned_abs() as u32);
+    }
     let accepts = tier(Signal::Accept, Tier::Tracepoint);
     if result < 0 || accepts {
-        let sock = call.and_then(|call| match Sock::from_raw(call.sock) {
-            None => Task::current().socket(call.fd).and_then(Socket::sock),
-            known => known,
-        });
+        let sock = call.and_then(connecting);
         let failures = on(Signal::ConnectFailure) && !tier(Signal::ConnectFailure, Tier::Fentry);
         if result < 0 && failures {
             connect_failure::call_failed(ctx, call, sock, -result as u32);
@@ -95,17 +95,48 @@ fn connect_returned(ctx: &impl EbpfContext, result: i64) {
     let _ = CONNECT_CALLS.remove(pid_tgid());
 }
 
+/// The socket of a `connect()` call.
+#[inline(always)]
+fn connecting(call: &ConnectCall) -> Option<Sock> {
+    match Sock::from_raw(call.sock) {
+        None => Task::current().socket(call.fd).and_then(Socket::sock),
+        known => known,
+    }
+}
+
+#[inline(always)]
+fn connect_unblocked(ctx: &impl EbpfContext, call: Option<&ConnectCall>, errno: u32) {
+    let target = call.map(|call| &call.target);
+    if !tier(Signal::ConnectBlocked, Tier::Tracepoint) {
+        return connect_blocked::returned(ctx, errno, target);
+    }
+    let stream = |sock: Sock| matches!(sock.kind(), SOCK_STREAM | SOCK_SEQPACKET);
+    if call.and_then(connecting).is_some_and(|sock| sock.is_unix() && stream(sock)) {
+        connect_blocked::returned_unseen(ctx, errno, target);
+    } else {
+        connect_blocked::forgotten();
+    }
+}
+
 /// `sys_enter_connect`: descriptor, address, length. The address is read when the call failed:
 /// by then its page is resident.
 #[tracepoint]
 fn sys_enter_connect(ctx: TracePointContext) -> u32 {
-    connect_failure::called(&ConnectCall {
+    let mut call = ConnectCall {
         sock: 0,
         user_address: field(&ctx, FIRST + 8),
         fd: field::<u64>(&ctx, FIRST) as i32,
         address_len: field::<u64>(&ctx, FIRST + 16) as i32,
         target: Endpoint::NONE,
-    });
+    };
+    if tier(Signal::ConnectBlocked, Tier::Tracepoint) {
+        // Unless its page is not resident; then the call is seen when it returns.
+        read_user_address(&mut call.target, call.user_address, call.address_len);
+        if call.target.family == AF_UNIX {
+            connect_blocked::called(&call.target);
+        }
+    }
+    connect_failure::called(&call);
     0
 }
 
@@ -139,5 +170,6 @@ fn calls_abandoned(_ctx: RawTracePointContext) -> i32 {
     let _ = ACCEPT_CALLS.remove(pid_tgid());
     let _ = CONNECT_CALLS.remove(pid_tgid());
     let _ = LISTEN_CALLS.remove(pid_tgid());
+    let _ = BLOCKED_CALLS.remove(pid_tgid());
     0
 }

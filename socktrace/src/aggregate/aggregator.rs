@@ -9,7 +9,7 @@ use socktrace_common::Signal;
 use super::{selection::Selection, snapshot::Session};
 use crate::event::{
     Body, Counters, Endpoint, Event, Listener, Misses, NetstatDelta, Owner, ReaderLoss, Record,
-    Sighting,
+    Sighting, Unread,
 };
 
 /// A listener as `sock_diag` showed it over time.
@@ -29,6 +29,7 @@ pub struct Aggregator {
     pub(super) baseline_taken: bool,
     pub(super) named: HashMap<u64, Listener>,
     pub(super) owners: HashMap<u64, Vec<Owner>>,
+    pub(super) unread: Option<Unread>,
     pub(super) cgroups: HashMap<u64, Vec<u8>>,
     pub(super) netstat: Option<NetstatDelta>,
     pub(super) loss: ReaderLoss,
@@ -47,6 +48,7 @@ impl Aggregator {
             baseline_taken: false,
             named: HashMap::new(),
             owners: HashMap::new(),
+            unread: None,
             cgroups: HashMap::new(),
             netstat: None,
             loss: ReaderLoss::default(),
@@ -70,6 +72,7 @@ impl Aggregator {
             Record::Counters(counters) => self.counters = *counters,
             Record::Sightings(sightings) => self.apply_sightings(sightings),
             Record::Owners(owners) => self.owners = owners,
+            Record::Unread(unread) => self.unread = Some(unread),
             Record::Cgroups(cgroups) => self.cgroups = cgroups,
             Record::Netstat(netstat) => self.netstat = Some(netstat),
             Record::Loss(loss) => self.loss = loss,
@@ -93,7 +96,9 @@ impl Aggregator {
     /// Whether sinks are to see this event: what the kernel's filters could not decide.
     pub fn wants(&self, event: &Event) -> bool {
         match &event.body {
-            Body::ConnectFailure { target, .. } => self.selection.wants_path(target),
+            Body::ConnectFailure { target, .. } | Body::ConnectBlocked { target, .. } => {
+                self.selection.wants_path(target)
+            }
             Body::Listen { listener, .. } => self.selection.wants_path(&listener.local),
             Body::Accept { listener, .. }
             | Body::AcceptError { listener, .. }

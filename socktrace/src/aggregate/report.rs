@@ -14,6 +14,7 @@ use super::{
     snapshot::{
         AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, ProcessRow, Snapshot,
     },
+    waits::Waits,
 };
 use crate::event::{Address, Endpoint, Listener, Owner, Task};
 
@@ -28,6 +29,7 @@ impl Aggregator {
         self.add_accepts(&mut processes, &mut listeners);
         self.add_accept_errors(&mut processes);
         self.add_connect_failures(&mut processes);
+        self.add_connect_blocked(&mut processes);
         self.add_listens(&mut listeners);
         for (inode, rows) in &drops {
             if self.shows_drops_of(*inode) {
@@ -62,6 +64,7 @@ impl Aggregator {
             listeners: listeners.into_values().collect(),
             netstat: self.netstat,
             unattributed,
+            unread: self.unread.clone(),
         }
     }
 
@@ -128,6 +131,21 @@ impl Aggregator {
         }
     }
 
+    fn add_connect_blocked(&self, processes: &mut BTreeMap<TaskKey, ProcessRow>) {
+        for (key, totals) in &self.counters.connect_blocked {
+            let target = Endpoint::from(&key.target);
+            if !self.selection.wants_path(&target) {
+                continue;
+            }
+            let blocked = &mut self.process(processes, key.task).connect_blocked;
+            let at = blocked.iter().position(|(known, _)| *known == target).unwrap_or_else(|| {
+                blocked.push((target, Waits::default()));
+                blocked.len() - 1
+            });
+            blocked[at].1.add(totals);
+        }
+    }
+
     /// Listeners that began in this session, whether or not anything came.
     fn add_listens(&self, listeners: &mut BTreeMap<u64, ListenerRow>) {
         if self.selection.only_errnos {
@@ -189,7 +207,12 @@ impl Aggregator {
     fn drops_by_listener(&self) -> BTreeMap<u64, Vec<DropRow>> {
         let tier = self.session.tier(Signal::BacklogDrop);
         if tier == Some(Tier::Tracepoint) {
-            return drops::infer(&self.drops_seen(), self.netstat);
+            let mut rows = drops::infer(&self.drops_seen(), self.netstat);
+            for (inode, counted) in self.drops_counted() {
+                let closed = counted.into_iter().filter(|row| !row.reason.is_listen_drop());
+                rows.entry(inode).or_default().extend(closed);
+            }
+            return rows;
         }
         let mut rows = self.drops_counted();
         if let (Some(Tier::Kprobe), Some(netstat)) = (tier, self.netstat) {
@@ -223,13 +246,15 @@ impl Aggregator {
 
     /// Whether a listener is in the tracer's own network namespace, for all that is known.
     fn is_here(&self, inode: u64) -> bool {
-        let netns = self.counters.listeners.get(&inode).and_then(|known| known.netns);
+        let counted = self.counters.listeners.get(&inode).and_then(|known| known.netns);
+        let seen = || self.watched.get(&inode).and_then(|watched| watched.last.netns);
+        let netns = counted.or_else(seen);
         netns.is_none() || netns.map(u64::from) == self.session.netns
     }
 
     fn drops_seen(&self) -> BTreeMap<u64, Seen> {
         let mut seen: BTreeMap<u64, Seen> = BTreeMap::new();
-        for (inode, watched) in &self.watched {
+        for (inode, watched) in self.watched.iter().filter(|(inode, _)| self.is_here(**inode)) {
             let now = watched.last.drops.unwrap_or(0);
             seen.entry(*inode).or_default().sk_drops =
                 u64::from(now.wrapping_sub(watched.drops_at_start));
@@ -244,7 +269,7 @@ impl Aggregator {
             let seen = seen.entry(key.listener).or_default();
             match DropReason::ALL.get(key.reason as usize) {
                 Some(DropReason::Discarded) => seen.discarded += count,
-                Some(reason) if Drops::Tcp(*reason).is_drop() => seen.hooked += count,
+                Some(reason) if Drops::Tcp(*reason).is_listen_drop() => seen.hooked += count,
                 _ => {}
             }
         }
@@ -266,7 +291,7 @@ impl Aggregator {
             _ => netstat.cookies.saturating_sub(attributed(&|reason| reason == cookie)),
         };
         // More than the namespace counted: what does not add up is not told.
-        let drops = netstat.drops.checked_sub(attributed(&Drops::is_drop))?;
+        let drops = netstat.drops.checked_sub(attributed(&Drops::is_listen_drop))?;
         Some(Unattributed { drops, cookies })
     }
 
@@ -276,7 +301,9 @@ impl Aggregator {
         let watched = self.watched.get(&inode);
         row.inode = inode;
         row.local = self.listener_address(inode).cloned().unwrap_or_default();
-        row.netns = known.and_then(|known| known.netns);
+        row.netns = known
+            .and_then(|known| known.netns)
+            .or_else(|| watched.and_then(|watched| watched.last.netns));
         row.requested = known.and_then(|known| known.requested);
         row.effective = known
             .and_then(|known| known.effective)
@@ -346,6 +373,7 @@ fn worst_first(processes: BTreeMap<TaskKey, ProcessRow>) -> Vec<ProcessRow> {
         row.connect_failures.iter().map(|failure| failure.count).sum::<u64>()
             + row.accept_errors.iter().map(|error| error.count).sum::<u64>()
             + row.backlog_drops.iter().map(|(_, drop)| drop.count).sum::<u64>()
+            + row.connect_blocked.iter().map(|(_, waits)| waits.count()).sum::<u64>()
     };
     rows.sort_by(|a, b| {
         failures(b)

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use socktrace_common::{DropReason, DropStage, Signal, Tier};
 
 use super::{Completeness, Unattributed, Waits};
-use crate::event::{Endpoint, NetstatDelta, Owner};
+use crate::event::{Endpoint, NetstatDelta, Owner, Unread};
 
 /// How a session was recorded.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub struct Snapshot {
     /// Of `netstat`, what belongs to no listener that socktrace knows; `None` where that cannot be
     /// told.
     pub unattributed: Option<Unattributed>,
+    /// What of listeners and their owners could not be read; `None` before the session's end.
+    pub unread: Option<Unread>,
 }
 
 /// One process.
@@ -88,6 +90,8 @@ pub struct ProcessRow {
     pub accept_would_block: u64,
     /// Connects that failed.
     pub connect_failures: Vec<ConnectFailureRow>,
+    /// Unix connects that slept on a full backlog, by target.
+    pub connect_blocked: Vec<(Endpoint, Waits)>,
     /// Drops of listeners that are this process's alone, by the listener's address.
     pub backlog_drops: Vec<(Endpoint, DropRow)>,
 }
@@ -136,6 +140,7 @@ impl Drops {
             Self::Tcp(DropReason::SyncookieSent) => "syncookie_sent",
             Self::Tcp(DropReason::Other) => "other",
             Self::Tcp(DropReason::Discarded) => "discarded",
+            Self::Tcp(DropReason::ListenerClosed) => "listener_closed",
             Self::TcpUnknown => "unknown",
             Self::UnixBacklogFull => "unix_backlog_full",
         }
@@ -144,6 +149,11 @@ impl Drops {
     /// Whether a connection was really thrown away.
     pub const fn is_drop(self) -> bool {
         !matches!(self, Self::Tcp(DropReason::SyncookieSent | DropReason::Discarded))
+    }
+
+    /// Whether the namespace counts it in `ListenDrops`.
+    pub const fn is_listen_drop(self) -> bool {
+        self.is_drop() && !matches!(self, Self::Tcp(DropReason::ListenerClosed))
     }
 }
 

@@ -2,18 +2,18 @@
 
 use socktrace_common::histogram::bounds;
 
-use crate::event::AcceptTotals;
+use crate::event::WaitTotals;
 
 /// Waits of accepted connections. A percentile is the upper end of its bucket, capped by the
 /// maximum: never below the true value, and at most 6.25 % above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waits {
-    totals: AcceptTotals,
+    totals: WaitTotals,
 }
 
 impl Waits {
     /// Adds the totals of one process on one listener.
-    pub fn add(&mut self, other: &AcceptTotals) {
+    pub fn add(&mut self, other: &WaitTotals) {
         let totals = &mut self.totals;
         totals.count += other.count;
         totals.waited += other.waited;
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn waits(values: &[u64]) -> Waits {
-        let mut totals = AcceptTotals::default();
+        let mut totals = WaitTotals::default();
         for value in values {
             totals.count += 1;
             totals.waited += 1;
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn no_known_wait_is_said_to_be_none() {
         let mut unknown = Waits::default();
-        unknown.add(&AcceptTotals { count: 3, ..AcceptTotals::default() });
+        unknown.add(&WaitTotals { count: 3, ..WaitTotals::default() });
         assert_eq!((unknown.count(), unknown.unknown(), unknown.any()), (3, 3, false));
         assert_eq!(unknown.permille_ns(990), 0);
     }

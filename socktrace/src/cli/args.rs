@@ -9,6 +9,7 @@ use socktrace_common::{Signal, Tier};
 use crate::{
     aggregate::Selection,
     diagnose::parse_errno,
+    listener::HolderFilter,
     probe::{Filters, Options, TierRequest},
     transport::Transport,
 };
@@ -24,10 +25,10 @@ pub(super) enum TransportArg {
     Ring,
 }
 
-/// What to look at.
+/// Which processes and sockets to look at.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Filters")]
-pub(super) struct FilterArgs {
+pub(super) struct SocketArgs {
     /// Only these processes
     #[arg(short, long, value_name = "PID", value_delimiter = ',')]
     pid: Vec<u32>,
@@ -43,9 +44,6 @@ pub(super) struct FilterArgs {
     /// Only Unix sockets whose path matches (abstract names start with @)
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     path: Option<GlobMatcher>,
-    /// Only these errnos, by name or number
-    #[arg(short, long, value_name = "ERRNO", value_delimiter = ',', value_parser = parse_errno_arg)]
-    errno: Vec<u32>,
     /// Only IPv4
     #[arg(short = '4', long)]
     ipv4: bool,
@@ -55,6 +53,17 @@ pub(super) struct FilterArgs {
     /// Only Unix sockets
     #[arg(long)]
     unix: bool,
+}
+
+/// What to trace.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Filters")]
+pub(super) struct FilterArgs {
+    #[command(flatten)]
+    sockets: SocketArgs,
+    /// Only these errnos, by name or number
+    #[arg(short, long, value_name = "ERRNO", value_delimiter = ',', value_parser = parse_errno_arg)]
+    errno: Vec<u32>,
 }
 
 /// How to trace.
@@ -96,13 +105,12 @@ impl FilterArgs {
     /// For the kernel.
     pub(super) fn filters(&self, follow: bool) -> Filters {
         Filters {
-            pids: self.pid.clone(),
-            // The kernel keeps 15 bytes of a name.
-            comm: self.comm.as_ref().map(|comm| comm.bytes().take(15).collect()),
-            uid: self.uid,
-            ports: self.port.clone(),
+            pids: self.sockets.pid.clone(),
+            comm: self.sockets.kept_comm(),
+            uid: self.sockets.uid,
+            ports: self.sockets.port.clone(),
             errnos: self.errno.clone(),
-            families: self.families().map(|(family, _)| family).collect(),
+            families: self.sockets.families().map(|(family, _)| family).collect(),
             follow,
         }
     }
@@ -110,12 +118,32 @@ impl FilterArgs {
     /// For user space.
     pub(super) fn selection(&self, filters: &Filters) -> Selection {
         Selection {
+            only_errnos: !self.errno.is_empty(),
+            processes: filters.select_processes(),
+            ..self.sockets.selection()
+        }
+    }
+}
+
+impl SocketArgs {
+    /// What is asked of addresses.
+    pub(super) fn selection(&self) -> Selection {
+        Selection {
             path: self.path.clone(),
             ports: self.port.clone(),
             families: self.families().map(|(_, name)| name).collect(),
-            only_errnos: !self.errno.is_empty(),
-            processes: filters.select_processes(),
+            ..Selection::default()
         }
+    }
+
+    /// What is asked of the processes that hold a listener.
+    pub(super) fn holders(&self) -> HolderFilter {
+        HolderFilter { pids: self.pid.clone(), comm: self.kept_comm(), uid: self.uid }
+    }
+
+    /// The kernel keeps 15 bytes of a name.
+    fn kept_comm(&self) -> Option<Vec<u8>> {
+        self.comm.as_ref().map(|comm| comm.bytes().take(15).collect())
     }
 
     fn families(&self) -> impl Iterator<Item = (u16, &'static str)> {

@@ -4,7 +4,13 @@ use std::{io, process::ExitCode};
 
 use nix::errno::Errno;
 
-use crate::{kernel::Missing, live::LiveError, pipeline::PipelineError, probe::AttachError};
+use crate::{
+    host::{HostError, sock_diag::SockDiagError},
+    kernel::Missing,
+    live::LiveError,
+    pipeline::PipelineError,
+    probe::AttachError,
+};
 
 /// All is well.
 pub const SUCCESS: ExitCode = ExitCode::SUCCESS;
@@ -45,6 +51,12 @@ pub enum Failure {
     /// Setting up.
     #[error(transparent)]
     Live(#[from] LiveError),
+    /// `/proc`.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Not one list of sockets.
+    #[error(transparent)]
+    Listeners(#[from] SockDiagError),
     /// The command to record.
     #[error("cannot run {command}: {}", in_words(.source))]
     Command {
@@ -121,7 +133,11 @@ impl Failure {
                 code => code,
             },
             Self::Usage(_) => USAGE,
-            Self::Privileges(_) | Self::PidNamespace | Self::Attach(_) => UNABLE,
+            Self::Privileges(_)
+            | Self::PidNamespace
+            | Self::Attach(_)
+            | Self::Host(_)
+            | Self::Listeners(_) => UNABLE,
             Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Self::Command { .. } => NOT_EXECUTABLE,
             Self::Session(_) | Self::Live(_) | Self::Output { .. } | Self::System { .. } => OWN,

@@ -5,6 +5,7 @@ mod check;
 mod child;
 mod demo;
 mod failure;
+mod listeners;
 mod output;
 mod record;
 mod session;
@@ -29,6 +30,7 @@ pub struct Cli {
 enum Command {
     Record(record::Record),
     Watch(watch::Watch),
+    Listeners(listeners::Listeners),
     Check(check::Check),
     Demo(demo::Demo),
     #[command(hide = true)]
@@ -42,6 +44,7 @@ impl Cli {
         let result = match self.command {
             Command::Record(command) => command.run(),
             Command::Watch(command) => command.run(),
+            Command::Listeners(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::DemoIncident(command) => command.run(),

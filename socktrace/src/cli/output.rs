@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{MetadataExt, OpenOptionsExt, fchown},
@@ -34,36 +34,64 @@ pub(super) enum Format {
     Json,
 }
 
-/// A report file, opened before anything is attached.
-pub(super) struct ReportFile {
+/// A file to write to, opened before there is anything to write.
+pub(super) struct OutputFile {
     path: PathBuf,
     file: File,
+}
+
+/// A report file, opened before anything is attached.
+pub(super) struct ReportFile {
+    output: OutputFile,
     format: Format,
 }
 
-impl ReportFile {
+impl OutputFile {
     /// Creates `path`, mode 0600, for the user who called sudo; or takes an existing one, to be
-    /// emptied when the report is written, if it is a regular file of that user or of root with
-    /// no other name. Never through a link. The format is
-    /// `asked`, or by the file's ending.
-    pub(super) fn create(path: &Path, asked: Option<Format>) -> Result<Self, Failure> {
-        let failed = |source| Failure::Output { path: shown(path), source };
-        let file = open_report(path).map_err(failed)?;
-        let by_ending = match path.extension() {
+    /// emptied when it is written, if it is a regular file of that user or of root with no other
+    /// name. Never through a link.
+    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+        let file =
+            open_report(path).map_err(|source| Failure::Output { path: shown(path), source })?;
+        Ok(Self { path: path.to_path_buf(), file })
+    }
+
+    /// The format that the file's ending asks for.
+    pub(super) fn format(&self) -> Format {
+        match self.path.extension() {
             Some(ending) if ending == "json" => Format::Json,
             _ => Format::Text,
-        };
-        Ok(Self { path: path.to_path_buf(), file, format: asked.unwrap_or(by_ending) })
+        }
+    }
+
+    /// Empties it and writes what `fill` writes.
+    pub(super) fn write(
+        &mut self,
+        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let written = self.file.set_len(0).and_then(|()| {
+            let mut buffered = BufWriter::new(&self.file);
+            fill(&mut buffered)?;
+            buffered.flush()
+        });
+        written
+            .and_then(|()| self.file.sync_all())
+            .map_err(|source| Failure::Output { path: shown(&self.path), source })
+    }
+}
+
+impl ReportFile {
+    /// As [`OutputFile::create`]. The format is `asked`, or by the file's ending.
+    pub(super) fn create(path: &Path, asked: Option<Format>) -> Result<Self, Failure> {
+        let output = OutputFile::create(path)?;
+        let format = asked.unwrap_or_else(|| output.format());
+        Ok(Self { output, format })
     }
 
     /// Writes the report.
     pub(super) fn write(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
-        let written = self
-            .file
-            .set_len(0)
-            .and_then(|()| self.file.write_all(render(snapshot, self.format).as_bytes()))
-            .and_then(|()| self.file.sync_all());
-        written.map_err(|source| Failure::Output { path: shown(&self.path), source })
+        let text = render(snapshot, self.format);
+        self.output.write(|file| file.write_all(text.as_bytes()))
     }
 }
 

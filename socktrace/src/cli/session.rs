@@ -35,13 +35,14 @@ pub(super) fn check_privileges() -> Result<(), Failure> {
     if !missing.is_empty() {
         return Err(Failure::Privileges(missing));
     }
-    match std::fs::read_link("/proc/self/ns/pid") {
-        Ok(namespace) if namespace.as_os_str() != INITIAL_PID_NAMESPACE => {
-            Err(Failure::PidNamespace)
-        }
-        // Without /proc there are other things to complain of, later.
-        _ => Ok(()),
-    }
+    if in_own_pid_namespace() { Err(Failure::PidNamespace) } else { Ok(()) }
+}
+
+/// Whether this is another pid namespace than the initial one.
+pub(super) fn in_own_pid_namespace() -> bool {
+    // Without /proc there are other things to complain of, later.
+    std::fs::read_link("/proc/self/ns/pid")
+        .is_ok_and(|namespace| namespace.as_os_str() != INITIAL_PID_NAMESPACE)
 }
 
 /// Attaches, then gives up every capability that reading does not need.

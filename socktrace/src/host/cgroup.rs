@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{Malformed, read_with};
-use super::{Host, HostError, numbered_lines, words};
+use super::mountinfo::{self, parse_mounts};
+use super::{Host, HostError};
 
 /// Paths kept, vanished cgroups included; past it a walk starts from nothing.
 const KEPT_PATHS: usize = 65_536;
@@ -121,42 +122,18 @@ fn read_cgroup_dir(dir: &Path) -> Result<(u64, Vec<PathBuf>), HostError> {
     Ok((id, children))
 }
 
-/// The cgroup2 line of `mountinfo`, the one that shows the whole hierarchy before one that shows a
-/// part. Fields: proc(5); `show_mountinfo()`.
+/// The cgroup2 mount that shows the whole hierarchy, before one that shows a part.
 fn parse_cgroup2_mount(bytes: &[u8]) -> Result<Mount<Vec<u8>>, Malformed> {
     let mut part = None;
-    let mut last = 1;
-    for (line, text) in numbered_lines(bytes) {
-        last = line;
-        let mut fields = words(text).skip(3);
-        let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
-        if fields.skip_while(|word| *word != b"-").nth(1) != Some(b"cgroup2") {
-            continue;
-        }
-        let mount = Mount { root: unescape_octal(root), point: unescape_octal(point) };
+    for mountinfo::Mount { root, point, .. } in parse_mounts(bytes, b"cgroup2") {
+        let mount = Mount { root, point };
         if mount.root == b"/" {
             return Ok(mount);
         }
         part = part.or(Some(mount));
     }
+    let last = bytes.split(|&byte| byte == b'\n').count();
     part.ok_or(Malformed { line: last, expected: "a cgroup2 mount" })
-}
-
-/// `mangle_path()` writes space, tab, newline, backslash and `#` as `\ooo`.
-fn unescape_octal(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match (byte, tail) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
-                plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = after;
-            }
-            _ => plain.push(*byte),
-        }
-    }
-    plain
 }
 
 /// The systemd unit that a cgroup path belongs to: its last `*.service`, `*.socket` or `*.scope`.

@@ -10,6 +10,7 @@
 
 mod cgroup;
 mod error;
+mod mountinfo;
 mod netns;
 mod netstat;
 mod process;
@@ -20,12 +21,13 @@ use std::path::{Path, PathBuf};
 
 pub use cgroup::{CgroupWalk, Cgroups, Container, Runtime, container, systemd_unit};
 pub use error::HostError;
+pub use netns::{EnterError, NetworkNamespace, NetworkNamespaces};
 pub use netstat::TcpExt;
 pub use process::{NofileLimits, same_start};
-pub use sockets::SocketOwners;
+pub use sockets::{Holder, SocketOwners};
 
 /// The tree that `/proc` and `/sys` are read from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     root: PathBuf,
 }

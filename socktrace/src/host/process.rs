@@ -14,6 +14,20 @@ use super::{Host, HostError, decimal, numbered_lines, words};
 /// the BPF trampoline, whatever `CONFIG_HZ` says.
 const TICK_NS: u64 = 1_000_000_000 / 100;
 
+/// In `flags`: a thread of the kernel (`include/linux/sched.h`).
+const PF_KTHREAD: u64 = 0x0020_0000;
+
+/// A number in `/proc/PID/stat`, counted from 1 as in proc(5).
+#[derive(Clone, Copy)]
+struct StatField {
+    number: usize,
+    expected: &'static str,
+}
+
+const FLAGS: StatField = StatField { number: 9, expected: "a number in field 9 (flags)" };
+const START_TIME: StatField =
+    StatField { number: 22, expected: "a number in field 22 (starttime)" };
+
 /// `RLIMIT_NOFILE` of a process. `u64::MAX` (`RLIM_INFINITY`) stands for `unlimited`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NofileLimits {
@@ -71,7 +85,13 @@ impl Host {
 
     /// When the process started, in ticks since boot; for [`same_start`].
     pub fn read_start_ticks(&self, pid: u32) -> Result<u64, HostError> {
-        read_with(&self.proc_path(pid, "stat"), parse_start_ticks)
+        read_with(&self.proc_path(pid, "stat"), |bytes| parse_stat(bytes, START_TIME))
+    }
+
+    /// Whether it is a thread of the kernel, which has no descriptors and no namespaces of its own.
+    pub fn read_is_kernel_thread(&self, pid: u32) -> Result<bool, HostError> {
+        let flags = read_with(&self.proc_path(pid, "stat"), |bytes| parse_stat(bytes, FLAGS))?;
+        Ok(flags & PF_KTHREAD != 0)
     }
 
     /// The cgroup path: that of the v2 hierarchy, else of the first named v1 one; `None` when the
@@ -107,13 +127,13 @@ pub(super) fn parse_pid(name: &[u8]) -> Option<u32> {
 }
 
 /// The name without the one newline that `comm_show()` adds.
-fn parse_comm(bytes: &[u8]) -> &[u8] {
+pub(super) fn parse_comm(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\n").unwrap_or(bytes)
 }
 
 /// The real uid, first of the four. Lines are safe to split: `Name:` is printed with its newlines
 /// escaped.
-fn parse_uid(bytes: &[u8]) -> Result<u32, Malformed> {
+pub(super) fn parse_uid(bytes: &[u8]) -> Result<u32, Malformed> {
     let mut last = 1;
     for (line, text) in numbered_lines(bytes) {
         last = line;
@@ -128,19 +148,19 @@ fn parse_uid(bytes: &[u8]) -> Result<u32, Malformed> {
     Err(Malformed { line: last, expected: "a line `Uid:`" })
 }
 
-/// Field 22. The name in field 2 is printed raw and may hold `)`, spaces and newlines; nothing
-/// after it can hold `)`, so the last one ends it.
-fn parse_start_ticks(bytes: &[u8]) -> Result<u64, Malformed> {
-    let malformed = Malformed { line: 1, expected: "a number in field 22 (starttime)" };
+/// A field of `/proc/PID/stat` behind the name. The name in field 2 is printed raw and may hold `)`,
+/// spaces and newlines; nothing after it can hold `)`, so the last one ends it.
+fn parse_stat(bytes: &[u8], field: StatField) -> Result<u64, Malformed> {
+    let malformed = Malformed { line: 1, expected: field.expected };
     let name_end = bytes.iter().rposition(|&byte| byte == b')').ok_or(malformed)?;
     let after_name = bytes.get(name_end + 1..).ok_or(malformed)?;
-    words(after_name).nth(22 - 3).and_then(decimal).ok_or(malformed)
+    words(after_name).nth(field.number - 3).and_then(decimal).ok_or(malformed)
 }
 
 /// Lines are `id:controllers:path`; `proc_cgroup_show()` prints the v2 one with id 0 and no
 /// controllers, and a named v1 hierarchy as `name=`. A path holds no newline
 /// (`cgroup_mkdir()` refuses it) and may hold colons.
-fn parse_cgroup_path(bytes: &[u8]) -> Option<&[u8]> {
+pub(super) fn parse_cgroup_path(bytes: &[u8]) -> Option<&[u8]> {
     let mut named = None;
     for (_, line) in numbered_lines(bytes) {
         let mut fields = line.splitn(3, |&byte| byte == b':');
@@ -202,6 +222,7 @@ mod tests {
         let (_root, host) = fake(7, &[("comm", b"a) R 1\n\xff\n"), ("stat", stat)]);
         assert_eq!(host.read_comm(7).expect("comm"), b"a) R 1\n\xff");
         assert_eq!(host.read_start_ticks(7).expect("start"), 12345);
+        assert!(!host.read_is_kernel_thread(7).expect("flags"));
     }
 
     #[test]
@@ -209,6 +230,13 @@ mod tests {
         assert_eq!(parse_comm(b"\n\n"), b"\n");
         assert_eq!(parse_comm(b"\n"), b"");
         assert_eq!(parse_comm(b""), b"");
+    }
+
+    #[test]
+    fn a_thread_of_the_kernel_is_told_by_its_flags() {
+        let kernel = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0\n";
+        let (_root, host) = fake(2, &[("stat", kernel)]);
+        assert!(host.read_is_kernel_thread(2).expect("flags"));
     }
 
     #[test]
@@ -279,5 +307,6 @@ mod tests {
         assert!(host.read_open_fds(pid).expect("fds") >= 3);
         assert!(host.read_start_ticks(pid).expect("start") > 0);
         assert!(host.read_cgroup_path(pid).is_ok());
+        assert!(!host.read_is_kernel_thread(pid).expect("flags"));
     }
 }

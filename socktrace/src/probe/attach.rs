@@ -254,6 +254,8 @@ pub(crate) fn select_listener(
         local: (&sighting.local).into(),
         owner: TaskKey::NONE,
         drops_at_close: u64::MAX,
+        accepted: 0,
+        accepted_ns: 0,
         netns: 0,
         requested: BACKLOG_UNKNOWN,
         effective: sighting.effective.unwrap_or(0),

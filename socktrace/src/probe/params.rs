@@ -7,18 +7,18 @@ use crate::transport::Transport;
 
 /// Detail events per second and CPU, beside the first of each key. Accepts are chosen by
 /// `--slow`; a flood of failures or drops must cost counters, not a stream.
-const BUDGET: [u32; Signal::COUNT] = [u32::MAX, 1_000, 10_000, 1_000, u32::MAX];
+const BUDGET: [u32; Signal::COUNT] = [u32::MAX, 1_000, 10_000, 1_000, u32::MAX, 1_000];
 
 /// What goes into the object before it loads.
 pub(super) fn params(options: &Options, verdicts: &[Verdict]) -> Params {
     let filters = &options.filters;
     let mut params = Params {
         tier: [0; Signal::COUNT],
+        budget: BUDGET,
         transport: u32::from(options.transport == Transport::Perf),
+        filters: 0,
         slow_ns: options.slow_ns,
         wakeup_bytes: u64::from(options.buffer_bytes / 4),
-        budget: BUDGET,
-        filters: 0,
         errnos: [0; 3],
         uid: filters.uid.unwrap_or(0),
         families: filters.families.iter().fold(0, |bits, family| bits | family_bit(*family)),

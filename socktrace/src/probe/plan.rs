@@ -87,6 +87,7 @@ pub const PLAN: [(Signal, [TierPlan; 3]); Signal::COUNT] = [
     (Signal::ConnectFailure, CONNECT_FAILURE),
     (Signal::BacklogDrop, BACKLOG_DROP),
     (Signal::Listen, LISTEN),
+    (Signal::ConnectBlocked, CONNECT_BLOCKED),
 ];
 
 /// What `record -- CMD` attaches besides.
@@ -361,6 +362,10 @@ const BACKLOG_DROP: [TierPlan; 3] = [
             needed(&[fentry("backlog_drop_syn_fentry", &["tcp_conn_request"]).requires(MIB)]),
             needed(&[fentry("backlog_drop_ack_fentry", &["tcp_check_req"]).requires(MIB)]),
             needed(&[fentry("backlog_drop_cookie_fentry", &["tcp_get_cookie_sock"]).requires(MIB)]),
+            SOCK_DESTROY,
+            SOCK_DESTROY_TWIN,
+            SOCK_STATE,
+            SOCK_STATE_TWIN,
         ],
         loses: &[],
     },
@@ -375,6 +380,8 @@ const BACKLOG_DROP: [TierPlan; 3] = [
             needed(&[kprobe("backlog_drop_syn_kprobe", &["tcp_conn_request"]).requires(MIB)]),
             needed(&[kprobe("backlog_drop_ack_kprobe", &["tcp_check_req"]).requires(MIB)]),
             needed(&[kprobe("backlog_drop_cookie_kprobe", &["tcp_get_cookie_sock"]).requires(MIB)]),
+            SOCK_DESTROY,
+            SOCK_DESTROY_TWIN,
             SOCK_STATE,
             SOCK_STATE_TWIN,
         ],
@@ -391,6 +398,8 @@ const BACKLOG_DROP: [TierPlan; 3] = [
                     .requires(&[Requirement::ReceivingSocket])],
                 "which drops hit the last ACK; what a listener drops is an upper bound",
             ),
+            SOCK_DESTROY,
+            SOCK_DESTROY_TWIN,
             SOCK_STATE,
             SOCK_STATE_TWIN,
         ],
@@ -425,6 +434,42 @@ const LISTEN: [TierPlan; 3] = [
         tier: Tier::Tracepoint,
         slots: &[CALLS_ABANDONED, SYS_EXIT_LISTEN, SYS_ENTER_LISTEN],
         loses: &[SYSCALLS_ONLY],
+    },
+];
+
+// --- connect_blocked ---------------------------------------------------------------------------
+
+const CONNECT_BLOCKED: [TierPlan; 3] = [
+    TierPlan {
+        tier: Tier::Fentry,
+        slots: &[
+            needed(&[fexit("connect_blocked_fexit", &["unix_stream_connect"])
+                .requires(&[Requirement::Parameters(4)])])
+            .alone_sees("ends of blocked connects"),
+            needed(&[fentry("connect_blocked_fentry", &["unix_wait_for_peer"])])
+                .alone_sees("blocked connects"),
+        ],
+        loses: &[],
+    },
+    TierPlan {
+        tier: Tier::Kprobe,
+        slots: &[
+            CALLS_ABANDONED,
+            SYS_EXIT_CONNECT,
+            needed(&[kprobe("connect_blocked_kprobe", &["unix_wait_for_peer"])])
+                .alone_sees("blocked connects"),
+            needed(&[kprobe("connect_failure_kprobe", &["__sys_connect_file"])]),
+            SYS_ENTER_CONNECT,
+        ],
+        loses: &[SYSCALLS_ONLY],
+    },
+    TierPlan {
+        tier: Tier::Tracepoint,
+        slots: &[CALLS_ABANDONED, SYS_EXIT_CONNECT, SYS_ENTER_CONNECT],
+        loses: &[
+            SYSCALLS_ONLY,
+            "what a Unix connect slept on: one that slept at all is taken for one on a full backlog",
+        ],
     },
 ];
 

@@ -3,7 +3,7 @@
 use super::escape::{escape, unix_name};
 use crate::{
     aggregate::ListenerRow,
-    event::{Address, Endpoint},
+    event::{Address, Endpoint, Owner},
 };
 
 /// A cell that is not known.
@@ -26,19 +26,20 @@ pub(super) fn family(end: &Endpoint) -> &'static str {
 
 /// `nginx(12), nginx(13)`; `-` where nobody is known.
 pub(super) fn owners(row: &ListenerRow) -> String {
+    let owner = |owner: &Owner| format!("{}({})", escape(&owner.comm), owner.pid);
+    few(row.owners.iter().map(owner), row.owners.len())
+}
+
+/// The first of `count` words, and how many more there are; `-` for none.
+pub(super) fn few(words: impl Iterator<Item = String>, count: usize) -> String {
     const SHOWN: usize = 3;
-    let mut names: Vec<String> = row
-        .owners
-        .iter()
-        .take(SHOWN)
-        .map(|owner| format!("{}({})", escape(&owner.comm), owner.pid))
-        .collect();
-    match row.owners.len() {
+    let mut words: Vec<String> = words.take(SHOWN).collect();
+    match count {
         0 => return UNKNOWN.to_owned(),
-        n if n > SHOWN => names.push(format!("and {} more", n - SHOWN)),
+        n if n > SHOWN => words.push(format!("and {} more", n - SHOWN)),
         _ => {}
     }
-    names.join(", ")
+    words.join(", ")
 }
 
 /// Bytes of a traced program.

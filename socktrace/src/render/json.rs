@@ -7,14 +7,17 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::escape::{escape, hex, needs_hex, unix_name};
+use super::{
+    escape::{escape, hex, needs_hex, unix_name},
+    unread::unread_sentences,
+};
 use crate::{
     aggregate::{
         Aggregator, ConnectFailureRow, DropRow, ListenerRow, ProcessRow, Session, SessionSignal,
         Snapshot, Waits,
     },
     diagnose::{Certainty, cause, errno_name},
-    event::{Address, Body, Endpoint, Event, NetstatDelta, Owner},
+    event::{Address, Body, Endpoint, Event, NetstatDelta, Owner, Unread},
     transport::Clock,
 };
 
@@ -36,6 +39,7 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
         "netstat": snapshot.netstat.map(netstat),
         "unattributed": snapshot.unattributed.map(|rest| rest.drops),
         "unattributed_syncookies": snapshot.unattributed.map(|rest| rest.cookies),
+        "unseen": snapshot.unread.as_ref().map(unseen),
         "stalls": null,
         "findings": null,
     })
@@ -97,6 +101,19 @@ fn netstat(netstat: NetstatDelta) -> Value {
     })
 }
 
+fn unseen(unread: &Unread) -> Value {
+    json!({
+        "namespaces_of": unread.namespaces_of,
+        "not_entered": unread.not_entered,
+        "not_listed": unread.not_listed,
+        "interrupted": unread.interrupted,
+        "malformed": unread.malformed,
+        "descriptors_of": unread.descriptors_of,
+        "owners_left_out": unread.owners_left_out,
+        "reasons": unread_sentences(unread),
+    })
+}
+
 fn process(row: &ProcessRow) -> Value {
     let mut object = Map::new();
     if let Some(pid) = row.pid {
@@ -112,7 +129,7 @@ fn process(row: &ProcessRow) -> Value {
     put_bytes(&mut object, "unit", unit);
     let container = row.cgroup.as_deref().and_then(crate::host::container);
     object.insert("container".into(), json!(container.map(|container| container.id)));
-    object.insert("accept".into(), accept(&row.accept));
+    object.insert("accept".into(), Value::Object(counted_waits(&row.accept)));
     object.insert("accept_would_block".into(), json!(row.accept_would_block));
     let errors = row.accept_errors.iter().map(|error| {
         let mut object = Map::new();
@@ -132,11 +149,17 @@ fn process(row: &ProcessRow) -> Value {
         Value::Object(object)
     });
     object.insert("backlog_drops".into(), drops.collect());
-    object.insert("connect_blocked".into(), Value::Null);
+    let blocked = row.connect_blocked.iter().map(|(target, waits)| {
+        let mut object = counted_waits(waits);
+        put_target(&mut object, target);
+        Value::Object(object)
+    });
+    object.insert("connect_blocked".into(), blocked.collect());
     Value::Object(object)
 }
 
-fn accept(waits: &Waits) -> Value {
+/// Count and distribution of waits.
+fn counted_waits(waits: &Waits) -> Map<String, Value> {
     let distribution = waits.any().then(|| {
         json!({
             "p50": waits.permille_ns(500),
@@ -147,7 +170,11 @@ fn accept(waits: &Waits) -> Value {
             "sum": waits.sum_ns(),
         })
     });
-    json!({"count": waits.count(), "wait_unknown": waits.unknown(), "wait_ns": distribution})
+    let mut object = Map::new();
+    object.insert("count".into(), json!(waits.count()));
+    object.insert("wait_unknown".into(), json!(waits.unknown()));
+    object.insert("wait_ns".into(), json!(distribution));
+    object
 }
 
 fn connect_failure(row: &ConnectFailureRow) -> Value {
@@ -195,7 +222,7 @@ fn listener(row: &ListenerRow, session: &Session) -> Value {
     for not_observed in ["pending_oldest_ns", "unit", "socket_unit"] {
         object.insert(not_observed.into(), Value::Null);
     }
-    object.insert("accept".into(), accept(&row.accept));
+    object.insert("accept".into(), Value::Object(counted_waits(&row.accept)));
     let drops = row.backlog_drops.iter().map(|drop| Value::Object(drop_row(drop)));
     object.insert("backlog_drops".into(), drops.collect());
     Value::Object(object)
@@ -248,10 +275,16 @@ fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
             object.insert("errno".into(), json!(errno_name(*errno)));
             put_cause(object, target, *errno);
         }
+        Body::ConnectBlocked { listener, target, wait_ns, errno } => {
+            put_target(object, target);
+            object.insert("inode".into(), json!(listener));
+            object.insert("wait_ns".into(), json!(wait_ns));
+            object.insert("errno".into(), json!(errno.map(errno_name)));
+        }
         Body::BacklogDrop { listener, reason, stage, queue, limit, peer } => {
             put_listener(object, *listener);
             let reason = crate::aggregate::Drops::Tcp(*reason);
-            object.extend(drop_row(&DropRow { reason, stage: Some(*stage), count: 1 }));
+            object.extend(drop_row(&DropRow { reason, stage: *stage, count: 1 }));
             object.insert("queue".into(), json!({"now": queue, "limit": limit}));
             put_endpoint(object, "peer", peer);
         }
@@ -268,7 +301,7 @@ fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
     }
 }
 
-fn family(end: &Endpoint) -> &'static str {
+pub(super) fn family(end: &Endpoint) -> &'static str {
     end.address.as_ref().map_or("unknown", Address::family)
 }
 
@@ -278,7 +311,7 @@ fn put_target(object: &mut Map<String, Value>, target: &Endpoint) {
 }
 
 /// An address in text; `null` where it is unknown, `""` for a Unix socket without a name.
-fn put_endpoint(object: &mut Map<String, Value>, name: &str, end: &Endpoint) {
+pub(super) fn put_endpoint(object: &mut Map<String, Value>, name: &str, end: &Endpoint) {
     match &end.address {
         None => {
             object.insert(name.into(), Value::Null);
@@ -295,7 +328,7 @@ fn put_endpoint(object: &mut Map<String, Value>, name: &str, end: &Endpoint) {
     }
 }
 
-fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+pub(super) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
     object.insert(name.into(), json!(bytes.map(escape)));
     if let Some(bytes) = bytes
         && needs_hex(bytes)

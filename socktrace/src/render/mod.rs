@@ -3,5 +3,7 @@
 mod cells;
 pub mod escape;
 pub mod json;
+pub mod listing;
 mod sentences;
 pub mod text;
+mod unread;

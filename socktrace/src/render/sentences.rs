@@ -1,5 +1,7 @@
 //! One sentence per problem, the worst first: fact, consequence, next step.
 
+use socktrace_common::DropReason;
+
 use super::cells::{bytes, endpoint, millis, number, owners};
 use crate::{
     aggregate::{Drops, ListenerRow, ProcessRow, Snapshot},
@@ -18,6 +20,7 @@ pub(super) fn problems(snapshot: &Snapshot) -> Vec<String> {
     for process in &snapshot.processes {
         connect_failures(process, &mut problems);
         accept_errors(process, &mut problems);
+        connect_blocked(process, &mut problems);
     }
     for row in &snapshot.listeners {
         drops(row, snapshot, &mut problems);
@@ -59,6 +62,20 @@ fn connect_failures(process: &ProcessRow, problems: &mut Vec<(u64, String)>) {
     }
 }
 
+fn connect_blocked(process: &ProcessRow, problems: &mut Vec<(u64, String)>) {
+    for (target, waits) in process.connect_blocked.iter().filter(|(_, waits)| waits.any()) {
+        let sentence = format!(
+            "{} slept in connect() to {} {}, up to {} ms, until the listener's backlog had room. \
+             Next: look at what the listener's owner does instead of accept().",
+            who(process, process.uid),
+            endpoint(target),
+            times(waits.count()),
+            millis(waits.max_ns()),
+        );
+        problems.push((waits.count(), sentence));
+    }
+}
+
 fn accept_errors(process: &ProcessRow, problems: &mut Vec<(u64, String)>) {
     for error in &process.accept_errors {
         let on = error.listener.as_ref().map(|local| format!(" on {}", endpoint(local)));
@@ -87,8 +104,12 @@ fn drops(row: &ListenerRow, snapshot: &Snapshot, problems: &mut Vec<(u64, String
     for drop in row.backlog_drops.iter().filter(|drop| drop.reason.is_drop()) {
         let why = match drop.reason {
             Drops::UnixBacklogFull => "its backlog was full (clients got EAGAIN)".to_owned(),
-            Drops::Tcp(reason) if Drops::Tcp(reason).name() == "accept_queue_full" => {
+            Drops::Tcp(DropReason::AcceptQueueFull) => {
                 "its accept queue was full (clients retry, and may time out)".to_owned()
+            }
+            Drops::Tcp(DropReason::ListenerClosed) => {
+                closed(row, drop.count, problems);
+                continue;
             }
             reason => format!("reason {}", reason.name()),
         };
@@ -108,6 +129,16 @@ fn drops(row: &ListenerRow, snapshot: &Snapshot, problems: &mut Vec<(u64, String
         );
         problems.push((drop.count, sentence));
     }
+}
+
+fn closed(row: &ListenerRow, count: u64, problems: &mut Vec<(u64, String)>) {
+    let sentence = format!(
+        "{} of {} was closed with {count} in its queue that nobody had accepted; their clients got a \
+         reset. Next: accept what is queued before closing, or hand the listener over.",
+        endpoint(&row.local),
+        owners(row),
+    );
+    problems.push((count, sentence));
 }
 
 fn slow(row: &ListenerRow, problems: &mut Vec<(u64, String)>) {

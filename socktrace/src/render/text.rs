@@ -8,6 +8,7 @@ use super::{
     cells::{UNKNOWN, bytes, endpoint, family, millis, number, owners},
     escape::escape,
     sentences,
+    unread::unread_sentences,
 };
 use crate::{
     aggregate::{Aggregator, Completeness, SessionSignal, Snapshot, Waits},
@@ -38,6 +39,7 @@ pub fn render_report(snapshot: &Snapshot, cost: Cost) -> String {
     }
     for (title, table) in [
         ("CONNECT FAILURES", failures(snapshot)),
+        ("BLOCKED CONNECTS", blocked(snapshot)),
         ("LISTENERS", listeners(snapshot)),
         ("DROPS", drops(snapshot)),
         ("ACCEPT ERRORS", accept_errors(snapshot)),
@@ -56,6 +58,9 @@ fn footer(text: &mut String, snapshot: &Snapshot, cost: Cost) {
     let _ = writeln!(text, "{}", completeness(&snapshot.completeness));
     for reason in &snapshot.completeness.reasons {
         let _ = writeln!(text, "  {reason}");
+    }
+    for sentence in snapshot.unread.iter().flat_map(unread_sentences) {
+        let _ = writeln!(text, "not seen: {sentence}");
     }
     let _ = writeln!(
         text,
@@ -135,6 +140,25 @@ fn failures(snapshot: &Snapshot) -> Option<Table> {
         }
     }
     right(&mut rows, &[0, 4, 6]);
+    (rows.row_count() > 0).then_some(rows)
+}
+
+fn blocked(snapshot: &Snapshot) -> Option<Table> {
+    let mut rows = table(&["COUNT", "MAX(ms)", "SUM(ms)", "TARGET", "PID", "COMM", "UID"]);
+    for process in &snapshot.processes {
+        for (target, waits) in &process.connect_blocked {
+            rows.add_row([
+                waits.count().to_string(),
+                millis(waits.max_ns()),
+                millis(waits.sum_ns()),
+                endpoint(target),
+                number(process.pid),
+                bytes(process.comm.as_deref()),
+                number(process.uid),
+            ]);
+        }
+    }
+    right(&mut rows, &[0, 1, 2, 4, 6]);
     (rows.row_count() > 0).then_some(rows)
 }
 
@@ -247,6 +271,10 @@ fn event_cells(body: &Body, so_far: &Aggregator) -> (&'static str, String, Strin
         }
         Body::ConnectFailure { errno, target } => {
             (family(target), endpoint(target), errno_name(*errno), dash())
+        }
+        Body::ConnectBlocked { target, wait_ns, errno, .. } => {
+            let result = errno.map_or_else(dash, errno_name);
+            (family(target), endpoint(target), result, millis(*wait_ns))
         }
         Body::BacklogDrop { listener: inode, reason, queue, limit, peer, .. } => {
             let local = listener(inode);

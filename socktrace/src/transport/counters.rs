@@ -7,12 +7,12 @@ use aya::{
     maps::{HashMap as BpfHashMap, Map, MapError, PerCpuArray},
 };
 use socktrace_common::{
-    AcceptErrorKey, AcceptKey, AcceptTally, ConnectFailureKey, DropKey, ListenerInfo, Signal,
-    Stage, TaskInfo, TaskKey,
+    AcceptErrorKey, AcceptKey, ConnectBlockedKey, ConnectFailureKey, DropKey, ListenerInfo, Signal,
+    Stage, TaskInfo, TaskKey, WaitTally,
 };
 use thiserror::Error;
 
-use crate::event::{AcceptTotals, Counters, Stages, Task};
+use crate::event::{Counters, Stages, Task, WaitTotals};
 
 /// A map could not be read.
 #[derive(Debug, Error)]
@@ -27,14 +27,15 @@ pub struct CountersError {
 /// Reads every total. Names are read last, so that every key read before has its name.
 pub fn read_counters(ebpf: &Ebpf) -> Result<Counters, CountersError> {
     Ok(Counters {
-        accepts: read_map(
-            ebpf,
-            "ACCEPT_TALLY",
-            |key: AcceptKey| key,
-            |tally| accept_totals(&tally),
-        )?,
+        accepts: read_map(ebpf, "ACCEPT_TALLY", |key: AcceptKey| key, |tally| wait_totals(&tally))?,
         accept_errors: read_map(ebpf, "ACCEPT_ERROR_TALLY", |key: AcceptErrorKey| key, plain)?,
         connect_failures: read_map(ebpf, "CONNECT_TALLY", |key: ConnectFailureKey| key, plain)?,
+        connect_blocked: read_map(
+            ebpf,
+            "BLOCKED_TALLY",
+            |key: ConnectBlockedKey| key,
+            |tally| wait_totals(&tally),
+        )?,
         drops: read_drops(ebpf)?,
         tasks: read_map(
             ebpf,
@@ -79,9 +80,9 @@ fn read_map<K: Pod, V: Pod, L: Eq + Hash, W>(
     Ok(read)
 }
 
-fn accept_totals(wire: &AcceptTally) -> AcceptTotals {
+fn wait_totals(wire: &WaitTally) -> WaitTotals {
     let buckets = wire.buckets.iter().enumerate().filter(|(_, n)| **n != 0);
-    AcceptTotals {
+    WaitTotals {
         count: wire.count,
         waited: wire.waited,
         sum_ns: wire.sum_ns,

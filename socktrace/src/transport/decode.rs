@@ -2,8 +2,8 @@
 //! out of bytes.
 
 use socktrace_common::{
-    AcceptErrorEvent, AcceptEvent, BacklogDropEvent, ConnectFailureEvent, DropReason, DropStage,
-    EventHeader, ListenEvent, Signal, WAIT_UNKNOWN,
+    AcceptErrorEvent, AcceptEvent, BacklogDropEvent, ConnectBlockedEvent, ConnectFailureEvent,
+    DropReason, DropStage, EventHeader, ListenEvent, Signal, WAIT_UNKNOWN,
 };
 use thiserror::Error;
 
@@ -37,6 +37,8 @@ unsafe impl Wire for ConnectFailureEvent {}
 // SAFETY: as above.
 unsafe impl Wire for BacklogDropEvent {}
 // SAFETY: as above.
+unsafe impl Wire for ConnectBlockedEvent {}
+// SAFETY: as above.
 unsafe impl Wire for ListenEvent {}
 
 /// Reads a `T` from the front of `bytes`, if they suffice.
@@ -59,6 +61,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, Undecodable> {
             Signal::ConnectFailure => connect_failure(sized(bytes, &header)?),
             Signal::BacklogDrop => backlog_drop(sized(bytes, &header)?)?,
             Signal::Listen => listen(sized(bytes, &header)?),
+            Signal::ConnectBlocked => connect_blocked(sized(bytes, &header)?),
         };
         Some(Event { time_ns: header.time_ns, actor: actor(&header), body })
     });
@@ -104,11 +107,23 @@ fn backlog_drop(wire: BacklogDropEvent) -> Option<Body> {
     Some(Body::BacklogDrop {
         listener: known(wire.key.listener),
         reason: *DropReason::ALL.get(wire.key.reason as usize)?,
-        stage: *DropStage::ALL.get(wire.key.stage as usize)?,
+        stage: match wire.key.stage {
+            DropStage::NONE => None,
+            stage => Some(*DropStage::ALL.get(stage as usize)?),
+        },
         queue: wire.queue,
         limit: wire.limit,
         peer: (&wire.peer).into(),
     })
+}
+
+fn connect_blocked(wire: ConnectBlockedEvent) -> Body {
+    Body::ConnectBlocked {
+        listener: known(wire.key.listener),
+        target: (&wire.key.target).into(),
+        wait_ns: wire.wait_ns,
+        errno: (wire.errno != 0).then_some(wire.errno),
+    }
 }
 
 fn listen(wire: ListenEvent) -> Body {

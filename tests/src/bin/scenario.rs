@@ -3,6 +3,7 @@
 //! ```text
 //! scenario [--gate DIR] [--port N] all | NAME...   incidents
 //! scenario [--gate DIR] flood N [TARGET]           N refused Unix connects, fast
+//! scenario --gate DIR hold here|netns|pinned       listeners that stay until the gate opens
 //! scenario netns [NAME=VALUE...] -- PROGRAM ARGS   PROGRAM in a network namespace of its own
 //! scenario exit N | kill SIGNAL | sleep MS         ends as told
 //! ```
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, raise};
 use socktrace_tests::scenario::flood::flood;
 use socktrace_tests::scenario::gate::Gate;
+use socktrace_tests::scenario::held::{Place, hold};
 use socktrace_tests::scenario::record::Seen;
 use socktrace_tests::scenario::stage::Stage;
 use socktrace_tests::scenario::{clock, netns, play_and_count};
@@ -43,6 +45,10 @@ fn run(args: Vec<String>) -> Result<ExitCode> {
     match words.as_slice() {
         ["exit", code] => return Ok(ExitCode::from(code.parse::<u8>().context("exit code")?)),
         ["kill", signal] => raise(signal.parse::<Signal>().context("signal")?)?,
+        ["hold", place] => {
+            let dir = options.gate.as_deref().context("hold needs --gate")?;
+            hold(Place::named(place)?, dir)?;
+        }
         ["netns", ..] => netns::enter_and_execute(&rest[1..])?,
         ["sleep", ms] => clock::sleep_ms(ms.parse().context("milliseconds")?),
         _ => print(&incidents(&options, &rest, &words)?)?,

@@ -98,9 +98,22 @@ pub struct Process {
     /// What `connect()` refused it.
     #[serde(default)]
     pub connect_failures: Vec<ConnectFailure>,
+    /// On whom it slept in `connect()`.
+    pub connect_blocked: Option<Vec<Blocked>>,
     /// What its listeners threw away.
     #[serde(default)]
     pub backlog_drops: Vec<Drops>,
+}
+
+/// Connects that slept.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Blocked {
+    /// What the client passed.
+    pub target: String,
+    /// How many.
+    pub count: u64,
+    /// How long.
+    pub wait_ns: Option<Wait>,
 }
 
 /// Connections accepted.

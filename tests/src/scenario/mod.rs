@@ -10,9 +10,11 @@ pub mod accept_waits;
 pub mod actor;
 pub mod attempt;
 pub mod clock;
+pub mod closed;
 pub mod flood;
 pub mod gate;
 pub mod hammer;
+pub mod held;
 pub mod listener;
 pub mod netns;
 pub mod netstat;
@@ -25,6 +27,7 @@ pub mod stage;
 pub mod tcp_connect;
 pub mod tcp_timeout;
 pub mod unix_backlog;
+pub mod unix_blocked;
 pub mod unix_connect;
 pub mod unix_target;
 
@@ -64,6 +67,9 @@ pub const INCIDENTS: &[Incident] = &[
     ("overflow", overflow::burst),
     ("overflow_ack", overflow_stages::final_acks),
     ("syncookies", overflow_stages::syncookies),
+    ("connect_blocked", unix_blocked::until_accepted),
+    ("connect_gives_up", unix_blocked::until_timeout),
+    ("listener_closed", closed::with_connections_queued),
     ("listens", listener::backlogs),
 ];
 

@@ -28,6 +28,12 @@ pub struct Seen {
     pub tcp_drops: Vec<TcpDrops>,
     /// Unix listeners that turned connections away.
     pub unix_drops: Vec<UnixDrops>,
+    /// Listeners that were closed with connections in their queue.
+    #[serde(default)]
+    pub closed: Vec<Closed>,
+    /// Unix connects that slept on a full backlog.
+    #[serde(default)]
+    pub blocked: Vec<Blocked>,
     /// Every listener and its backlog.
     pub listens: Vec<Listen>,
     /// What the kernel counted over the whole run, in this network namespace.
@@ -136,6 +142,34 @@ pub struct UnixDrops {
     pub inode: u64,
     /// How many connects got `EAGAIN`.
     pub count: u64,
+}
+
+/// A listener that was closed with connections in its queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// `unix`, `inet` or `inet6`.
+    pub family: String,
+    /// The listener's address.
+    pub listener: String,
+    /// The listener's inode number.
+    pub inode: u64,
+    /// How many connections lay in its queue.
+    pub count: u64,
+}
+
+/// Unix connects of one process that slept on a full backlog.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// The client.
+    pub pid: u32,
+    /// Its target.
+    pub target: String,
+    /// How many connects slept.
+    pub count: u64,
+    /// The longest slept at least so long, nanoseconds.
+    pub longest_at_least_ns: u64,
+    /// All of them together were under way at most so long, nanoseconds.
+    pub sum_at_most_ns: u64,
 }
 
 /// A listener and its backlog.

@@ -10,6 +10,7 @@ mod command;
 mod demo;
 mod filters;
 mod leftovers;
+mod listeners;
 mod loss;
 mod matrix;
 mod overflow;

@@ -3,7 +3,8 @@
 
 use anyhow::Result;
 use socktrace_tests::harness::compare::{
-    Strangers, accept_errors, accepts, completeness, drops, failures, listens, waits,
+    Strangers, accept_errors, accepts, blocked, closed, completeness, drops, failures, listens,
+    waits,
 };
 use socktrace_tests::harness::kernels::this_kernel;
 use socktrace_tests::harness::run::record;
@@ -56,6 +57,17 @@ fn tcp_drops_equal_the_counters_of_the_kernel() -> Result<()> {
 #[test]
 fn connects_turned_away_by_a_full_unix_backlog_are_drops_of_its_owner() -> Result<()> {
     judge(|_, run| drops::unix(&run.seen, &run.report))
+}
+
+#[test]
+fn unix_connects_that_slept_on_a_full_backlog_are_counted_with_their_time() -> Result<()> {
+    judge(|_, run| blocked::problems(&run.seen, &run.report))
+}
+
+#[test]
+fn connections_left_in_the_queue_of_a_closed_listener_are_its_drops() -> Result<()> {
+    // The tracepoint tier has no hook on the end of a Unix socket.
+    judge(|tier, run| closed::problems(&run.seen, &run.report, tier != "tracepoint"))
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 pub mod accept_errors;
 pub mod accepts;
+pub mod blocked;
+pub mod closed;
 pub mod completeness;
 pub mod drops;
 pub mod failures;

@@ -1,0 +1,44 @@
+//! What is under way: entries that the kernel side makes when a wait begins and removes when it ends,
+//! and that user space reads meanwhile.
+
+use crate::{Actor, Endpoint, wire};
+
+wire! { 64,
+/// A connection in an accept queue, under the address of its `struct sock`.
+pub struct AcceptStart {
+    /// When it was queued, `CLOCK_MONOTONIC` nanoseconds; 0 once it is accepted.
+    pub time_ns: u64,
+    /// Inode of the listener; 0 where the hook does not know it: then `port` and `netns` tell.
+    pub listener: u64,
+    /// Inode of the client's socket (Unix); 0 where unknown.
+    pub client: u64,
+    /// The client's process (Unix); 0 where unknown.
+    pub pid: u32,
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// The client's address (TCP): IPv4 in the first four bytes.
+    pub peer: [u8; 16],
+    /// The client's port (TCP), host order; 0 where unknown.
+    pub peer_port: u16,
+    /// The listener's port (TCP), host order.
+    pub port: u16,
+    /// `AF_UNIX`, `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// Always 0.
+    pub pad: [u16; 5],
+}}
+
+wire! { 200,
+/// A Unix connect that sleeps, or (tracepoint tier) one that has not returned, by `pid_tgid`.
+pub struct BlockedCall {
+    /// Since when, `CLOCK_MONOTONIC` nanoseconds.
+    pub since_ns: u64,
+    /// Inode of the listener; 0 where unknown.
+    pub listener: u64,
+    /// Times the thread had slept before (`nvcsw`), in the tracepoint tier.
+    pub switches: u64,
+    /// Who connects.
+    pub actor: Actor,
+    /// Whereto: what the client passed, or the listener's name.
+    pub target: Endpoint,
+}}

@@ -1,0 +1,161 @@
+//! `connect_blocked`: a Unix `connect()` slept because the listener's backlog was full.
+//!
+//! `BLOCKED_CALLS[pid_tgid]` holds since when, so that user space can see it while it sleeps. A call
+//! may sleep several times, as others can be faster when there is room: the wait is the time from
+//! the first sleep until `connect()` returned.
+
+use aya_ebpf::{
+    EbpfContext,
+    macros::{fentry, fexit, kprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext},
+};
+use socktrace_common::{
+    BlockedCall, ConnectBlockedEvent, ConnectBlockedKey, Endpoint, Signal, Stage,
+};
+
+use crate::{
+    emit, filter,
+    kernel::{Sock, Task, now_ns, pid_tgid, read_kernel_address},
+    maps::{BLOCKED_CALLS, BLOCKED_TALLY, CONNECT_CALLS},
+    tally::{self, Tallied},
+};
+
+const SIGNAL: Signal = Signal::ConnectBlocked;
+const BPF_ANY: u64 = 0;
+const BPF_NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
+
+/// The current task is about to sleep until `listener` has room.
+#[inline(never)]
+fn sleeps(listener: Sock) {
+    // Sending to a full connected socket sleeps in the same function.
+    if !listener.listens() {
+        return;
+    }
+    let mut call = BlockedCall {
+        since_ns: now_ns(),
+        listener: listener.inode(),
+        switches: 0,
+        actor: Task::actor(),
+        target: Endpoint::NONE,
+    };
+    listener.read_local(&mut call.target);
+    remember(&call, BPF_NOEXIST);
+}
+
+/// The current task calls `connect()` with a Unix address, in a tier that does not see it sleep.
+#[inline(never)]
+pub(super) fn called(target: &Endpoint) {
+    let task = Task::current();
+    let call = BlockedCall {
+        since_ns: now_ns(),
+        listener: 0,
+        switches: task.voluntary_switches(),
+        actor: Task::actor(),
+        target: *target,
+    };
+    remember(&call, BPF_ANY);
+}
+
+#[inline(always)]
+fn remember(call: &BlockedCall, flags: u64) {
+    match BLOCKED_CALLS.insert(pid_tgid(), call, flags) {
+        Ok(()) | Err(EEXIST) => {}
+        Err(_) => tally::count(SIGNAL, Stage::LostPending, 1),
+    }
+}
+
+/// The current task's `connect()` returned `-errno`; it had slept.
+#[inline(never)]
+pub(super) fn returned(ctx: &impl EbpfContext, errno: u32, passed: Option<&Endpoint>) {
+    // SAFETY: only this task writes this entry, and it is removed below.
+    let Some(call) = (unsafe { BLOCKED_CALLS.get(pid_tgid()) }) else { return };
+    let mut event = ConnectBlockedEvent {
+        header: emit::header::<ConnectBlockedEvent>(SIGNAL, call.actor),
+        key: ConnectBlockedKey {
+            task: call.actor.task,
+            listener: call.listener,
+            target: call.target,
+        },
+        wait_ns: now_ns().saturating_sub(call.since_ns),
+        errno,
+        pad: 0,
+    };
+    let _ = BLOCKED_CALLS.remove(pid_tgid());
+    if let Some(passed) = passed
+        && passed.len != 0
+    {
+        event.key.target = *passed;
+    }
+    blocked(ctx, &event);
+}
+
+/// As [`returned`], in a tier that does not see it sleep: a Unix stream `connect()` that went to
+/// sleep of its own accord was waiting for room.
+#[inline(always)]
+pub(super) fn returned_unseen(ctx: &impl EbpfContext, errno: u32, passed: Option<&Endpoint>) {
+    // SAFETY: copied at once; only this task writes this entry.
+    let Some(call) = (unsafe { BLOCKED_CALLS.get(pid_tgid()) }) else { return };
+    if Task::current().voluntary_switches() == call.switches {
+        return forgotten();
+    }
+    returned(ctx, errno, passed);
+}
+
+/// The call ended in another way, or never slept.
+#[inline(always)]
+pub(super) fn forgotten() {
+    let _ = BLOCKED_CALLS.remove(pid_tgid());
+}
+
+/// Tallies and sends one blocked connect.
+#[inline(always)]
+fn blocked(ctx: &impl EbpfContext, event: &ConnectBlockedEvent) {
+    tally::count(SIGNAL, Stage::Seen, 1);
+    let by_errno = if event.errno == 0 { filter::no_errno() } else { filter::errno(event.errno) };
+    if !by_errno || !filter::process(event.key.task) || !filter::endpoint(&event.key.target) {
+        return tally::count(SIGNAL, Stage::Filtered, 1);
+    }
+    let tallied = tally::tally_wait(&BLOCKED_TALLY, SIGNAL, &event.key, event.wait_ns);
+    if tallied != Tallied::Again {
+        tally::remember_task(SIGNAL, &event.header.actor);
+    }
+    emit::send(ctx, SIGNAL, tallied, event);
+}
+
+// --- fentry tier -------------------------------------------------------------------------------
+
+/// `long unix_wait_for_peer(struct sock *other, long timeo)`: sleeps until there is room.
+#[fentry]
+fn connect_blocked_fentry(ctx: FEntryContext) -> i32 {
+    if let Some(listener) = Sock::from_raw(ctx.arg(0)) {
+        sleeps(listener);
+    }
+    0
+}
+
+/// `int unix_stream_connect(sock, struct sockaddr *uaddr, int addr_len, int flags)`.
+#[fexit]
+fn connect_blocked_fexit(ctx: FExitContext) -> i32 {
+    // Mostly it never slept.
+    if BLOCKED_CALLS.get_ptr(pid_tgid()).is_some() {
+        let mut passed = Endpoint::NONE;
+        read_kernel_address(&mut passed, ctx.arg(1), ctx.arg(2));
+        returned(&ctx, ctx.arg::<i32>(4).unsigned_abs(), Some(&passed));
+    }
+    0
+}
+
+// --- kprobe tier -------------------------------------------------------------------------------
+
+/// As [`connect_blocked_fentry`]. The result comes from `sys_exit_connect`, because a kretprobe on
+/// a function that blocks loses calls; io_uring has none, so its calls are left out.
+#[kprobe]
+fn connect_blocked_kprobe(ctx: ProbeContext) -> u32 {
+    if CONNECT_CALLS.get_ptr(pid_tgid()).is_some()
+        && let Some(listener) = ctx.arg(0).and_then(Sock::from_raw)
+    {
+        sleeps(listener);
+    }
+    0
+}

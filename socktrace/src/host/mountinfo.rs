@@ -1,0 +1,63 @@
+//! The lines of `/proc/PID/mountinfo`.
+//!
+//! Owns their fields and their escaping. Does not choose among mounts: `cgroup` and `netns` do.
+//! Fields: proc(5); `show_mountinfo()`.
+
+use super::{numbered_lines, words};
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mount {
+    /// What of the filesystem is at the top: a directory, or a namespace's name on nsfs.
+    pub(super) root: Vec<u8>,
+    /// Where it is, as seen from the root of the process.
+    pub(super) point: Vec<u8>,
+}
+
+/// The mounts of one type of filesystem, in the order of the file. Lines that lack a field are
+/// none.
+pub(super) fn parse_mounts<'a>(
+    bytes: &'a [u8],
+    kind: &'static [u8],
+) -> impl Iterator<Item = Mount> + 'a {
+    numbered_lines(bytes).filter_map(move |(_, text)| {
+        let mut fields = words(text).skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (fields.skip_while(|word| *word != b"-").nth(1) == Some(kind))
+            .then(|| Mount { root: unescape_octal(root), point: unescape_octal(point) })
+    })
+}
+
+/// `mangle_path()` writes space, tab, newline, backslash and `#` as `\ooo`.
+fn unescape_octal(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        match (byte, tail) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            _ => plain.push(*byte),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_a_type_are_found_behind_any_number_of_optional_fields() {
+        let info = b"24 1 0:5 / /proc rw shared:1 - proc nsfs rw\n\
+            25 1 0:4 net:[7] /run/n\\040s\\134 rw,nosuid shared:4 master:1 - nsfs nsfs rw\n\
+            26 1 0:4 net:[8] /cut rw\n27 1 0:4\n\n\
+            28 1 0:4 mnt:[9] /m rw - nsfs nsfs rw\n";
+        let found: Vec<Mount> = parse_mounts(info, b"nsfs").collect();
+        let mount =
+            |root: &[u8], point: &[u8]| Mount { root: root.to_vec(), point: point.to_vec() };
+        assert_eq!(found, [mount(b"net:[7]", b"/run/n s\\"), mount(b"mnt:[9]", b"/m")]);
+    }
+}

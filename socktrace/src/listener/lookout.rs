@@ -1,0 +1,122 @@
+//! Looks at listeners again and again, at the cost of one look each.
+//!
+//! Owns when the namespaces are enumerated anew: that reads a link of every process.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use super::{Look, Unseen, read_own_sightings, read_sightings};
+use crate::{
+    event::Unread,
+    host::{Host, NetworkNamespace},
+};
+
+/// A new namespace is found within this time.
+const ENUMERATE: Duration = Duration::from_secs(10);
+/// Enumerating may use this share of the time.
+const ENUMERATE_SHARE: u32 = 100;
+
+/// The namespaces that are looked into.
+pub struct Lookout {
+    host: Host,
+    namespaces: Vec<NetworkNamespace>,
+    /// Namespaces that it may not enter: asked once.
+    refused: HashSet<u32>,
+    next_enumeration: Option<Instant>,
+    unread: Unread,
+}
+
+impl Lookout {
+    /// Nothing is read yet.
+    pub fn new(host: Host) -> Self {
+        Self {
+            host,
+            namespaces: Vec::new(),
+            refused: HashSet::new(),
+            next_enumeration: None,
+            unread: Unread::default(),
+        }
+    }
+
+    /// Looks into every namespace that it may enter; where none can be enumerated, into its own.
+    /// Once refused, a namespace is not tried again, and is told as unseen that one time.
+    pub fn look(&mut self) -> Look {
+        self.enumerate_if_due();
+        let look = if self.namespaces.is_empty() {
+            read_own_sightings(&self.host)
+        } else {
+            let open = |known: &&NetworkNamespace| !self.refused.contains(&known.inode);
+            read_sightings(&self.host, self.namespaces.iter().filter(open))
+        };
+        self.refused.extend(look.unseen.not_entered.iter().map(crate::host::EnterError::inode));
+        self.note(&look.unseen);
+        look
+    }
+
+    /// What all looks so far could not read; nothing is known of owners here.
+    pub fn unread(&self) -> Unread {
+        let mut not_entered: Vec<u32> = self.refused.iter().copied().collect();
+        not_entered.sort_unstable();
+        Unread { not_entered, ..self.unread.clone() }
+    }
+
+    fn note(&mut self, unseen: &Unseen) {
+        let refused = u32::try_from(unseen.not_listed.len()).unwrap_or(u32::MAX);
+        self.unread.not_listed = self.unread.not_listed.saturating_add(refused);
+        self.unread.interrupted = self.unread.interrupted.saturating_add(unseen.interrupted);
+        // The same one again in each look.
+        self.unread.malformed = self.unread.malformed.max(unseen.malformed);
+    }
+
+    fn enumerate_if_due(&mut self) {
+        let begin = Instant::now();
+        if self.next_enumeration.is_some_and(|next| begin < next) {
+            return;
+        }
+        // Those known before are still good where `/proc` cannot be read now.
+        if let Ok(found) = self.host.read_network_namespaces() {
+            self.namespaces = found.all;
+            self.unread.namespaces_of = found.unreadable;
+        }
+        self.next_enumeration = Some(begin + ENUMERATE.max(begin.elapsed() * ENUMERATE_SHARE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_namespaces_to_enumerate_the_own_one_is_looked_into() {
+        let empty = tempfile::tempdir().expect("a temporary directory");
+        let mut lookout = Lookout::new(Host::at(empty.path()));
+        let look = lookout.look();
+        assert_eq!(look.namespaces.len(), 1);
+        assert!(look.unseen.not_listed.is_empty(), "{:?}", look.unseen);
+    }
+
+    #[test]
+    fn a_refused_namespace_is_tried_and_told_once() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        for process in ["thread-self", "self", "5"] {
+            std::fs::create_dir_all(root.path().join("proc").join(process).join("ns"))
+                .expect("a fake process");
+        }
+        let link = |process: &str, to: &str| {
+            let at = root.path().join("proc").join(process).join("ns/net");
+            std::os::unix::fs::symlink(to, at).expect("a fake link");
+        };
+        link("thread-self", "net:[1]");
+        // It leads nowhere in a way that is no end: a link to itself.
+        let loop_link = root.path().join("loop");
+        std::os::unix::fs::symlink("loop", &loop_link).expect("a link");
+        let mounts = "1 1 0:4 net:[8] /loop rw - nsfs nsfs rw\n";
+        std::fs::write(root.path().join("proc/self/mountinfo"), mounts).expect("fake mounts");
+        let mut lookout = Lookout::new(Host::at(root.path()));
+        let told: Vec<usize> = (0..2).map(|_| lookout.look().unseen.not_entered.len()).collect();
+        assert_eq!(told, [1, 0]);
+        assert_eq!(lookout.unread().not_entered, [8], "in the end it is told");
+    }
+}

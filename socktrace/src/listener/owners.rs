@@ -1,0 +1,36 @@
+//! Who holds listeners, as the report's owners.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    event::Owner,
+    host::{Host, HostError},
+};
+
+/// Holders of listeners, and how many processes could not be asked.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Owners {
+    /// By inode of the listener, ascending pids.
+    pub by_inode: HashMap<u64, Vec<Owner>>,
+    /// Processes whose descriptors could not be read: they may hold any of the listeners.
+    pub unreadable: u32,
+    /// Holders that are not in `by_inode`, because there were too many.
+    pub left_out: u64,
+}
+
+/// Finds the processes that hold these listeners: one pass over `/proc/*/fd`.
+#[expect(clippy::implicit_hasher, reason = "every caller has the standard one")]
+pub fn read_owners(host: &Host, inodes: &HashSet<u64>) -> Result<Owners, HostError> {
+    let found = host.read_socket_owners(inodes)?;
+    let owner = |pid: u32| {
+        let comm = found.processes.get(&pid).map(|holder| holder.comm.clone());
+        Owner { pid, comm: comm.unwrap_or_default() }
+    };
+    let named = found.owners.into_iter();
+    let by_inode = named.map(|(inode, pids)| (inode, pids.into_iter().map(owner).collect()));
+    Ok(Owners {
+        by_inode: by_inode.collect(),
+        unreadable: found.unreadable,
+        left_out: found.left_out,
+    })
+}
