@@ -2,7 +2,7 @@
 //!
 //! A field that `docs/json.md` promises has no default: a report without it is not understood.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// A report.
@@ -194,7 +194,8 @@ pub struct Drops {
 pub struct Listener {
     /// `unix`, `inet` or `inet6`.
     pub family: String,
-    /// Its address.
+    /// Its address; empty if it is unknown, as a stranger's may be in a session of the whole host.
+    #[serde(deserialize_with = "known_or_empty")]
     pub local: String,
     /// Its inode number.
     pub inode: Option<u64>,
@@ -229,6 +230,11 @@ pub struct Backlog {
     pub effective: Option<u32>,
     /// Its limit.
     pub somaxconn: Option<u32>,
+}
+
+/// `null` is allowed, absence is not.
+fn known_or_empty<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl Report {
