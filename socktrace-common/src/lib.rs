@@ -28,7 +28,7 @@ pub use event::{
     EventHeader, ListenEvent, WAIT_UNKNOWN,
 };
 pub use params::{ABSENT, Offsets, Params, family_bit, filter};
-pub use pending::{AcceptStart, BlockedCall};
+pub use pending::{AcceptStart, BlockedCall, UnixMeeting};
 pub use signal::{Signal, Tier};
 pub use stage::Stage;
 pub use tally::{

@@ -1,7 +1,7 @@
 //! What is under way: entries that the kernel side makes when a wait begins and removes when it ends,
 //! and that user space reads meanwhile.
 
-use crate::{Actor, Endpoint, wire};
+use crate::{AcceptKey, Actor, Endpoint, wire};
 
 wire! { 64,
 /// A connection in an accept queue, under the address of its `struct sock`.
@@ -26,6 +26,18 @@ pub struct AcceptStart {
     pub family: u16,
     /// Always 0.
     pub pad: [u16; 5],
+}}
+
+wire! { 40,
+/// The end of a Unix connection that came to the meeting first (tracepoint tier), under the address
+/// of the client's `struct sock`.
+pub struct UnixMeeting {
+    /// When `connect()` returned (`acceptor` empty) or `accept()` returned.
+    pub time_ns: u64,
+    /// Inode of the client's socket: tells a later socket at the same address apart.
+    pub client: u64,
+    /// Whose totals the wait belongs to; a zero task where the connector came first.
+    pub acceptor: AcceptKey,
 }}
 
 wire! { 200,

@@ -2,7 +2,7 @@
 
 use crate::{
     AcceptErrorKey, AcceptKey, AcceptStart, BlockedCall, ConnectBlockedKey, ConnectFailureKey,
-    DropKey, ListenerInfo, Offsets, Params, TaskInfo, TaskKey, WaitTally,
+    DropKey, ListenerInfo, Offsets, Params, TaskInfo, TaskKey, UnixMeeting, WaitTally,
 };
 
 macro_rules! pod {
@@ -26,5 +26,6 @@ pod!(
     Params,
     TaskInfo,
     TaskKey,
+    UnixMeeting,
     WaitTally,
 );

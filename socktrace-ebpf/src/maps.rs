@@ -11,7 +11,7 @@ use aya_ebpf::{
 use socktrace_common::{
     AcceptErrorKey, AcceptKey, AcceptStart, Actor, BlockedCall, ConnectBlockedKey,
     ConnectFailureKey, DropKey, Endpoint, ListenerInfo, Signal, Stage, TaskInfo, TaskKey,
-    WaitTally,
+    UnixMeeting, WaitTally,
 };
 
 /// Events, with `--transport ring`.
@@ -120,18 +120,6 @@ pub(crate) struct Closing {
     pub(crate) queue: u32,
     /// Its backlog.
     pub(crate) limit: u32,
-}
-
-/// The end of a Unix connection that came to the meeting first.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct UnixMeeting {
-    /// When `connect()` returned (`acceptor` empty) or `accept()` returned.
-    pub(crate) time_ns: u64,
-    /// Inode of the client's socket: tells a later socket at the same address apart.
-    pub(crate) client: u64,
-    /// Whose totals the wait belongs to; a zero task where the connector came first.
-    pub(crate) acceptor: AcceptKey,
 }
 
 /// A TCP connect under way.

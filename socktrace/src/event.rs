@@ -186,6 +186,8 @@ pub struct Sighting {
     pub effective: Option<u32>,
     /// `sk_drops`.
     pub drops: Option<u32>,
+    /// Inodes of the clients in the queue, the oldest first (Unix); `None` where unknown.
+    pub clients: Option<Vec<u64>>,
 }
 
 /// What user space could not read of listeners and of those who hold them, in a whole session.
@@ -295,6 +297,100 @@ pub struct Misses {
     pub unseen: BTreeMap<String, u64>,
 }
 
+/// A connection that waits in an accept queue now, as the kernel side knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queued {
+    /// When it was queued, monotonic nanoseconds.
+    pub since_ns: u64,
+    /// Inode of the listener.
+    pub listener: Option<u64>,
+    /// Inode of the network namespace.
+    pub netns: Option<u32>,
+    /// The listener's port (TCP).
+    pub port: Option<u16>,
+    /// Inode of the client's socket (Unix).
+    pub client: Option<u64>,
+    /// The client's process (Unix).
+    pub pid: Option<u32>,
+    /// The client's address (TCP).
+    pub peer: Option<SocketAddr>,
+}
+
+/// A Unix connect that has not returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sleeper {
+    /// Since when, monotonic nanoseconds.
+    pub since_ns: u64,
+    /// Inode of the listener.
+    pub listener: Option<u64>,
+    /// Who connects.
+    pub actor: Actor,
+    /// Whereto.
+    pub target: Endpoint,
+}
+
+/// What became of a stall since it was last told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StallChange {
+    /// It began: a connection has waited for the threshold.
+    Opened,
+    /// It is twice as old, or its owner is now held up otherwise.
+    Grown,
+    /// Nothing new: the state at the end of a session.
+    Still,
+    /// Its connections were accepted, or are gone.
+    Closed,
+}
+
+/// Clients of one process, or of one address, that wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The process; `None` for one elsewhere, or unknown.
+    pub pid: Option<u32>,
+    /// Its `comm`, raw.
+    pub comm: Option<Vec<u8>>,
+    /// The address, without its port, where the process is not known.
+    pub address: Option<IpAddr>,
+    /// Connections.
+    pub count: u32,
+}
+
+/// A listener with connections that have waited too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// When this was so, monotonic nanoseconds.
+    pub time_ns: u64,
+    /// Inode of the listener.
+    pub listener: u64,
+    /// Its address.
+    pub local: Endpoint,
+    /// Inode of its network namespace.
+    pub netns: Option<u32>,
+    /// Whether the filters select it.
+    pub selected: bool,
+    /// What is new.
+    pub change: StallChange,
+    /// When the oldest connection was queued, monotonic nanoseconds.
+    pub since_ns: u64,
+    /// Whether it may be older.
+    pub is_lower_bound: bool,
+    /// Connections in the queue.
+    pub pending: u32,
+    /// The most of them.
+    pub pending_peak: u32,
+    /// Clients asleep in `connect()`, because the queue is full.
+    pub blocked: u32,
+    /// When a connection was last accepted, monotonic nanoseconds; `None` if none was since the
+    /// start.
+    pub accepted_ns: Option<u64>,
+    /// Who holds the listener.
+    pub owners: Vec<Owner>,
+    /// What they do instead of accepting; `None` where that cannot be told.
+    pub acceptor: Option<String>,
+    /// Who waits, as far as known.
+    pub clients: Vec<Waiting>,
+}
+
 /// What a [`Source`] yields.
 #[derive(Debug)]
 pub enum Record {
@@ -304,6 +400,8 @@ pub enum Record {
     Listener(u64, Listener),
     /// New totals.
     Counters(Box<Counters>),
+    /// What waits too long.
+    Stall(Box<Stall>),
     /// New sightings of listeners, by inode.
     Sightings(HashMap<u64, Sighting>),
     /// Who holds a listener, by inode.

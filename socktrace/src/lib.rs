@@ -16,4 +16,5 @@ pub mod live;
 pub mod pipeline;
 pub mod probe;
 pub mod render;
+pub mod stall;
 pub mod transport;

@@ -17,18 +17,23 @@ use tokio::{
 
 use crate::{
     event::{
-        Body, Counters, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Source, Unread,
+        Body, Counters, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Sighting, Source,
+        Stall, Unread,
     },
     host::{Host, TcpExt},
     listener::{Lookout, Owners, read_owners},
     probe::{Attached, Filters, Verdict, read_misses},
-    transport::{CountersError, Reader, decode, read_counters, read_drops},
+    stall::{Scout, Sight},
+    transport::{
+        CountersError, Reader, decode, monotonic_now_ns, read_counters, read_drops, read_progress,
+        read_queued, read_sleepers,
+    },
 };
 
 /// How often the buffer is drained when nobody wakes the reader.
 const DRAIN: Duration = Duration::from_millis(50);
-/// How often listeners are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often listeners are looked at: twice within the threshold of a stall, in these limits.
+const LOOK_LIMITS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 /// A look may use this share of the time.
 const LOOK_SHARE: u32 = 50;
 /// How long the last events may take to arrive once the programs are detached.
@@ -60,6 +65,8 @@ pub struct Live {
     verdicts: Vec<Verdict>,
     host: Host,
     lookout: Lookout,
+    scout: Scout,
+    look_every: Duration,
     tick: Interval,
     next_look: Instant,
     named: HashSet<u64>,
@@ -72,8 +79,9 @@ pub struct Live {
 }
 
 impl Live {
-    /// Takes over what was attached; to be called on the runtime that will read it.
-    pub fn new(attached: Attached, host: Host) -> Result<Self, LiveError> {
+    /// Takes over what was attached; to be called on the runtime that will read it. A connection
+    /// that waits for `stall` stalls its listener.
+    pub fn new(attached: Attached, host: Host, stall: Duration) -> Result<Self, LiveError> {
         let Attached { ebpf, reader, verdicts } = attached;
         let fd = reader.as_fd().try_clone_to_owned()?;
         // SAFETY: `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
@@ -89,6 +97,8 @@ impl Live {
             netstat_at_start: TcpExt::default(),
             drops_at_start: HashMap::new(),
             lookout: Lookout::new(host.clone()),
+            scout: Scout::new(host.clone(), u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX)),
+            look_every: (stall / 2).clamp(LOOK_LIMITS[0], LOOK_LIMITS[1]),
             host,
             tick,
             next_look: Instant::now(),
@@ -98,7 +108,7 @@ impl Live {
             baseline: Vec::new(),
         };
         let mut baseline = Vec::new();
-        live.look(&mut baseline);
+        live.look(&mut baseline)?;
         live.netstat_at_start = live.host.read_tcp_ext(None)?;
         live.drops_at_start = read_drops(&live.ebpf)?;
         live.baseline = baseline;
@@ -156,7 +166,7 @@ impl Live {
             if let Record::Event(event) = record
                 && let Some(inode) = listener_of(event)
                 && self.named.insert(inode)
-                && let Some(listener) = self.lookup_listener(inode)
+                && let Some(listener) = lookup_listener(&self.ebpf, inode)
             {
                 names.push(Record::Listener(inode, listener));
             }
@@ -164,23 +174,52 @@ impl Live {
         into.splice(first..first, names);
     }
 
-    fn lookup_listener(&self, inode: u64) -> Option<Listener> {
-        let map = aya::maps::HashMap::<_, u64, ListenerInfo>::try_from(self.ebpf.map("LISTENERS")?);
-        let info = map.ok()?.get(&inode, 0).ok()?;
-        Some((&info).into())
-    }
-
-    fn look(&mut self, into: &mut Vec<Record>) {
+    fn look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
         let begin = Instant::now();
         if begin < self.next_look {
-            return;
+            return Ok(());
         }
-        // A refused dump leaves queues unknown, and drops without a listener.
         let look = self.lookout.look();
+        // A refused dump leaves queues unknown, and drops without a listener.
         if look.unseen.not_listed.is_empty() {
+            let stalls = self.scout_with(&look.sightings, Scout::look)?;
+            into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
             into.push(Record::Sightings(look.sightings));
         }
-        self.next_look = begin + LOOK.max(begin.elapsed() * LOOK_SHARE);
+        self.next_look = begin + self.look_every.max(begin.elapsed() * LOOK_SHARE);
+        Ok(())
+    }
+
+    /// Looks at everything that waits. The maps are read only if something does.
+    fn scout_with(
+        &mut self,
+        sightings: &HashMap<u64, Sighting>,
+        look: impl Fn(&mut Scout, &Sight<'_>) -> Vec<Stall>,
+    ) -> Result<Vec<Stall>, LiveError> {
+        let queued = read_queued(&self.ebpf)?;
+        let sleepers = read_sleepers(&self.ebpf)?;
+        let progress = |inode| read_progress(&self.ebpf, inode).unwrap_or_default();
+        let named = |inode| lookup_listener(&self.ebpf, inode);
+        let sight = Sight {
+            now_ns: monotonic_now_ns(),
+            sightings,
+            queued: &queued,
+            sleepers: &sleepers,
+            progress: &progress,
+            named: &named,
+        };
+        Ok(look(&mut self.scout, &sight))
+    }
+
+    /// The stalls that outlive the session, as they are now.
+    fn last_look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
+        let look = self.lookout.look();
+        if look.unseen.not_listed.is_empty() {
+            let stalls = self.scout_with(&look.sightings, Scout::last_look)?;
+            into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
+            into.push(Record::Sightings(look.sightings));
+        }
+        Ok(())
     }
 
     /// Drains until everything that was submitted has arrived; gives up after [`SETTLE`].
@@ -242,6 +281,12 @@ impl Live {
     }
 }
 
+fn lookup_listener(ebpf: &Ebpf, inode: u64) -> Option<Listener> {
+    let map = aya::maps::HashMap::<_, u64, ListenerInfo>::try_from(ebpf.map("LISTENERS")?);
+    let info = map.ok()?.get(&inode, 0).ok()?;
+    Some((&info).into())
+}
+
 /// What was counted since the start.
 fn since(mut now: HashMap<DropKey, u64>, start: &HashMap<DropKey, u64>) -> HashMap<DropKey, u64> {
     for (key, count) in &mut now {
@@ -285,15 +330,14 @@ impl Source for Live {
         }
         into.append(&mut self.baseline);
         self.drain(into);
-        self.look(into);
+        self.look(into)?;
         Ok(true)
     }
 
     fn finish(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
         into.append(&mut self.baseline);
         // Together, before the detach, which takes its time: what the drops are compared with.
-        self.next_look = Instant::now();
-        self.look(into);
+        self.last_look(into)?;
         let netstat = self.netstat_delta()?;
         let drops = read_drops(&self.ebpf)?;
         into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));

@@ -4,13 +4,18 @@ use std::{future::Future, io, ops::ControlFlow, pin::Pin};
 
 use crate::{
     aggregate::Aggregator,
-    event::{Event, Record, Source},
+    event::{Event, Record, Source, Stall, StallChange},
 };
 
 /// Where events go as they come.
 pub trait Sink {
     /// Takes one event; `Break` ends the session quietly (a closed pipe, enough events).
     fn event(&mut self, event: &Event, so_far: &Aggregator) -> io::Result<ControlFlow<()>>;
+
+    /// Takes one change of a stall.
+    fn stall(&mut self, _: &Stall, _: &Aggregator) -> io::Result<ControlFlow<()>> {
+        Ok(ControlFlow::Continue(()))
+    }
 
     /// Everything that was read is out.
     fn flush(&mut self) -> io::Result<()> {
@@ -103,6 +108,13 @@ fn pass<K: Sink>(
             && aggregator.wants(event)
         {
             flow = quiet(sink.event(event, aggregator))?;
+        }
+        if let Record::Stall(stall) = &record
+            && flow.is_continue()
+            && stall.change != StallChange::Still
+            && aggregator.wants_stall(stall)
+        {
+            flow = quiet(sink.stall(stall, aggregator))?;
         }
         aggregator.apply(record);
     }

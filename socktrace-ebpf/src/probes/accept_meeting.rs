@@ -5,12 +5,12 @@
 //! `UNIX_MEETINGS`, keyed by the client's socket.
 
 use aya_ebpf::EbpfContext;
-use socktrace_common::{AcceptKey, Stage, TaskKey, WAIT_UNKNOWN};
+use socktrace_common::{AcceptKey, Stage, TaskKey, UnixMeeting, WAIT_UNKNOWN};
 
 use super::accept::{BPF_ANY, BPF_NOEXIST, EEXIST, SIGNAL, counted};
 use crate::{
     kernel::{Sock, Task, now_ns},
-    maps::{ACCEPT_TALLY, UNIX_MEETINGS, UnixMeeting},
+    maps::{ACCEPT_TALLY, UNIX_MEETINGS},
     tally,
 };
 

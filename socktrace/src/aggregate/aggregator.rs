@@ -9,7 +9,7 @@ use socktrace_common::Signal;
 use super::{selection::Selection, snapshot::Session};
 use crate::event::{
     Body, Counters, Endpoint, Event, Listener, Misses, NetstatDelta, Owner, ReaderLoss, Record,
-    Sighting, Unread,
+    Sighting, Stall, StallChange, Unread,
 };
 
 /// A listener as `sock_diag` showed it over time.
@@ -34,6 +34,8 @@ pub struct Aggregator {
     pub(super) netstat: Option<NetstatDelta>,
     pub(super) loss: ReaderLoss,
     pub(super) misses: Misses,
+    /// Every stall that was told, as it was last.
+    pub(super) stalls: Vec<Stall>,
     pub(super) delivered: [u64; Signal::COUNT],
 }
 
@@ -53,6 +55,7 @@ impl Aggregator {
             netstat: None,
             loss: ReaderLoss::default(),
             misses: Misses::default(),
+            stalls: Vec::new(),
             delivered: [0; Signal::COUNT],
         }
     }
@@ -77,6 +80,7 @@ impl Aggregator {
             Record::Netstat(netstat) => self.netstat = Some(netstat),
             Record::Loss(loss) => self.loss = loss,
             Record::Misses(misses) => self.misses = misses,
+            Record::Stall(stall) => self.apply_stall(*stall),
         }
     }
 
@@ -91,6 +95,36 @@ impl Aggregator {
             watched.peak = watched.peak.max(sighting.queue);
             watched.last = sighting;
         }
+    }
+
+    /// A stall is told of from its opening to its end; what it once knew, its end still knows.
+    fn apply_stall(&mut self, stall: Stall) {
+        if !self.wants_stall(&stall) {
+            return;
+        }
+        let open = |known: &&mut Stall| {
+            known.listener == stall.listener && known.change != StallChange::Closed
+        };
+        match self.stalls.iter_mut().rev().find(open) {
+            Some(known) if stall.change == StallChange::Closed => {
+                known.change = StallChange::Closed;
+                known.time_ns = stall.time_ns;
+                known.pending = 0;
+                known.pending_peak = stall.pending_peak;
+                known.accepted_ns = stall.accepted_ns;
+            }
+            Some(known) => {
+                let acceptor = stall.acceptor.clone().or_else(|| known.acceptor.take());
+                *known = Stall { acceptor, ..stall };
+            }
+            None => self.stalls.push(stall),
+        }
+    }
+
+    /// Whether a stall is to be seen.
+    pub fn wants_stall(&self, stall: &Stall) -> bool {
+        let by_process = !self.selection.processes || stall.selected;
+        by_process && !self.selection.only_errnos && self.selection.wants(&stall.local)
     }
 
     /// Whether sinks are to see this event: what the kernel's filters could not decide.

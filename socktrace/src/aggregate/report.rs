@@ -62,6 +62,7 @@ impl Aggregator {
             }),
             processes: worst_first(processes),
             listeners: listeners.into_values().collect(),
+            stalls: self.stalls.clone(),
             netstat: self.netstat,
             unattributed,
             unread: self.unread.clone(),
@@ -397,6 +398,7 @@ mod tests {
     fn session() -> Session {
         Session {
             started: std::time::UNIX_EPOCH,
+            started_ns: 0,
             host: String::new(),
             kernel: String::new(),
             command: Vec::new(),

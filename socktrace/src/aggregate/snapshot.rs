@@ -6,13 +6,15 @@ use std::time::{Duration, SystemTime};
 use socktrace_common::{DropReason, DropStage, Signal, Tier};
 
 use super::{Completeness, Unattributed, Waits};
-use crate::event::{Endpoint, NetstatDelta, Owner, Unread};
+use crate::event::{Endpoint, NetstatDelta, Owner, Stall, Unread};
 
 /// How a session was recorded.
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Wall time of the start.
     pub started: SystemTime,
+    /// The same moment, monotonic nanoseconds.
+    pub started_ns: u64,
     /// Host name.
     pub host: String,
     /// `uname -r`.
@@ -60,6 +62,8 @@ pub struct Snapshot {
     pub processes: Vec<ProcessRow>,
     /// Listeners that something happened to.
     pub listeners: Vec<ListenerRow>,
+    /// Connections that waited too long, or still do, in the order in which that began.
+    pub stalls: Vec<Stall>,
     /// What the tracer's own network namespace counted meanwhile; `None` where it is not known.
     pub netstat: Option<NetstatDelta>,
     /// Of `netstat`, what belongs to no listener that socktrace knows; `None` where that cannot be

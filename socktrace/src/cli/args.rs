@@ -89,6 +89,9 @@ pub(super) struct TraceArgs {
     /// Tell every accept one by one
     #[arg(long)]
     all: bool,
+    /// A connection that waits this long to be accepted is a stall of its listener
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    pub(super) stall: Duration,
 }
 
 /// One `--tier`: for a signal or for all, a tier or the best.

@@ -141,7 +141,7 @@ impl Record {
         let mut aggregator = Aggregator::new(prepared.session(&self.command), selection);
         session::runtime()?.block_on(async {
             let mut signals = Signals::catch()?;
-            let mut live = Live::new(prepared.attached, Host::default())?;
+            let mut live = Live::new(prepared.attached, Host::default(), self.trace.stall)?;
             live.select_listeners(&options.filters)?;
             if self.command.is_empty() {
                 session::announce(live.verdicts(), "Ctrl-C ends it");

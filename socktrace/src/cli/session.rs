@@ -16,6 +16,7 @@ use crate::{
     live::Live,
     pipeline::{self, Sink},
     probe::{Attached, Options, Verdict, attach, facts},
+    transport::monotonic_now_ns,
 };
 
 /// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
@@ -63,6 +64,7 @@ impl Prepared {
         let host = Host::default();
         Session {
             started: SystemTime::now(),
+            started_ns: monotonic_now_ns(),
             host: nix::unistd::gethostname()
                 .map(|name| name.to_string_lossy().into_owned())
                 .unwrap_or_default(),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     aggregate::{Aggregator, Verdict},
-    event::Event,
+    event::{Event, Stall},
     host::Host,
     live::Live,
     pipeline::{Sink, StopAfter},
@@ -24,7 +24,7 @@ use crate::{
 };
 use clap::Args;
 
-/// One line per failure, drop, new listener and slow accept, live
+/// One line per failure, drop, stall, new listener and slow accept, live
 ///
 /// With --all, every accept. Text, or JSON Lines with --json. Ctrl-C ends it.
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ impl Watch {
         let mut lines = Lines::new(format, self.stop_after);
         session::runtime()?.block_on(async {
             let mut signals = Signals::catch()?;
-            let mut live = Live::new(prepared.attached, Host::default())?;
+            let mut live = Live::new(prepared.attached, Host::default(), self.trace.stall)?;
             live.select_listeners(&options.filters)?;
             session::announce(live.verdicts(), "Ctrl-C ends it");
             let stop = async {
@@ -118,6 +118,17 @@ impl Sink for Lines {
             Format::Json => {
                 writeln!(self.out, "{}", json::render_event(event, &self.clock, so_far))?;
             }
+        }
+        Ok(self.limit.one_more())
+    }
+
+    fn stall(&mut self, stall: &Stall, _: &Aggregator) -> io::Result<ControlFlow<()>> {
+        if std::mem::take(&mut self.header) {
+            writeln!(self.out, "{}", text::event_header())?;
+        }
+        match self.format {
+            Format::Text => writeln!(self.out, "{}", text::render_stall(stall, &self.clock))?,
+            Format::Json => writeln!(self.out, "{}", json::render_stall(stall, &self.clock))?,
         }
         Ok(self.limit.one_more())
     }

@@ -9,6 +9,7 @@
 //! calling thread, as `/proc/thread-self/net` does.
 
 mod cgroup;
+mod cpu_quota;
 mod error;
 mod mountinfo;
 mod netns;
@@ -16,15 +17,18 @@ mod netstat;
 mod process;
 pub mod sock_diag;
 mod sockets;
+mod threads;
 
 use std::path::{Path, PathBuf};
 
 pub use cgroup::{CgroupWalk, Cgroups, Container, Runtime, container, systemd_unit};
+pub use cpu_quota::CpuQuota;
 pub use error::HostError;
 pub use netns::{EnterError, NetworkNamespace, NetworkNamespaces};
 pub use netstat::TcpExt;
 pub use process::{NofileLimits, same_start};
 pub use sockets::{Holder, SocketOwners};
+pub use threads::Thread;
 
 /// The tree that `/proc` and `/sys` are read from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 mod btf;
 mod facts;
+mod misses;
 mod offsets;
 mod privileges;
 mod symbols;
@@ -11,6 +12,7 @@ mod tracefs;
 
 pub use btf::{BtfError, KernelBtf};
 pub use facts::{Facts, Refused};
+pub use misses::read_recursion_misses;
 pub use offsets::{OffsetsError, resolve_offsets};
 pub use privileges::{Missing, drop_all_but_reading, missing_privileges};
 pub use symbols::Symbols;

@@ -124,6 +124,7 @@ fn tcp_sighting(found: &TcpListener) -> (u64, Sighting) {
         queue: Some(found.queue),
         effective: Some(found.backlog),
         drops: found.drops,
+        clients: None,
     };
     (found.inode, sighting)
 }
@@ -139,6 +140,7 @@ fn unix_sighting(found: &UnixListener) -> (u64, Sighting) {
         queue: found.queue,
         effective: found.backlog,
         drops: None,
+        clients: found.pending.clone(),
     };
     (found.inode, sighting)
 }

@@ -1,19 +1,12 @@
 //! How often the kernel skipped a program because it ran already on that CPU, or (kprobes, perf
 //! tracepoints) because any other of its kind did.
-//!
-//! The kernel tells it in the descriptor's `fdinfo` since 5.12 (`bpf_prog_show_fdinfo`), and counts
-//! programs of kprobes and perf tracepoints only since 6.7 (`trace_call_bpf`): a 0 before that says
-//! nothing of those.
 
-use std::{
-    collections::BTreeMap,
-    os::fd::{AsFd, AsRawFd},
-};
+use std::{collections::BTreeMap, os::fd::AsFd};
 
 use aya::Ebpf;
 
 use super::Verdict;
-use crate::event::Misses;
+use crate::{event::Misses, kernel::read_recursion_misses};
 
 /// Reads the misses of everything that is attached.
 pub(crate) fn read_misses(ebpf: &Ebpf, verdicts: &[Verdict]) -> Misses {
@@ -21,17 +14,10 @@ pub(crate) fn read_misses(ebpf: &Ebpf, verdicts: &[Verdict]) -> Misses {
     for (name, program) in ebpf.programs() {
         // A program that was not selected is not loaded.
         let Ok(fd) = program.fd() else { continue };
-        let info = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-        let missed = std::fs::read_to_string(info).ok().and_then(|info| parse_misses(&info));
-        programs.insert(name.to_owned(), missed);
+        programs.insert(name.to_owned(), read_recursion_misses(fd.as_fd()));
     }
     let unseen = unseen(verdicts, &programs);
     Misses { programs, unseen }
-}
-
-/// `recursion_misses:` of a program's `fdinfo`; `None` where the kernel has no such line.
-fn parse_misses(fdinfo: &str) -> Option<u64> {
-    fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
 /// What was missed for good, at most: where several programs stand for one thing, as many as the
@@ -51,12 +37,6 @@ mod tests {
 
     use super::*;
     use crate::probe::Choice;
-
-    #[test]
-    fn the_line_is_found_and_its_absence_is_unknown() {
-        assert_eq!(parse_misses("prog_id:\t7\nrecursion_misses:\t12\n"), Some(12));
-        assert_eq!(parse_misses("prog_id:\t7\n"), None);
-    }
 
     #[test]
     fn what_a_twin_saw_was_not_missed() {

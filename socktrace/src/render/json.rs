@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     escape::{escape, hex, needs_hex, unix_name},
+    stalls,
     unread::unread_sentences,
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         Snapshot, Waits,
     },
     diagnose::{Certainty, cause, errno_name},
-    event::{Address, Body, Endpoint, Event, NetstatDelta, Owner, Unread},
+    event::{Address, Body, Endpoint, Event, NetstatDelta, Owner, Stall, Unread},
     transport::Clock,
 };
 
@@ -26,6 +27,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// The whole report.
 pub fn render_report(snapshot: &Snapshot) -> Value {
+    let clock = Clock::anchored_at(snapshot.session.started_ns, snapshot.session.started);
     json!({
         "schema_version": SCHEMA_VERSION,
         "session": session(&snapshot.session, snapshot.duration.as_nanos()),
@@ -40,7 +42,7 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
         "unattributed": snapshot.unattributed.map(|rest| rest.drops),
         "unattributed_syncookies": snapshot.unattributed.map(|rest| rest.cookies),
         "unseen": snapshot.unread.as_ref().map(unseen),
-        "stalls": null,
+        "stalls": snapshot.stalls.iter().map(|it| stalls::object(it, &clock)).collect::<Vec<_>>(),
         "findings": null,
     })
 }
@@ -228,7 +230,7 @@ fn listener(row: &ListenerRow, session: &Session) -> Value {
     Value::Object(object)
 }
 
-fn owner(owner: &Owner) -> Value {
+pub(super) fn owner(owner: &Owner) -> Value {
     let mut object = Map::new();
     object.insert("pid".into(), json!(owner.pid));
     put_bytes(&mut object, "comm", Some(&owner.comm));
@@ -251,6 +253,11 @@ pub fn render_event(event: &Event, clock: &Clock, so_far: &Aggregator) -> Value 
     }
     put_body(&mut object, &event.body, so_far);
     Value::Object(object)
+}
+
+/// One change of a stall as one object.
+pub fn render_stall(stall: &Stall, clock: &Clock) -> Value {
+    stalls::event(stall, clock)
 }
 
 fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
@@ -337,6 +344,6 @@ pub(super) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Opti
     }
 }
 
-fn time(time: SystemTime) -> String {
+pub(super) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_nanos(time).to_string()
 }

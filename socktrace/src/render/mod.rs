@@ -5,5 +5,6 @@ pub mod escape;
 pub mod json;
 pub mod listing;
 mod sentences;
+mod stalls;
 pub mod text;
 mod unread;

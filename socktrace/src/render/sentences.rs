@@ -2,11 +2,14 @@
 
 use socktrace_common::DropReason;
 
-use super::cells::{bytes, endpoint, millis, number, owners};
+use super::{
+    cells::{bytes, endpoint, millis, number, owners},
+    stalls,
+};
 use crate::{
     aggregate::{Drops, ListenerRow, ProcessRow, Snapshot},
     diagnose::{cause, errno_name},
-    event::Address,
+    event::{Address, StallChange},
 };
 
 /// Sentences beyond this many are counted, not printed.
@@ -25,6 +28,11 @@ pub(super) fn problems(snapshot: &Snapshot) -> Vec<String> {
     for row in &snapshot.listeners {
         drops(row, snapshot, &mut problems);
         slow(row, &mut problems);
+    }
+    // What waits still comes first.
+    for stall in &snapshot.stalls {
+        let weight = if stall.change == StallChange::Closed { 1 } else { u64::MAX };
+        problems.push((weight, stalls::sentence(stall)));
     }
     problems.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
     let more = problems.len().saturating_sub(SHOWN);

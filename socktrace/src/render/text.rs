@@ -7,13 +7,13 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use super::{
     cells::{UNKNOWN, bytes, endpoint, family, millis, number, owners},
     escape::escape,
-    sentences,
+    sentences, stalls,
     unread::unread_sentences,
 };
 use crate::{
     aggregate::{Aggregator, Completeness, SessionSignal, Snapshot, Waits},
     diagnose::errno_name,
-    event::{Body, Event},
+    event::{Body, Event, Stall},
     transport::Clock,
 };
 
@@ -241,6 +241,11 @@ pub fn render_event(event: &Event, clock: &Clock, so_far: &Aggregator) -> String
         wait,
         address
     )
+}
+
+/// One change of a stall as one line, in the columns of [`event_header`].
+pub fn render_stall(stall: &Stall, clock: &Clock) -> String {
+    stalls::line(stall, clock)
 }
 
 /// Column heads of [`render_event`]; the address comes last because it may be long.

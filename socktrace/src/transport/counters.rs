@@ -53,7 +53,8 @@ pub fn read_drops(ebpf: &Ebpf) -> Result<HashMap<DropKey, u64>, CountersError> {
     read_map(ebpf, "DROP_TALLY", |key: DropKey| key, plain)
 }
 
-fn map<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Map, CountersError> {
+/// A map of the object.
+pub(super) fn map<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Map, CountersError> {
     let missing = MapError::InvalidMapType { map_type: 0 };
     ebpf.map(name).ok_or(CountersError { map: name, source: missing })
 }

@@ -60,7 +60,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, Undecodable> {
             Signal::AcceptError => accept_error(sized(bytes, &header)?),
             Signal::ConnectFailure => connect_failure(sized(bytes, &header)?),
             Signal::BacklogDrop => backlog_drop(sized(bytes, &header)?)?,
-            Signal::Listen => listen(sized(bytes, &header)?),
+            Signal::Listen => listen(&sized(bytes, &header)?),
             Signal::ConnectBlocked => connect_blocked(sized(bytes, &header)?),
         };
         Some(Event { time_ns: header.time_ns, actor: actor(&header), body })
@@ -126,7 +126,7 @@ fn connect_blocked(wire: ConnectBlockedEvent) -> Body {
     }
 }
 
-fn listen(wire: ListenEvent) -> Body {
+fn listen(wire: &ListenEvent) -> Body {
     Body::Listen { inode: wire.listener, listener: (&wire.info).into() }
 }
 

@@ -3,6 +3,7 @@
 mod clock;
 mod counters;
 mod decode;
+mod pending;
 mod perf;
 mod reader;
 mod ring;
@@ -10,4 +11,5 @@ mod ring;
 pub use clock::{Clock, monotonic_now_ns};
 pub use counters::{CountersError, read_counters, read_drops};
 pub use decode::{Undecodable, decode};
+pub use pending::{Progress, read_progress, read_queued, read_sleepers};
 pub use reader::{Reader, ReaderError, Transport};

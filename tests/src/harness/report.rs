@@ -16,6 +16,9 @@ pub struct Report {
     pub processes: Vec<Process>,
     /// Per listener.
     pub listeners: Vec<Listener>,
+    /// Listeners that did not accept in time.
+    #[serde(default)]
+    pub stalls: Vec<Stall>,
     /// Drops that the kernel counted and no listener could be named for, in any shape.
     #[serde(default)]
     pub unattributed: Value,
@@ -78,6 +81,38 @@ pub struct Lost {
     pub buffer: u64,
     /// The bytes made no sense.
     pub decode: u64,
+}
+
+/// A listener that did not accept in time.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Stall {
+    /// Its address.
+    pub listener: String,
+    /// Its inode number.
+    pub inode: u64,
+    /// When it ended; nothing if it goes on.
+    pub until: Option<String>,
+    /// The most connections in its queue.
+    pub pending_peak: u32,
+    /// How long the oldest waited.
+    pub oldest_ns: u64,
+    /// Whether that may be longer.
+    pub oldest_is_lower_bound: bool,
+    /// Who holds it.
+    pub owners: Vec<Owner>,
+    /// What they do instead.
+    pub acceptor_state: Option<String>,
+    /// Who waits.
+    pub clients: Vec<Client>,
+}
+
+/// Clients that wait.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Client {
+    /// The process, of a local one.
+    pub pid: Option<u32>,
+    /// Connections.
+    pub count: u32,
 }
 
 /// One process.

@@ -24,6 +24,7 @@ pub mod overflow_stages;
 pub mod record;
 pub mod socket;
 pub mod stage;
+pub mod stalls;
 pub mod tcp_connect;
 pub mod tcp_timeout;
 pub mod unix_backlog;
@@ -76,6 +77,11 @@ pub const INCIDENTS: &[Incident] = &[
 /// Incidents that are only made when named: load rather than one thing going wrong.
 pub const LOADS: &[Incident] = &[
     ("hammer", hammer::all),
+    ("stall_stopped", stalls::stopped),
+    ("stall_spinning", stalls::spinning),
+    ("stall_sleeping", stalls::sleeping),
+    ("stall_descriptors", stalls::out_of_descriptors),
+    ("stall_throttled", stalls::throttled),
     ("overflow_v6", overflow::burst_v6),
     ("overflow_mapped", overflow::burst_mapped),
 ];

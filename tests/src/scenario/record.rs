@@ -34,6 +34,9 @@ pub struct Seen {
     /// Unix connects that slept on a full backlog.
     #[serde(default)]
     pub blocked: Vec<Blocked>,
+    /// Listeners that did not accept for a while.
+    #[serde(default)]
+    pub stalls: Vec<Stalled>,
     /// Every listener and its backlog.
     pub listens: Vec<Listen>,
     /// What the kernel counted over the whole run, in this network namespace.
@@ -170,6 +173,29 @@ pub struct Blocked {
     pub longest_at_least_ns: u64,
     /// All of them together were under way at most so long, nanoseconds.
     pub sum_at_most_ns: u64,
+}
+
+/// A listener that did not accept for a while.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// The incident.
+    pub name: String,
+    /// The process that should have accepted.
+    pub pid: u32,
+    /// The listener's address.
+    pub listener: String,
+    /// The listener's inode number.
+    pub inode: u64,
+    /// Words that tell what it did instead.
+    pub instead: String,
+    /// The client.
+    pub client: u32,
+    /// Its connections.
+    pub connections: u32,
+    /// The first of them waited at least so long, nanoseconds.
+    pub at_least_ns: u64,
+    /// And at most so long, nanoseconds.
+    pub at_most_ns: u64,
 }
 
 /// A listener and its backlog.

@@ -18,5 +18,6 @@ mod privileges;
 mod refusals;
 mod scope;
 mod signals;
+mod stalls;
 mod stress;
 mod watch;

@@ -15,7 +15,7 @@ mod unix;
 use std::fmt;
 use std::io;
 
-pub use tcp::{TcpListener, tcp_listeners};
+pub use tcp::{TcpListener, tcp_clients, tcp_listeners};
 pub use unix::{FileId, UnixKind, UnixListener, unix_listeners};
 
 /// What a dump brought, and what it lost.

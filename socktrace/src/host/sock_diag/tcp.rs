@@ -60,12 +60,36 @@ pub fn tcp_listeners() -> Result<Dump<TcpListener>, SockDiagError> {
     Ok(all)
 }
 
+/// The sockets of this network namespace that are connected, or were, to `port`: local address and
+/// inode. Of a listener on this host they are its local clients.
+pub fn tcp_clients(port: u16) -> Result<Vec<(SocketAddr, u64)>, SockDiagError> {
+    let mut socket = DumpSocket::open(Subject::Tcp)?;
+    let mut clients = Vec::new();
+    for (family, id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+        // The kernel compares the ports of a dump's request with each socket's (`inet_diag_dump_icsk`).
+        let id = SocketId { destination_port: port, ..id };
+        let states = StateFlags::all() & !StateFlags::LISTEN;
+        for message in socket.dump(&request_states(family, id, states))?.listeners {
+            if let SockDiagMessage::InetResponse(response) = message {
+                let id = &response.header.socket_id;
+                let local = SocketAddr::new(id.source_address.to_canonical(), id.source_port);
+                clients.push((local, u64::from(response.header.inode)));
+            }
+        }
+    }
+    Ok(clients)
+}
+
 fn request(family: u8, socket_id: SocketId) -> SockDiagMessage {
+    request_states(family, socket_id, StateFlags::LISTEN)
+}
+
+fn request_states(family: u8, socket_id: SocketId, states: StateFlags) -> SockDiagMessage {
     SockDiagMessage::InetRequest(InetRequest {
         family,
         protocol: IPPROTO_TCP,
         extensions: ExtensionFlags::SKMEMINFO,
-        states: StateFlags::LISTEN,
+        states,
         socket_id,
     })
 }

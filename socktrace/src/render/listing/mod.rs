@@ -38,7 +38,81 @@ fn agreed<T: Ord>(values: impl Iterator<Item = Option<T>>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::event::{Address, Endpoint, Sighting, SocketKind};
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    /// One Unix listener with a hostile name, which a hostile process holds, and a server and its
+    /// helper, both in one container, one of them in a unit.
+    fn listing() -> Listing {
+        let holder = |comm: &[u8], cgroup: String| Holder {
+            comm: comm.to_vec(),
+            uid: Some(33),
+            cgroup: Some(cgroup.into_bytes()),
+        };
+        let local = Endpoint {
+            address: Some(Address::Unix(b"/run/a\n\xff".to_vec())),
+            kind: Some(SocketKind::Seqpacket),
+        };
+        let seen = Sighting {
+            local,
+            netns: Some(4_026_531_840),
+            queue: Some(2),
+            effective: Some(1),
+            drops: None,
+        };
+        let row = Listed { inode: 9, seen, somaxconn: Some(128), holders: vec![4, 5] };
+        let processes = HashMap::from([
+            (4, holder(b"ev\x1bil", format!("/docker/{ID}"))),
+            (5, holder(b"server", format!("/docker/{ID}/app.service"))),
+        ]);
+        Listing { rows: vec![row], processes, ..Listing::default() }
+    }
+
+    #[test]
+    fn a_row_of_the_table_shows_unknown_as_a_dash_and_names_escaped() {
+        let text = render_listing(&listing());
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect())
+            .collect();
+        assert_eq!(rows.len(), 2);
+        let cells: Vec<&str> = rows[1].iter().map(|cell| cell.trim()).collect();
+        let expected = [
+            "4026531840",
+            "unix",
+            "2",
+            "1",
+            "-",
+            "128",
+            "-",
+            "/run/a\\n\\xff",
+            "ev\\x1bil(4), server(5)",
+            "app.service",
+            "0123456789ab",
+            "-",
+        ];
+        assert_eq!(cells, expected);
+    }
+
+    #[test]
+    fn a_row_in_json_has_what_all_owners_share_and_each_owner_by_itself() {
+        let value = serde_json::to_value(ListingJson(&listing())).expect("JSON");
+        let row = &value["listeners"][0];
+        assert_eq!(row["local_hex"], "2f72756e2f610aff");
+        assert_eq!(row["local"], "/run/a\\n\\xff");
+        assert_eq!((&row["kind"], &row["container"]), (&"seqpacket".into(), &ID.into()));
+        assert!(row["unit"].is_null(), "only one of them is in a unit: {row}");
+        assert!(row["drops"].is_null() && row["backlog"]["requested"].is_null(), "{row}");
+        let owner = serde_json::json!(
+            {"pid": 4, "comm": "ev\\x1bil", "uid": 33, "unit": null, "container": ID}
+        );
+        assert_eq!(row["owners"][0], owner);
+        assert_eq!(row["owners"][1]["unit"], "app.service");
+    }
 
     #[test]
     fn only_what_all_agree_on_is_told_of_all() {

@@ -13,6 +13,7 @@ mod rows;
 #[cfg(test)]
 mod sample;
 pub mod served;
+pub mod stalls;
 pub mod waits;
 
 pub use rows::{Fields, Strangers, match_rows};

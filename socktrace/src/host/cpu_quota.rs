@@ -1,0 +1,129 @@
+//! Whether a process's cgroup keeps it from running: its CPU quota, or the freezer.
+//!
+//! Owns `cpu.stat` and `cgroup.freeze` of a process's cgroup, in the v2 hierarchy or (`cpu.stat`) the
+//! v1 hierarchy of the `cpu` controller. Documentation: cgroup-v2.rst, sched-bwc.rst.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use super::error::read_with;
+use super::mountinfo::parse_mounts;
+use super::{Host, HostError, decimal, numbered_lines, words};
+
+/// What a cgroup does to its processes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct CpuQuota {
+    /// Periods in which it was throttled, since it was made; `None` without a quota.
+    pub throttled: Option<u64>,
+    /// Whether it is frozen.
+    pub frozen: bool,
+}
+
+impl Host {
+    /// Reads what the cgroup of `pid` does to it. A cgroup above it may do it, too.
+    pub fn read_cpu_quota(&self, pid: u32) -> Result<CpuQuota, HostError> {
+        let cgroups = read_with(&self.proc_path(pid, "cgroup"), |bytes| Ok(bytes.to_vec()))?;
+        let mounts = read_with(&self.below("proc/self/mountinfo"), |bytes| Ok(bytes.to_vec()))?;
+        let mut quota = CpuQuota::default();
+        for (kind, is_it) in HIERARCHIES {
+            let path = numbered_lines(&cgroups).find_map(|(_, line)| path_in(line, *is_it));
+            let Some(path) = path else { continue };
+            for mount in parse_mounts(&mounts, kind) {
+                let Some(below) = path.strip_prefix(mount.root.as_slice()) else { continue };
+                let mut dir = self.below(PathBuf::from(OsString::from_vec(mount.point)));
+                let below = below.strip_prefix(b"/").unwrap_or(below);
+                dir.push(OsString::from_vec(below.to_vec()));
+                // Absent at the root, and where the controller is not on.
+                let stat = read_with(&dir.join("cpu.stat"), |bytes| Ok(parse_throttled(bytes)));
+                quota.throttled = quota.throttled.or(stat.ok().flatten());
+                let frozen = read_with(&dir.join("cgroup.events"), |bytes| Ok(parse_frozen(bytes)));
+                quota.frozen |= frozen.unwrap_or(false);
+            }
+        }
+        Ok(quota)
+    }
+}
+
+/// Type of the filesystem, and whether a line's controllers are the hierarchy's.
+type Hierarchy = (&'static [u8], fn(&[u8]) -> bool);
+
+const HIERARCHIES: &[Hierarchy] = &[
+    (b"cgroup2", |controllers| controllers.is_empty()),
+    (b"cgroup", |controllers| controllers.split(|&byte| byte == b',').any(|name| name == b"cpu")),
+];
+
+/// The path of a line `id:controllers:path`.
+fn path_in(line: &[u8], is_it: fn(&[u8]) -> bool) -> Option<&[u8]> {
+    let mut fields = line.splitn(3, |&byte| byte == b':');
+    let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+    is_it(controllers).then_some(path)
+}
+
+/// `nr_throttled N`; the kernel shows it where there is a quota.
+fn parse_throttled(bytes: &[u8]) -> Option<u64> {
+    value_of(bytes, b"nr_throttled")
+}
+
+/// `frozen 1` of `cgroup.events`: it is, by whichever ancestor.
+fn parse_frozen(bytes: &[u8]) -> bool {
+    value_of(bytes, b"frozen") == Some(1)
+}
+
+fn value_of(bytes: &[u8], name: &[u8]) -> Option<u64> {
+    let pair = |line| {
+        let mut words = words(line);
+        Some((words.next()?, words.next()?))
+    };
+    let mut pairs = numbered_lines(bytes).filter_map(|(_, line)| pair(line));
+    pairs.find(|(found, _)| *found == name).and_then(|(_, value)| decimal(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn fake(cgroup: &str, mounts: &str) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        for process in ["7", "self"] {
+            fs::create_dir_all(root.path().join("proc").join(process)).expect("a fake process");
+        }
+        fs::write(root.path().join("proc/7/cgroup"), cgroup).expect("a fake cgroup");
+        fs::write(root.path().join("proc/self/mountinfo"), mounts).expect("fake mounts");
+        root
+    }
+
+    fn write(root: &tempfile::TempDir, path: &str, text: &str) {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("directories");
+        fs::write(path, text).expect("a fake file");
+    }
+
+    #[test]
+    fn throttling_and_freezing_are_read_in_the_unified_hierarchy() {
+        let root = fake("0::/a/b\n", "1 1 0:1 / /cg rw - cgroup2 none rw\n");
+        write(&root, "cg/a/b/cpu.stat", "usage_usec 5\nnr_periods 9\nnr_throttled 4\n");
+        write(&root, "cg/a/b/cgroup.events", "populated 1\nfrozen 1\n");
+        let quota = Host::at(root.path()).read_cpu_quota(7).expect("a quota");
+        assert_eq!(quota, CpuQuota { throttled: Some(4), frozen: true });
+    }
+
+    #[test]
+    fn throttling_is_read_in_the_hierarchy_of_the_cpu_controller() {
+        let mounts = "1 1 0:1 / /uni rw - cgroup2 none rw\n\
+            2 1 0:2 / /cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
+            3 1 0:3 / /mem rw - cgroup cgroup rw,memory\n";
+        let root = fake("3:memory:/m\n2:cpu,cpuacct:/a\n0::/\n", mounts);
+        write(&root, "cpu/a/cpu.stat", "nr_periods 9\nnr_throttled 2\nthrottled_time 3\n");
+        let quota = Host::at(root.path()).read_cpu_quota(7).expect("a quota");
+        assert_eq!(quota, CpuQuota { throttled: Some(2), frozen: false });
+    }
+
+    #[test]
+    fn without_a_cgroup_nothing_holds_it() {
+        let root = fake("", "");
+        let quota = Host::at(root.path()).read_cpu_quota(7).expect("none");
+        assert_eq!(quota, CpuQuota::default());
+    }
+}

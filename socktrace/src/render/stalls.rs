@@ -1,0 +1,185 @@
+//! Stalls: as a sentence, as a line of `watch`, as JSON.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    cells::{UNKNOWN, bytes, endpoint, family, number},
+    escape::escape,
+    json::{owner, put_bytes, put_endpoint, time},
+};
+use crate::{
+    event::{Owner, Stall, StallChange, Waiting},
+    transport::Clock,
+};
+
+/// Fact, consequence, next step.
+pub(super) fn sentence(stall: &Stall) -> String {
+    let over = stall.change == StallChange::Closed;
+    let did = if over { "did not accept in time" } else { "does not accept" };
+    let waiting = if over { stall.pending_peak } else { stall.pending };
+    let connections = if waiting == 1 { "1 connection" } else { &format!("{waiting} connections") };
+    let waits = match (over, waiting) {
+        (true, _) => "waited",
+        (false, 1) => "waits",
+        (false, _) => "wait",
+    };
+    let mut sentence = format!(
+        "{} of {} {did}: {connections} {waits}, the oldest for {}{}",
+        endpoint(&stall.local),
+        owners(&stall.owners),
+        age(stall),
+        clients(&stall.clients),
+    );
+    if stall.blocked != 0 {
+        let more = stall.blocked;
+        sentence.push_str(&format!("; {more} more sleep in connect(), as the queue is full"));
+    }
+    if let Some(acceptor) = &stall.acceptor {
+        sentence.push_str(&format!("; its owner is {acceptor}"));
+    }
+    sentence.push_str(". Next: ");
+    sentence.push_str(next_step(stall.acceptor.as_deref().unwrap_or_default()));
+    sentence
+}
+
+/// By what holds the owner up.
+fn next_step(acceptor: &str) -> &'static str {
+    match acceptor {
+        held if held.contains("stopped (SIGSTOP)") => {
+            "let it go on (kill -CONT), and find who stopped it."
+        }
+        held if held.contains("frozen") => {
+            "thaw its cgroup (cgroup.freeze), and find who froze it."
+        }
+        held if held.contains("out of descriptors") => {
+            "raise its limit (ulimit -n, LimitNOFILE=), or find what it does not close."
+        }
+        held if held.contains("throttled") => "raise its CPU quota (cpu.max, CPUQuota=).",
+        held if held.contains("on CPU") => "look at what it computes (perf top -p).",
+        _ => "look at what its threads wait for instead of accept().",
+    }
+}
+
+/// One line of `watch`, in the columns of [`super::text::event_header`].
+pub(super) fn line(stall: &Stall, clock: &Clock) -> String {
+    let wall = humantime::format_rfc3339_millis(clock.wall(stall.time_ns)).to_string();
+    let first = stall.owners.first();
+    let mut told = vec![change(stall.change).to_owned()];
+    if stall.change != StallChange::Closed {
+        told.push(format!("{} waiting", stall.pending));
+        told.extend((stall.blocked != 0).then(|| format!("{} blocked", stall.blocked)));
+        told.extend(stall.acceptor.clone());
+    }
+    format!(
+        "{:<12} {:<15} {:>7} {:<15} {:>6} {:<5} {:<13} {:>9} {} {}",
+        wall.get(11..23).unwrap_or(&wall),
+        "stall",
+        number(first.map(|owner| owner.pid)),
+        bytes(first.map(|owner| owner.comm.as_slice())),
+        UNKNOWN,
+        family(&stall.local),
+        UNKNOWN,
+        bounded(stall, &format!("{:.1}", age_ns(stall) as f64 / 1e6)),
+        endpoint(&stall.local),
+        told.join(", ")
+    )
+}
+
+/// As it stands in the report, and (with what opens every event) as an event.
+pub(super) fn object(stall: &Stall, clock: &Clock) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("family".into(), json!(family(&stall.local)));
+    put_endpoint(&mut object, "listener", &stall.local);
+    object.insert("inode".into(), json!(stall.listener));
+    object.insert("netns".into(), json!(stall.netns));
+    object.insert("since".into(), json!(time(clock.wall(stall.since_ns))));
+    let over = stall.change == StallChange::Closed;
+    object.insert("until".into(), json!(over.then(|| time(clock.wall(stall.time_ns)))));
+    object.insert("pending".into(), json!(stall.pending));
+    object.insert("pending_peak".into(), json!(stall.pending_peak));
+    object.insert("blocked".into(), json!(stall.blocked));
+    object.insert("oldest_ns".into(), json!(age_ns(stall)));
+    object.insert("oldest_is_lower_bound".into(), json!(stall.is_lower_bound));
+    let ago = stall.accepted_ns.map(|at| stall.time_ns.saturating_sub(at));
+    object.insert("last_accept_ns_ago".into(), json!(ago));
+    object.insert("owners".into(), stall.owners.iter().map(owner).collect());
+    object.insert("acceptor_state".into(), json!(stall.acceptor));
+    object.insert("clients".into(), stall.clients.iter().map(client).collect());
+    object
+}
+
+/// One change as one object.
+pub(super) fn event(stall: &Stall, clock: &Clock) -> Value {
+    let mut event = Map::new();
+    event.insert("schema_version".into(), json!(super::json::SCHEMA_VERSION));
+    event.insert("time".into(), json!(time(clock.wall(stall.time_ns))));
+    event.insert("monotonic_ns".into(), json!(stall.time_ns));
+    event.insert("signal".into(), json!("stall"));
+    event.insert("change".into(), json!(change(stall.change)));
+    event.extend(object(stall, clock));
+    Value::Object(event)
+}
+
+const fn change(change: StallChange) -> &'static str {
+    match change {
+        StallChange::Opened => "opened",
+        StallChange::Grown => "grown",
+        StallChange::Still => "still",
+        StallChange::Closed => "closed",
+    }
+}
+
+const fn age_ns(stall: &Stall) -> u64 {
+    stall.time_ns.saturating_sub(stall.since_ns)
+}
+
+fn age(stall: &Stall) -> String {
+    bounded(stall, &format!("{:.1} s", age_ns(stall) as f64 / 1e9))
+}
+
+fn bounded(stall: &Stall, age: &str) -> String {
+    if stall.is_lower_bound { format!("≥{age}") } else { age.to_owned() }
+}
+
+fn owners(owners: &[Owner]) -> String {
+    match owners {
+        [] => "an unknown owner".to_owned(),
+        [one] => format!("{}({})", escape(&one.comm), one.pid),
+        [first, rest @ ..] => {
+            format!("{}({}) and {} more", escape(&first.comm), first.pid, rest.len())
+        }
+    }
+}
+
+fn clients(clients: &[Waiting]) -> String {
+    const SHOWN: usize = 3;
+    let named = clients.iter().take(SHOWN).map(|client| {
+        let who = match (client.pid, client.address) {
+            (Some(pid), _) => format!("{}({pid})", bytes(client.comm.as_deref())),
+            (None, Some(address)) => address.to_string(),
+            (None, None) => UNKNOWN.to_owned(),
+        };
+        if client.count == 1 { who } else { format!("{who} ×{}", client.count) }
+    });
+    let mut named: Vec<String> = named.collect();
+    if named.is_empty() {
+        return String::new();
+    }
+    if clients.len() > SHOWN {
+        named.push(format!("{} more", clients.len() - SHOWN));
+    }
+    format!(", from {}", named.join(", "))
+}
+
+fn client(client: &Waiting) -> Value {
+    let mut object = Map::new();
+    if let Some(pid) = client.pid {
+        object.insert("pid".into(), json!(pid));
+        put_bytes(&mut object, "comm", client.comm.as_deref());
+    }
+    if let Some(address) = client.address {
+        object.insert("address".into(), json!(address.to_string()));
+    }
+    object.insert("count".into(), json!(client.count));
+    Value::Object(object)
+}

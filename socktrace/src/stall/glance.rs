@@ -1,0 +1,137 @@
+//! From what `sock_diag` lists and what the kernel side has seen come: how each queue stands. Pure.
+
+use std::collections::HashMap;
+
+use super::watch::Glance;
+use crate::{
+    event::{Address, Queued, Sighting},
+    transport::Progress,
+};
+
+/// The connections that the kernel side knows of, by listener.
+pub(super) struct Known<'a>(HashMap<u64, Vec<&'a Queued>>);
+
+impl<'a> Known<'a> {
+    /// Gives each connection to its listener: the one that a hook named; for Unix the one whose
+    /// queue has the client; for TCP the only one with that port in that namespace.
+    pub(super) fn assign(queued: &'a [Queued], sightings: &HashMap<u64, Sighting>) -> Self {
+        let (by_client, by_port) = (by_client(sightings), by_port(sightings));
+        let mut known: HashMap<u64, Vec<&Queued>> = HashMap::new();
+        for connection in queued {
+            let of_client = || by_client.get(&connection.client?).copied();
+            let of_port = || {
+                let listeners = by_port.get(&(connection.netns?, connection.port?))?;
+                <[u64; 1]>::try_from(listeners.as_slice()).ok().map(|[only]| only)
+            };
+            if let Some(listener) = connection.listener.or_else(of_client).or_else(of_port) {
+                known.entry(listener).or_default().push(connection);
+            }
+        }
+        Self(known)
+    }
+
+    /// The connections of one listener.
+    pub(super) fn of(&self, listener: u64) -> &[&'a Queued] {
+        self.0.get(&listener).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every listener with a queue, and how it stands.
+    pub(super) fn glances(
+        &self,
+        sightings: &HashMap<u64, Sighting>,
+        progress: impl Fn(u64) -> Progress,
+    ) -> HashMap<u64, Glance> {
+        let seen = sightings.iter().filter_map(|(inode, it)| Some((*inode, it.queue?)));
+        // Of a namespace that cannot be looked into, only what hooks named is known.
+        let unseen = self.0.iter().filter(|(inode, _)| !sightings.contains_key(*inode));
+        let unseen = unseen.map(|(inode, known)| (*inode, small(known.len())));
+        let queues = seen.chain(unseen).filter(|(_, queue)| *queue != 0);
+        queues.map(|(inode, queue)| (inode, self.glance(inode, queue, progress(inode)))).collect()
+    }
+
+    fn glance(&self, inode: u64, queue: u32, progress: Progress) -> Glance {
+        let known = self.of(inode);
+        // More than there are: some were accepted in a way that this tier does not see.
+        let trusted = small(known.len()) <= queue;
+        let oldest = known.iter().map(|connection| connection.since_ns).min();
+        Glance {
+            queue,
+            accepted: progress.accepted,
+            oldest_known_ns: oldest.filter(|_| trusted),
+            known: if trusted { small(known.len()) } else { 0 },
+        }
+    }
+}
+
+fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn by_client(sightings: &HashMap<u64, Sighting>) -> HashMap<u64, u64> {
+    let clients = |sighting: &Sighting| sighting.clients.clone().unwrap_or_default();
+    let pairs = sightings
+        .iter()
+        .flat_map(|(inode, it)| clients(it).into_iter().map(|client| (client, *inode)));
+    pairs.filter(|(client, _)| *client != 0).collect()
+}
+
+fn by_port(sightings: &HashMap<u64, Sighting>) -> HashMap<(u32, u16), Vec<u64>> {
+    let mut listeners: HashMap<_, Vec<u64>> = HashMap::new();
+    for (inode, sighting) in sightings {
+        if let (Some(netns), Some(Address::Inet(at))) = (sighting.netns, &sighting.local.address) {
+            listeners.entry((netns, at.port())).or_default().push(*inode);
+        }
+    }
+    listeners
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Endpoint;
+
+    fn tcp(port: u16, queue: u32) -> Sighting {
+        let address = Some(Address::Inet(([127, 0, 0, 1], port).into()));
+        let local = Endpoint { address, kind: None };
+        Sighting { local, netns: Some(1), queue: Some(queue), ..Sighting::default() }
+    }
+
+    fn to_port(port: u16, since_ns: u64) -> Queued {
+        Queued { since_ns, netns: Some(1), port: Some(port), ..Queued::default() }
+    }
+
+    fn glance(queued: &[Queued], sightings: &[(u64, Sighting)]) -> HashMap<u64, Glance> {
+        let sightings = sightings.iter().cloned().collect();
+        Known::assign(queued, &sightings).glances(&sightings, |_| Progress::default())
+    }
+
+    #[test]
+    fn a_port_names_its_only_listener_and_of_two_neither() {
+        let queued = [to_port(80, 5)];
+        let one = glance(&queued, &[(7, tcp(80, 1)), (8, tcp(81, 1))]);
+        assert_eq!((one[&7].oldest_known_ns, one[&8].oldest_known_ns), (Some(5), None));
+        let two = glance(&queued, &[(7, tcp(80, 1)), (8, tcp(80, 1))]);
+        assert_eq!((two[&7].known, two[&8].known), (0, 0));
+    }
+
+    #[test]
+    fn a_unix_connection_belongs_to_the_queue_that_has_its_client() {
+        let unix = Sighting { queue: Some(2), clients: Some(vec![0, 33]), ..Sighting::default() };
+        let queued = [Queued { since_ns: 9, client: Some(33), ..Queued::default() }];
+        let found = glance(&queued, &[(7, unix)]);
+        assert_eq!((found[&7].known, found[&7].oldest_known_ns), (1, Some(9)));
+    }
+
+    #[test]
+    fn more_known_than_queued_is_not_believed() {
+        let found = glance(&[to_port(80, 5), to_port(80, 6)], &[(7, tcp(80, 1))]);
+        assert_eq!((found[&7].known, found[&7].oldest_known_ns), (0, None));
+    }
+
+    #[test]
+    fn a_listener_that_cannot_be_looked_at_has_the_queue_that_hooks_know() {
+        let queued = [Queued { since_ns: 4, listener: Some(9), ..Queued::default() }];
+        assert_eq!(glance(&queued, &[])[&9].queue, 1);
+        assert!(glance(&[], &[(7, tcp(80, 0))]).is_empty());
+    }
+}

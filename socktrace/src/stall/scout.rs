@@ -1,0 +1,302 @@
+//! Gathers what a stall is told with. Thin: reads, and asks the pure parts.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{
+    activity::{Activity, Hold},
+    glance::Known,
+    watch::{Change, Stalling, Watch},
+};
+use crate::{
+    event::{
+        Address, Endpoint, Listener, Owner, Queued, Sighting, Sleeper, Stall, StallChange, Waiting,
+    },
+    host::{Host, sock_diag::tcp_clients},
+    listener::read_owners,
+    transport::Progress,
+};
+
+/// Owners that are described, and clients that are named, at most.
+const DESCRIBED: usize = 4;
+const NAMED: usize = 32;
+
+/// One look at everything that waits.
+pub struct Sight<'a> {
+    /// When, monotonic nanoseconds.
+    pub now_ns: u64,
+    /// What `sock_diag` lists.
+    pub sightings: &'a HashMap<u64, Sighting>,
+    /// What the kernel side has seen come.
+    pub queued: &'a [Queued],
+    /// Connects that sleep.
+    pub sleepers: &'a [Sleeper],
+    /// How far listeners have come.
+    pub progress: &'a dyn Fn(u64) -> Progress,
+    /// Names of listeners that `sock_diag` does not list here.
+    pub named: &'a dyn Fn(u64) -> Option<Listener>,
+}
+
+/// Watches all listeners.
+pub struct Scout {
+    host: Host,
+    watch: Watch,
+    /// Times that the cgroup of an owner was throttled, as of the look before.
+    throttled: HashMap<u32, u64>,
+    /// Owners of listeners that are about to stall, or do.
+    owners: HashMap<u64, Vec<Owner>>,
+    /// What held the owners up when it was last told.
+    told: HashMap<u64, Option<Hold>>,
+}
+
+impl Scout {
+    /// Nothing was seen yet.
+    pub fn new(host: Host, threshold_ns: u64) -> Self {
+        Self {
+            host,
+            watch: Watch::new(threshold_ns),
+            throttled: HashMap::new(),
+            owners: HashMap::new(),
+            told: HashMap::new(),
+        }
+    }
+
+    /// Takes in one look; returns the stalls that changed.
+    pub fn look(&mut self, sight: &Sight<'_>) -> Vec<Stall> {
+        let known = Known::assign(sight.queued, sight.sightings);
+        let glances = known.glances(sight.sightings, sight.progress);
+        let changes: HashMap<u64, (Change, Stalling)> = self
+            .watch
+            .look(sight.now_ns, &glances)
+            .into_iter()
+            .map(|(inode, change, stalling)| (inode, (change, stalling)))
+            .collect();
+        self.find_owners(&changes);
+        let holds = self.look_at_owners();
+        let mut stalls = Vec::new();
+        let stalling: Vec<(u64, Stalling)> = self.watch.stalling().collect();
+        for (inode, now) in stalling {
+            let (hold, words) = holds.get(&inode).cloned().unwrap_or_default();
+            let change = match changes.get(&inode) {
+                Some((Change::Opened, _)) => StallChange::Opened,
+                Some(_) => StallChange::Grown,
+                // Only what holds it up from outside: between running and sleeping it may go to and fro.
+                None if self.told.get(&inode) != Some(&hold)
+                    && hold.is_some_and(|hold| hold < Hold::Running) =>
+                {
+                    StallChange::Grown
+                }
+                None => continue,
+            };
+            self.told.insert(inode, hold);
+            stalls.push(self.describe(sight, inode, now, change, words, known.of(inode)));
+        }
+        for (inode, (change, was)) in &changes {
+            if *change == Change::Closed {
+                stalls.push(self.describe(sight, *inode, *was, StallChange::Closed, None, &[]));
+                self.told.remove(inode);
+                self.owners.remove(inode);
+            }
+        }
+        stalls.sort_by_key(|stall| stall.listener);
+        stalls
+    }
+
+    /// Every listener that stalls, as it is now.
+    pub fn last_look(&mut self, sight: &Sight<'_>) -> Vec<Stall> {
+        let mut stalls = self.look(sight);
+        let told: HashSet<u64> = stalls.iter().map(|stall| stall.listener).collect();
+        let known = Known::assign(sight.queued, sight.sightings);
+        let holds = self.look_at_owners();
+        let still: Vec<(u64, Stalling)> =
+            self.watch.stalling().filter(|(inode, _)| !told.contains(inode)).collect();
+        for (inode, now) in still {
+            let words = holds.get(&inode).and_then(|(_, words)| words.clone());
+            let change = StallChange::Still;
+            stalls.push(self.describe(sight, inode, now, change, words, known.of(inode)));
+        }
+        stalls
+    }
+
+    /// Owners are looked for when a listener may soon stall, and once more when it does.
+    fn find_owners(&mut self, changes: &HashMap<u64, (Change, Stalling)>) {
+        let suspects: HashSet<u64> = self.watch.suspects().collect();
+        self.owners.retain(|inode, _| suspects.contains(inode) || changes.contains_key(inode));
+        let opened = changes.iter().filter(|(_, (change, _))| *change == Change::Opened);
+        let opened: HashSet<u64> = opened.map(|(inode, _)| *inode).collect();
+        let wanted: HashSet<u64> = suspects
+            .into_iter()
+            .filter(|inode| opened.contains(inode) || !self.owners.contains_key(inode))
+            .collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let mut found = read_owners(&self.host, &wanted).unwrap_or_default().by_inode;
+        for inode in wanted {
+            self.owners.insert(inode, found.remove(&inode).unwrap_or_default());
+        }
+    }
+
+    /// What the owners of each suspect do now.
+    fn look_at_owners(&mut self) -> HashMap<u64, (Option<Hold>, Option<String>)> {
+        let mut throttled = HashMap::new();
+        let mut holds = HashMap::new();
+        for (inode, owners) in &self.owners {
+            let mut words = Vec::new();
+            let mut hold = None;
+            for owner in owners.iter().take(DESCRIBED) {
+                let activity = self.read_activity(owner.pid, &mut throttled);
+                hold = hold.max(activity.hold());
+                let Some(described) = activity.describe() else { continue };
+                words.push(match owners.len() {
+                    1 => described,
+                    _ => format!("{}: {described}", owner.pid),
+                });
+            }
+            let words = (!words.is_empty()).then(|| words.join("; "));
+            holds.insert(*inode, (hold, words));
+        }
+        self.throttled = throttled;
+        holds
+    }
+
+    fn read_activity(&self, pid: u32, throttled: &mut HashMap<u32, u64>) -> Activity {
+        let (threads, thread_count) = self.host.read_threads(pid).unwrap_or_default();
+        let quota = self.host.read_cpu_quota(pid).unwrap_or_default();
+        if let Some(times) = quota.throttled {
+            throttled.insert(pid, times);
+        }
+        let grew = |times| Some(times > *self.throttled.get(&pid)?);
+        let open = self.host.read_open_fds(pid).ok().and_then(|open| u64::try_from(open).ok());
+        let limit = self.host.read_nofile_limits(pid).ok().map(|limits| limits.soft);
+        Activity {
+            threads,
+            thread_count,
+            frozen: quota.frozen,
+            throttled: quota.throttled.and_then(grew),
+            descriptors: open.zip(limit),
+        }
+    }
+
+    fn describe(
+        &self,
+        sight: &Sight<'_>,
+        inode: u64,
+        now: Stalling,
+        change: StallChange,
+        acceptor: Option<String>,
+        known: &[&Queued],
+    ) -> Stall {
+        let seen = sight.sightings.get(&inode);
+        let named = if seen.is_none() { (sight.named)(inode) } else { None };
+        let netns = seen
+            .and_then(|seen| seen.netns)
+            .or_else(|| named.as_ref().and_then(|named| named.netns));
+        let local = seen.map(|seen| seen.local.clone()).or_else(|| named.map(|named| named.local));
+        let local = local.unwrap_or_default();
+        let progress = (sight.progress)(inode);
+        let sleepers = sleepers_on(sight, inode, &local);
+        let clients = match change {
+            StallChange::Closed => Vec::new(),
+            _ => self.clients(known, seen, &local, &sleepers),
+        };
+        Stall {
+            time_ns: sight.now_ns,
+            listener: inode,
+            local,
+            netns,
+            selected: progress.selected,
+            change,
+            since_ns: now.since_ns,
+            is_lower_bound: now.is_lower_bound,
+            pending: if change == StallChange::Closed { 0 } else { now.pending },
+            pending_peak: now.pending_peak,
+            blocked: u32::try_from(sleepers.len()).unwrap_or(u32::MAX),
+            accepted_ns: progress.accepted_ns,
+            owners: self.owners.get(&inode).cloned().unwrap_or_default(),
+            acceptor,
+            clients,
+        }
+    }
+
+    /// Who waits: local ones by process, others by address, most connections first.
+    fn clients(
+        &self,
+        known: &[&Queued],
+        seen: Option<&Sighting>,
+        local: &Endpoint,
+        sleepers: &[&Sleeper],
+    ) -> Vec<Waiting> {
+        let mut by_pid: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut by_address = BTreeMap::new();
+        for sleeper in sleepers {
+            *by_pid.entry(sleeper.actor.key.tgid).or_default() += 1;
+        }
+        let unix = seen.and_then(|seen| seen.clients.clone()).unwrap_or_default();
+        let inet = self.local_peers(local, known);
+        let inodes: HashSet<u64> = unix.iter().chain(inet.values()).copied().collect();
+        let holders = if inodes.is_empty() {
+            HashMap::new()
+        } else {
+            read_owners(&self.host, &inodes).unwrap_or_default().by_inode
+        };
+        let pid_of = |inode: &u64| Some(holders.get(inode)?.first()?.pid);
+        for inode in unix.iter().filter(|inode| **inode != 0) {
+            let named = known.iter().find(|it| it.client == Some(*inode)).and_then(|it| it.pid);
+            if let Some(pid) = pid_of(inode).or(named) {
+                *by_pid.entry(pid).or_default() += 1;
+            }
+        }
+        for peer in known.iter().filter_map(|connection| connection.peer) {
+            match inet.get(&peer).and_then(pid_of) {
+                Some(pid) => *by_pid.entry(pid).or_default() += 1,
+                None => *by_address.entry(peer.ip()).or_default() += 1,
+            }
+        }
+        let comm = |pid| self.host.read_comm(pid).ok();
+        let local = by_pid.into_iter().map(|(pid, count)| Waiting {
+            pid: Some(pid),
+            comm: comm(pid),
+            address: None,
+            count,
+        });
+        let remote = by_address.into_iter().map(|(address, count)| Waiting {
+            pid: None,
+            comm: None,
+            address: Some(address),
+            count,
+        });
+        let mut clients: Vec<Waiting> = local.chain(remote).collect();
+        clients.sort_by_key(|client| std::cmp::Reverse(client.count));
+        clients.truncate(NAMED);
+        clients
+    }
+
+    /// Inodes of the sockets at the other ends of TCP connections, where they are in this network
+    /// namespace.
+    fn local_peers(
+        &self,
+        local: &Endpoint,
+        known: &[&Queued],
+    ) -> HashMap<std::net::SocketAddr, u64> {
+        let Some(Address::Inet(at)) = &local.address else { return HashMap::new() };
+        if known.iter().all(|connection| connection.peer.is_none()) {
+            return HashMap::new();
+        }
+        tcp_clients(at.port()).unwrap_or_default().into_iter().collect()
+    }
+}
+
+/// Connects that sleep on this listener: by its inode, or (tracepoint tier) by its name, if they
+/// have not returned since the look before.
+fn sleepers_on<'a>(sight: &'a Sight<'_>, inode: u64, local: &Endpoint) -> Vec<&'a Sleeper> {
+    const LONG_NS: u64 = 100_000_000;
+    let is_on = |sleeper: &&Sleeper| match sleeper.listener {
+        Some(listener) => listener == inode,
+        None => {
+            sleeper.target.address.is_some()
+                && sleeper.target.address == local.address
+                && sight.now_ns.saturating_sub(sleeper.since_ns) > LONG_NS
+        }
+    };
+    sight.sleepers.iter().filter(is_on).collect()
+}

@@ -1,0 +1,280 @@
+//! When does a listener stall? Pure: looks come in with their time, changes come out.
+//!
+//! A stall is a connection that has waited in the accept queue for a threshold and waits still. Its age
+//! is known where the kernel side saw it queued. For others there is a lower bound: an accept queue
+//! is first in, first out, so if fewer were accepted since an earlier look than lay in the queue then,
+//! one of those lies there still.
+
+use std::collections::{HashMap, VecDeque};
+
+/// Earlier looks that are kept of one listener; beyond it, every second one is forgotten.
+const KEPT: usize = 64;
+
+/// What one look saw of one listener with a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// Connections in its queue.
+    pub queue: u32,
+    /// Connections accepted from it so far, by the kernel side's count.
+    pub accepted: u64,
+    /// When the oldest was queued that the kernel side knows of, monotonic nanoseconds.
+    pub oldest_known_ns: Option<u64>,
+    /// How many in the queue the kernel side knows of.
+    pub known: u32,
+}
+
+/// A listener whose oldest connection has waited for the threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stalling {
+    /// When its oldest connection was queued, or was seen first, monotonic nanoseconds.
+    pub since_ns: u64,
+    /// Whether it may be older.
+    pub is_lower_bound: bool,
+    /// Connections in its queue.
+    pub pending: u32,
+    /// The most of them in this stall.
+    pub pending_peak: u32,
+}
+
+/// What became of a listener since the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It stalls now.
+    Opened,
+    /// Its oldest connection is twice as old as when that was last told.
+    Grown,
+    /// The connections that stalled were accepted, or are gone.
+    Closed,
+}
+
+/// An earlier look at a listener.
+#[derive(Clone, Copy, Debug)]
+struct Earlier {
+    time_ns: u64,
+    queue: u32,
+    accepted: u64,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    /// Looks of which connections may still lie in the queue, the oldest first.
+    earlier: VecDeque<Earlier>,
+    stalling: Option<Stalling>,
+    /// Its oldest connection has waited for half the threshold.
+    suspected: bool,
+    /// Age when the stall was last told of.
+    told_ns: u64,
+}
+
+/// All listeners with a queue.
+#[derive(Debug)]
+pub struct Watch {
+    threshold_ns: u64,
+    tracks: HashMap<u64, Track>,
+}
+
+impl Watch {
+    /// Nothing was seen yet.
+    pub fn new(threshold_ns: u64) -> Self {
+        Self { threshold_ns: threshold_ns.max(1), tracks: HashMap::new() }
+    }
+
+    /// Takes in one look at all listeners that have a queue, by inode; listeners that are missing
+    /// have none. What changed, with the stall as it is, or was.
+    pub fn look(
+        &mut self,
+        now_ns: u64,
+        glances: &HashMap<u64, Glance>,
+    ) -> Vec<(u64, Change, Stalling)> {
+        let threshold_ns = self.threshold_ns;
+        for (inode, glance) in glances.iter().filter(|(_, glance)| glance.queue != 0) {
+            self.tracks.entry(*inode).or_default().take(now_ns, *glance);
+        }
+        let mut changes = Vec::new();
+        self.tracks.retain(|inode, track| {
+            let glance = glances.get(inode).copied().unwrap_or_default();
+            if let Some((change, stalling)) = track.judge(now_ns, glance, threshold_ns) {
+                changes.push((*inode, change, stalling));
+            }
+            glance.queue != 0
+        });
+        changes.sort_by_key(|(inode, ..)| *inode);
+        changes
+    }
+
+    /// The listeners whose oldest connection has waited for half the threshold, as of the last look.
+    pub fn suspects(&self) -> impl Iterator<Item = u64> {
+        self.tracks.iter().filter(|(_, track)| track.suspected).map(|(inode, _)| *inode)
+    }
+
+    /// The listeners that stall, as of the last look.
+    pub fn stalling(&self) -> impl Iterator<Item = (u64, Stalling)> {
+        self.tracks.iter().filter_map(|(inode, track)| Some((*inode, track.stalling?)))
+    }
+}
+
+impl Track {
+    fn take(&mut self, now_ns: u64, glance: Glance) {
+        let Glance { queue, accepted, .. } = glance;
+        // A count that went back is another socket's, or begins anew: nothing is known of before.
+        if self.earlier.back().is_some_and(|last| last.accepted > accepted) {
+            self.earlier.clear();
+        }
+        while let Some(first) = self.earlier.front()
+            && accepted - first.accepted >= u64::from(first.queue)
+        {
+            self.earlier.pop_front();
+        }
+        self.earlier.push_back(Earlier { time_ns: now_ns, queue, accepted });
+        if self.earlier.len() > KEPT {
+            let mut position = 0;
+            self.earlier.retain(|_| {
+                position += 1;
+                position % 2 == 1
+            });
+        }
+    }
+
+    /// Since when the oldest connection waits, and whether it may be longer.
+    fn oldest(&self, glance: Glance) -> Option<(u64, bool)> {
+        let bound = self.earlier.front()?.time_ns;
+        match glance.oldest_known_ns {
+            Some(known) if glance.known >= glance.queue => Some((known, false)),
+            Some(known) => Some((known.min(bound), true)),
+            None => Some((bound, true)),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        now_ns: u64,
+        glance: Glance,
+        threshold_ns: u64,
+    ) -> Option<(Change, Stalling)> {
+        let oldest = if glance.queue == 0 { None } else { self.oldest(glance) };
+        let age_of = |(since_ns, _): (u64, bool)| now_ns.saturating_sub(since_ns);
+        self.suspected = oldest.is_some_and(|it| age_of(it) >= threshold_ns / 2);
+        let oldest =
+            oldest.filter(|(since_ns, _)| now_ns.saturating_sub(*since_ns) >= threshold_ns);
+        let Some((since_ns, is_lower_bound)) = oldest else {
+            return Some((Change::Closed, self.stalling.take()?));
+        };
+        let peak = self.stalling.map_or(0, |before| before.pending_peak);
+        let stalling = Stalling {
+            since_ns,
+            is_lower_bound,
+            pending: glance.queue,
+            pending_peak: glance.queue.max(peak),
+        };
+        let age_ns = now_ns.saturating_sub(since_ns);
+        let change = match self.stalling.replace(stalling) {
+            None => Change::Opened,
+            Some(_) if age_ns >= self.told_ns.saturating_mul(2) => Change::Grown,
+            Some(_) => return None,
+        };
+        self.told_ns = age_ns;
+        Some((change, stalling))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn unknown(queue: u32, accepted: u64) -> Glance {
+        Glance { queue, accepted, ..Glance::default() }
+    }
+
+    fn look(watch: &mut Watch, second: u64, glance: Glance) -> Vec<(Change, Stalling)> {
+        let changes = watch.look(second * SECOND, &HashMap::from([(7, glance)]));
+        changes.into_iter().map(|(_, change, stalling)| (change, stalling)).collect()
+    }
+
+    #[test]
+    fn a_known_connection_stalls_when_it_is_old_enough_with_its_exact_age() {
+        let mut watch = Watch::new(SECOND);
+        let known = Glance { queue: 1, accepted: 0, oldest_known_ns: Some(9 * SECOND), known: 1 };
+        assert!(look(&mut watch, 9, known).is_empty());
+        let changes = look(&mut watch, 10, known);
+        let [(Change::Opened, stalling)] = changes[..] else { panic!("{changes:?}") };
+        assert_eq!((stalling.since_ns, stalling.is_lower_bound), (9 * SECOND, false));
+    }
+
+    #[test]
+    fn an_unknown_connection_is_at_least_as_old_as_its_first_sight() {
+        let mut watch = Watch::new(SECOND);
+        assert!(look(&mut watch, 5, unknown(2, 10)).is_empty());
+        let changes = look(&mut watch, 6, unknown(2, 11));
+        let [(Change::Opened, stalling)] = changes[..] else { panic!("{changes:?}") };
+        assert_eq!((stalling.since_ns, stalling.is_lower_bound), (5 * SECOND, true));
+    }
+
+    #[test]
+    fn a_busy_listener_whose_queue_is_never_empty_does_not_stall() {
+        let mut watch = Watch::new(SECOND);
+        for second in 1..200 {
+            assert!(look(&mut watch, second, unknown(3, second * 5)).is_empty(), "{second}");
+        }
+    }
+
+    #[test]
+    fn a_slow_listener_stalls_once_the_queue_of_an_earlier_look_outlives_the_threshold() {
+        let mut watch = Watch::new(3 * SECOND);
+        // One accept per second, eight in the queue.
+        let opened: Vec<u64> = (0..10)
+            .filter(|second| !look(&mut watch, *second, unknown(8, *second)).is_empty())
+            .collect();
+        assert_eq!(opened[0], 3);
+    }
+
+    #[test]
+    fn a_stall_is_told_again_when_it_is_twice_as_old_and_when_it_ends() {
+        let mut watch = Watch::new(SECOND);
+        let told: Vec<(u64, Change)> = (0..9)
+            .flat_map(|second| {
+                let changes = look(&mut watch, second, unknown(1, 0));
+                changes.into_iter().map(move |(change, _)| (second, change))
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [(1, Change::Opened), (2, Change::Grown), (4, Change::Grown), (8, Change::Grown)]
+        );
+        assert_eq!(watch.stalling().count(), 1);
+        let ended = look(&mut watch, 9, unknown(0, 1));
+        assert!(matches!(ended[..], [(Change::Closed, _)]), "{ended:?}");
+        assert_eq!(watch.stalling().count(), 0);
+    }
+
+    #[test]
+    fn the_peak_of_a_stall_outlives_its_queue() {
+        let mut watch = Watch::new(SECOND);
+        look(&mut watch, 0, unknown(3, 0));
+        look(&mut watch, 1, unknown(9, 0));
+        look(&mut watch, 2, unknown(4, 0));
+        let [(Change::Closed, stalling)] = look(&mut watch, 3, unknown(0, 9))[..] else {
+            panic!("it ends")
+        };
+        assert_eq!((stalling.pending, stalling.pending_peak), (4, 9));
+    }
+
+    #[test]
+    fn a_long_stall_keeps_few_looks_and_its_beginning() {
+        let mut watch = Watch::new(SECOND);
+        for second in 0..10_000 {
+            look(&mut watch, second, unknown(1, 0));
+        }
+        let track = &watch.tracks[&7];
+        assert!(track.earlier.len() <= KEPT);
+        assert_eq!(track.stalling.map(|stalling| stalling.since_ns), Some(0));
+    }
+
+    #[test]
+    fn a_count_that_goes_back_begins_anew() {
+        let mut watch = Watch::new(SECOND);
+        look(&mut watch, 0, unknown(1, 5));
+        assert!(look(&mut watch, 1, unknown(1, 0)).is_empty());
+    }
+}

@@ -1,0 +1,124 @@
+//! Reads what is under way out of the kernel's maps: connections that wait, and connects that sleep.
+
+use std::net::{IpAddr, SocketAddr};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{HashMap as BpfHashMap, MapError},
+};
+use socktrace_common::{AcceptStart, BlockedCall, ListenerInfo, UnixMeeting};
+
+use super::counters::{CountersError, map};
+use crate::event::{Actor, Queued, Sleeper, Task};
+
+/// How far a listener has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Connections accepted from it.
+    pub accepted: u64,
+    /// When the last of them was, monotonic nanoseconds; `None` before the first.
+    pub accepted_ns: Option<u64>,
+    /// Whether the filters select it.
+    pub selected: bool,
+}
+
+/// Every connection in an accept queue that the kernel side has seen come.
+pub fn read_queued(ebpf: &Ebpf) -> Result<Vec<Queued>, CountersError> {
+    let mut all = Vec::new();
+    // 0 once it is accepted.
+    each(ebpf, "ACCEPT_STARTS", |start: AcceptStart| {
+        all.extend((start.time_ns != 0).then(|| queued(&start)));
+    })?;
+    each(ebpf, "UNIX_MEETINGS", |met: UnixMeeting| {
+        let waits = met.acceptor.task.tgid == 0;
+        all.extend(waits.then(|| Queued {
+            since_ns: met.time_ns,
+            client: known(met.client),
+            ..Queued::default()
+        }));
+    })?;
+    Ok(all)
+}
+
+/// Every Unix connect that sleeps; in the tracepoint tier every one that has not returned.
+pub fn read_sleepers(ebpf: &Ebpf) -> Result<Vec<Sleeper>, CountersError> {
+    let mut all = Vec::new();
+    each(ebpf, "BLOCKED_CALLS", |call: BlockedCall| {
+        all.push(Sleeper {
+            since_ns: call.since_ns,
+            listener: known(call.listener),
+            actor: actor(&call),
+            target: (&call.target).into(),
+        });
+    })?;
+    Ok(all)
+}
+
+/// How far this listener has come; nothing, if nothing of it was seen.
+pub fn read_progress(ebpf: &Ebpf, listener: u64) -> Result<Progress, CountersError> {
+    let failed = |source| CountersError { map: "LISTENERS", source };
+    let listeners = BpfHashMap::<_, u64, ListenerInfo>::try_from(map(ebpf, "LISTENERS")?);
+    match listeners.map_err(failed)?.get(&listener, 0) {
+        Ok(info) => Ok(Progress {
+            accepted: info.accepted,
+            accepted_ns: known(info.accepted_ns),
+            selected: info.selected != 0,
+        }),
+        Err(MapError::KeyNotFound) => Ok(Progress::default()),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+/// Hands every value of a hash map over. An entry that goes away in between is none.
+fn each<V: Pod>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    mut take: impl FnMut(V),
+) -> Result<(), CountersError> {
+    let failed = |source| CountersError { map: name, source };
+    let entries = BpfHashMap::<_, u64, V>::try_from(map(ebpf, name)?).map_err(failed)?;
+    for entry in &entries {
+        match entry {
+            Ok((_, value)) => take(value),
+            Err(MapError::KeyNotFound) => {}
+            Err(source) => return Err(failed(source)),
+        }
+    }
+    Ok(())
+}
+
+fn known(number: u64) -> Option<u64> {
+    (number != 0).then_some(number)
+}
+
+fn queued(start: &AcceptStart) -> Queued {
+    let unix = start.family == 1;
+    Queued {
+        since_ns: start.time_ns,
+        listener: known(start.listener),
+        netns: (start.netns != 0).then_some(start.netns),
+        port: (!unix).then_some(start.port),
+        client: known(start.client),
+        pid: (start.pid != 0).then_some(start.pid),
+        peer: peer(start),
+    }
+}
+
+fn peer(start: &AcceptStart) -> Option<SocketAddr> {
+    let [a, b, c, d, ..] = start.peer;
+    let address: IpAddr = match start.family {
+        2 => [a, b, c, d].into(),
+        10 => start.peer.into(),
+        _ => return None,
+    };
+    (start.peer_port != 0).then(|| SocketAddr::new(address.to_canonical(), start.peer_port))
+}
+
+fn actor(call: &BlockedCall) -> Actor {
+    let wire = &call.actor;
+    Actor {
+        key: wire.task,
+        tid: wire.tid,
+        task: Task::from_wire(wire.comm, wire.uid, wire.gid, wire.cgroup),
+    }
+}

@@ -1,0 +1,46 @@
+//! Stalls: of which listener, for how long, for whom, and what its owner did instead.
+
+use crate::harness::report::{Report, Stall};
+use crate::scenario::record::{Seen, Stalled};
+
+/// Each listener that did not accept has one stall that is over and tells all of it; no other has any.
+pub fn problems(seen: &Seen, report: &Report) -> Vec<String> {
+    let mut problems = Vec::new();
+    for expected in &seen.stalls {
+        let rows: Vec<&Stall> =
+            report.stalls.iter().filter(|stall| stall.inode == expected.inode).collect();
+        match rows.as_slice() {
+            [row] => problems.extend(of_listener(expected, row)),
+            rows => problems.push(format!("{}: one stall, found {rows:?}", expected.name)),
+        }
+    }
+    let known = |stall: &&Stall| seen.stalls.iter().any(|known| known.inode == stall.inode);
+    let others = report.stalls.iter().filter(|stall| !known(stall));
+    problems.extend(others.map(|stall| format!("nobody stalled there: {stall:?}")));
+    problems
+}
+
+fn of_listener(expected: &Stalled, row: &Stall) -> Vec<String> {
+    let says = row.acceptor_state.as_deref().unwrap_or_default();
+    let clients: Vec<(Option<u32>, u32)> =
+        row.clients.iter().map(|client| (client.pid, client.count)).collect();
+    let checks = [
+        (row.listener == expected.listener, "its address"),
+        (row.until.is_some(), "that it is over"),
+        (row.pending_peak == expected.connections, "how many waited"),
+        (!row.oldest_is_lower_bound, "the exact age"),
+        (row.oldest_ns >= expected.at_least_ns && row.oldest_ns <= at_most(expected), "how long"),
+        (row.owners.iter().map(|owner| owner.pid).eq([expected.pid]), "its owner"),
+        (says.contains(&expected.instead), "what it did instead"),
+        (clients == [(Some(expected.client), expected.connections)], "who waited"),
+    ];
+    let wrong = checks.iter().filter(|(right, _)| !right);
+    wrong
+        .map(|(_, what)| format!("{}: {what}: {expected:?}, found {row:?}", expected.name))
+        .collect()
+}
+
+/// The end is noticed at a look: half a second later, and what a busy machine adds.
+fn at_most(expected: &Stalled) -> u64 {
+    expected.at_most_ns + 1_500_000_000
+}
