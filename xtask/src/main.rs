@@ -15,6 +15,7 @@ mod process;
 mod provenance;
 mod qemu;
 mod results;
+mod services;
 mod setup;
 mod stages;
 mod strip;

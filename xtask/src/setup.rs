@@ -10,22 +10,26 @@ use anyhow::{Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::unistd::geteuid;
 
+use crate::services::{self, NoStarts};
 use crate::tools::{BPF_LINKER, CARGO_DENY};
 use crate::{paths, process, toolchain};
 
 /// Debian's rustc with a prebuilt `core` for BPF; not needed beside a nightly with `rust-src`.
 const BPF_PACKAGES: &[&str] = &["libstd-rust-web-dev-bpf", "rust-web-clippy", "rustc-web"];
 
-/// Everything else: a C compiler for linking, kernel packages' tools, QEMU, and what tests compare with.
+/// Everything else: a C compiler for linking, kernel packages' tools, QEMU, what tests compare with, and
+/// (with [`services::PACKAGES`]) the servers and loads of tests.
 const PACKAGES: &[&str] = &[
     "bpftool",
     "ca-certificates",
     "debian-archive-keyring",
     "gcc",
+    "gunicorn",
     "iproute2",
     "kmod",
     "libc6-dev",
     "qemu-system-x86",
+    "wrk",
     "xz-utils",
     "zstd",
 ];
@@ -46,6 +50,8 @@ pub(crate) fn run() -> Result<()> {
         return Err(refusal(&steps));
     }
     let installed = !steps.is_empty();
+    let installs_packages = steps.iter().any(|step| step.needs_root);
+    let no_starts = installs_packages.then(NoStarts::begin).transpose()?;
     for mut step in steps {
         eprintln!("setup: {}", process::render(&step.command));
         match process::run(&mut step.command) {
@@ -53,6 +59,7 @@ pub(crate) fn run() -> Result<()> {
             done => done?,
         }
     }
+    drop(no_starts);
     if installed && !missing_steps()?.is_empty() {
         bail!(
             "the commands above succeeded, and something is missing still; run setup again to see what"
@@ -80,7 +87,7 @@ fn missing_steps() -> Result<Vec<Step>> {
 }
 
 fn package_steps() -> Vec<Step> {
-    let mut wanted = PACKAGES.to_vec();
+    let mut wanted = [PACKAGES, services::PACKAGES].concat();
     if toolchain::debian_is_there() || toolchain::nightly_with_source().is_none() {
         wanted.extend(BPF_PACKAGES);
     }
@@ -90,12 +97,16 @@ fn package_steps() -> Vec<Step> {
     }
     let mut install = apt_get();
     // `--no-remove`: a machine's own rustc is not exchanged behind its owner's back.
-    install.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(missing);
+    install.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(&missing);
     let mut update = apt_get();
     update.arg("update");
     // Where one of the machine's sources is gone, the others may still have all that is wanted.
     let update = Step { command: update, needs_root: true, may_fail: true };
-    vec![update, Step { command: install, needs_root: true, may_fail: false }]
+    let mut steps = vec![update, Step { command: install, needs_root: true, may_fail: false }];
+    // Without systemd there is nothing to disable it with, and nothing was started.
+    let disable = services::disable(&missing);
+    steps.extend(disable.map(|command| Step { command, needs_root: true, may_fail: true }));
+    steps
 }
 
 /// `apt-get` that asks nothing.

@@ -21,6 +21,9 @@ use crate::{build_ebpf, docs, paths, process, setup, tools, vm};
 /// The integration test that needs root and a kernel that it may trace.
 const KERNEL_TEST: &str = "kernel";
 
+/// The integration test that needs root and the servers that `setup` installs.
+const SERVERS_TEST: &str = "servers";
+
 /// `cargo xtask test`'s arguments.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -30,7 +33,8 @@ pub(crate) struct Arguments {
     /// Boot only this kernel of tests/kernels.toml.
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
-    /// Run only kernel tests whose name contains this (host and vm).
+    /// Run only kernel tests whose name contains this (host and vm, without servers), or only
+    /// such tests of servers.
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
     /// In VMs, run every combination of tier and transport instead of a part of them, and record
@@ -46,8 +50,10 @@ pub(crate) struct Arguments {
 enum Part {
     /// Format, lints, licences, the committed object, and every test that needs no kernel.
     Unit,
-    /// The kernel tests on this machine (root).
+    /// The kernel tests on this machine, and the tests with real servers (root).
     Host,
+    /// The tests with real servers, on this machine (root).
+    Servers,
     /// The kernel tests in QEMU, on each kernel of tests/kernels.toml.
     Vm,
     /// All of them.
@@ -57,6 +63,17 @@ enum Part {
 impl Part {
     fn includes(self, part: Self) -> bool {
         self == Self::All || self == part
+    }
+}
+
+impl Arguments {
+    /// A filter names kernel tests, unless only servers are asked for: a stage that runs no test fails.
+    fn runs_servers(&self) -> bool {
+        match self.part {
+            Part::Servers => true,
+            Part::Host | Part::All => self.filter.is_none(),
+            Part::Unit | Part::Vm => false,
+        }
     }
 }
 
@@ -70,7 +87,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.part.includes(Part::Host) {
         let filter = arguments.filter.as_deref();
-        stages.test("kernel tests: host", || host(&root, filter));
+        stages.test("kernel tests: host", || host(&root, filter, |built| &built.kernel_tests));
+    }
+    if arguments.runs_servers() {
+        let filter = arguments.filter.as_deref();
+        stages.test("real servers: host", || host(&root, filter, |built| &built.server_tests));
     }
     if arguments.part.includes(Part::Vm) {
         vms(&root, arguments, &mut stages);
@@ -117,7 +138,7 @@ fn integration(root: &Path) -> Result<Totals> {
         command.arg("--lib");
     }
     for name in test_names(&root.join("tests/tests"))? {
-        if name != KERNEL_TEST {
+        if name != KERNEL_TEST && name != SERVERS_TEST {
             command.args(["--test", &name]);
         }
     }
@@ -144,18 +165,22 @@ struct Programs {
     socktrace: PathBuf,
     scenario: PathBuf,
     kernel_tests: PathBuf,
+    server_tests: PathBuf,
 }
 
 impl Programs {
     fn build(root: &Path) -> Result<Self> {
         let socktrace =
             build_programs(&mut cargo(root, &["build", "--release", "--package", "socktrace"]))?;
-        let selection = ["--package", "socktrace-tests", "--bins", "--test", KERNEL_TEST];
-        let tests = build_programs(cargo(root, &["build"]).args(selection))?;
+        let selection = ["--package", "socktrace-tests", "--bins"];
+        let mut build = cargo(root, &["build"]);
+        build.args(selection).args(["--test", KERNEL_TEST, "--test", SERVERS_TEST]);
+        let tests = build_programs(&mut build)?;
         Ok(Self {
             socktrace: program(&socktrace, "socktrace")?,
             scenario: program(&tests, "scenario")?,
             kernel_tests: program(&tests, KERNEL_TEST)?,
+            server_tests: program(&tests, SERVERS_TEST)?,
         })
     }
 
@@ -177,12 +202,13 @@ fn program(built: &[(String, PathBuf)], name: &str) -> Result<PathBuf> {
     })
 }
 
-fn host(root: &Path, filter: Option<&str>) -> Result<Totals> {
+/// Runs one of the test programs that trace this machine.
+fn host(root: &Path, filter: Option<&str>, which: fn(&Programs) -> &Path) -> Result<Totals> {
     if !geteuid().is_root() {
-        bail!("the kernel tests load eBPF programs, and this user is not root; run them as root");
+        bail!("these tests load eBPF programs, and this user is not root; run them as root");
     }
     let programs = Programs::build(root)?;
-    let mut command = Command::new(&programs.kernel_tests);
+    let mut command = Command::new(which(&programs));
     command.current_dir(root.join("tests")).arg("--test-threads=1").args(filter);
     libtest::run(programs.announce(root, &mut command))
 }

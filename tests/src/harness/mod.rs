@@ -1,6 +1,6 @@
 //! Runs socktrace beside a scenario and judges what it reported.
 //!
-//! `process`, `run` and `bpf_objects` act; `report`, `kernels` and `compare` are plain data and
+//! `process`, `run`, `servers` and `bpf_objects` act; `report`, `kernels` and `compare` are plain data and
 //! pure judgement, tested with hand-made JSON.
 
 pub mod bpf_objects;
@@ -9,3 +9,4 @@ pub mod kernels;
 pub mod process;
 pub mod report;
 pub mod run;
+pub mod servers;

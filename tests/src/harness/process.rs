@@ -128,6 +128,11 @@ impl Running {
         String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
     }
 
+    /// Whether it has ended; true, too, if that cannot be told.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Waits until its stderr contains `word`.
     ///
     /// # Errors
@@ -166,7 +171,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if !self.has_ended() {
             let _gone = self.child.kill();
             let _reaped = self.child.wait();
         }

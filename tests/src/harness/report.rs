@@ -204,6 +204,8 @@ pub struct ConnectFailure {
     pub target_hex: Option<String>,
     /// By name.
     pub errno: String,
+    /// Who it was at that moment.
+    pub uid: Option<u32>,
     /// How many.
     pub count: u64,
     /// Why.

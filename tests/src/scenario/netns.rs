@@ -19,14 +19,22 @@ pub fn enter_and_execute(words: &[String]) -> Result<()> {
     let mut parts = words.splitn(2, |word| word == "--");
     let (settings, program) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let [program, args @ ..] = program else { bail!("netns: no PROGRAM after --") };
-    unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET)")?;
-    bring_up_loopback()?;
+    enter()?;
     for setting in settings {
         let (name, value) = setting.split_once('=').context("a setting is NAME=VALUE")?;
         let path = format!("/proc/sys/net/ipv4/{name}");
         std::fs::write(&path, value).context(path)?;
     }
     Err(Command::new(program).args(args).exec()).with_context(|| program.clone())
+}
+
+/// Moves this thread, and what it starts from now on, to a new network namespace.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn enter() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("unshare(CLONE_NEWNET)")?;
+    bring_up_loopback()
 }
 
 /// Sets the flag `UP` of `lo`.

@@ -12,6 +12,7 @@ pub mod listens;
 mod rows;
 #[cfg(test)]
 mod sample;
+pub mod served;
 pub mod stalls;
 pub mod waits;
 
