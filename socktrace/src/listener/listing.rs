@@ -172,7 +172,14 @@ mod tests {
             address: Some(Address::Inet(([127, 0, 0, 1], port).into())),
             kind: Some(SocketKind::Stream),
         };
-        Sighting { local, netns: Some(7), queue, effective: Some(effective), drops: Some(0) }
+        Sighting {
+            local,
+            netns: Some(7),
+            queue,
+            effective: Some(effective),
+            drops: Some(0),
+            clients: None,
+        }
     }
 
     fn listed(inode: u64, seen: Sighting, holders: Vec<u32>) -> Listed {

@@ -23,23 +23,20 @@ pub(super) fn sentence(stall: &Stall) -> String {
         (false, 1) => "waits",
         (false, _) => "wait",
     };
-    let mut sentence = format!(
-        "{} of {} {did}: {connections} {waits}, the oldest for {}{}",
+    let more = match stall.blocked {
+        0 => String::new(),
+        more => format!("; {more} more sleep in connect(), as the queue is full"),
+    };
+    let state = stall.acceptor.as_ref().map(|state| format!("; its owner is {state}"));
+    format!(
+        "{} of {} {did}: {connections} {waits}, the oldest for {}{}{more}{}. Next: {}",
         endpoint(&stall.local),
         owners(&stall.owners),
         age(stall),
         clients(&stall.clients),
-    );
-    if stall.blocked != 0 {
-        let more = stall.blocked;
-        sentence.push_str(&format!("; {more} more sleep in connect(), as the queue is full"));
-    }
-    if let Some(acceptor) = &stall.acceptor {
-        sentence.push_str(&format!("; its owner is {acceptor}"));
-    }
-    sentence.push_str(". Next: ");
-    sentence.push_str(next_step(stall.acceptor.as_deref().unwrap_or_default()));
-    sentence
+        state.unwrap_or_default(),
+        next_step(stall.acceptor.as_deref().unwrap_or_default()),
+    )
 }
 
 /// By what holds the owner up.

@@ -95,10 +95,12 @@ impl Activity {
         }
         let mut places: Vec<(String, usize)> = places.into_iter().collect();
         places.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let several = self.thread_count > 1;
-        let named = places.iter().take(SHOWN).map(|(place, count)| match several {
-            true => format!("{place} ({count} of {} threads)", self.thread_count),
-            false => place.clone(),
+        let named = places.iter().take(SHOWN).map(|(place, count)| {
+            if self.thread_count > 1 {
+                format!("{place} ({count} of {} threads)", self.thread_count)
+            } else {
+                place.clone()
+            }
         });
         named.collect::<Vec<_>>().join(", ")
     }

@@ -1,6 +1,9 @@
 //! Gathers what a stall is told with. Thin: reads, and asks the pure parts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::SocketAddr,
+};
 
 use super::{
     activity::{Activity, Hold},
@@ -232,7 +235,7 @@ impl Scout {
             *by_pid.entry(sleeper.actor.key.tgid).or_default() += 1;
         }
         let unix = seen.and_then(|seen| seen.clients.clone()).unwrap_or_default();
-        let inet = self.local_peers(local, known);
+        let inet = local_peers(local, known);
         let inodes: HashSet<u64> = unix.iter().chain(inet.values()).copied().collect();
         let holders = if inodes.is_empty() {
             HashMap::new()
@@ -270,20 +273,16 @@ impl Scout {
         clients.truncate(NAMED);
         clients
     }
+}
 
-    /// Inodes of the sockets at the other ends of TCP connections, where they are in this network
-    /// namespace.
-    fn local_peers(
-        &self,
-        local: &Endpoint,
-        known: &[&Queued],
-    ) -> HashMap<std::net::SocketAddr, u64> {
-        let Some(Address::Inet(at)) = &local.address else { return HashMap::new() };
-        if known.iter().all(|connection| connection.peer.is_none()) {
-            return HashMap::new();
-        }
-        tcp_clients(at.port()).unwrap_or_default().into_iter().collect()
+/// Inodes of the sockets at the other ends of TCP connections, where they are in this network
+/// namespace.
+fn local_peers(local: &Endpoint, known: &[&Queued]) -> HashMap<SocketAddr, u64> {
+    let Some(Address::Inet(at)) = &local.address else { return HashMap::new() };
+    if known.iter().all(|connection| connection.peer.is_none()) {
+        return HashMap::new();
     }
+    tcp_clients(at.port()).unwrap_or_default().into_iter().collect()
 }
 
 /// Connects that sleep on this listener: by its inode, or (tracepoint tier) by its name, if they

@@ -63,6 +63,7 @@ mod tests {
             queue: Some(2),
             effective: Some(1),
             drops: None,
+            clients: None,
         };
         let row = Listed { inode: 9, seen, somaxconn: Some(128), holders: vec![4, 5] };
         let processes = HashMap::from([
