@@ -1,7 +1,7 @@
 //! What is under way: entries that the kernel side makes when a wait begins and removes when it ends,
 //! and that user space reads meanwhile.
 
-use crate::{AcceptKey, Actor, Endpoint, wire};
+use crate::{AcceptKey, ConnectBlockedEvent, wire};
 
 wire! { 64,
 /// A connection in an accept queue, under the address of its `struct sock`.
@@ -40,17 +40,11 @@ pub struct UnixMeeting {
     pub acceptor: AcceptKey,
 }}
 
-wire! { 200,
+wire! { 240,
 /// A Unix connect that sleeps, or (tracepoint tier) one that has not returned, by `pid_tgid`.
 pub struct BlockedCall {
-    /// Since when, `CLOCK_MONOTONIC` nanoseconds.
-    pub since_ns: u64,
-    /// Inode of the listener; 0 where unknown.
-    pub listener: u64,
+    /// Its event as far as it is known: since when, who, on whom.
+    pub event: ConnectBlockedEvent,
     /// Times the thread had slept before (`nvcsw`), in the tracepoint tier.
     pub switches: u64,
-    /// Who connects.
-    pub actor: Actor,
-    /// Whereto: what the client passed, or the listener's name.
-    pub target: Endpoint,
 }}

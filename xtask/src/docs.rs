@@ -1,14 +1,14 @@
 //! `cargo xtask docs`: the parts of `docs/` that are generated from tables, written or checked.
 //!
 //! A generated part lies between two comments that name it. What is outside of them is nobody's but
-//! the author's; a new part is a row of [`SECTIONS`] and its two comments.
+//! the author's; a new part is a part of its row in [`DOCUMENTS`] and its two comments.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{paths, results};
+use crate::{paths, probe_tables, results};
 
 /// `cargo xtask docs`'s arguments.
 #[derive(clap::Args)]
@@ -18,18 +18,22 @@ pub(crate) struct Arguments {
     check: bool,
 }
 
-/// A part of a document.
-struct Section {
-    /// The document, in the workspace.
-    document: &'static str,
-    /// What its two comments call it.
-    name: &'static str,
-    /// What stands between them, from the workspace's root.
-    render: fn(&Path) -> Result<String>,
+/// A document with generated parts.
+struct Document {
+    /// Where it is, in the workspace.
+    path: &'static str,
+    /// Its parts, from the workspace's root: what their two comments call them, and what stands
+    /// between those.
+    render: fn(&Path) -> Result<Vec<(String, String)>>,
 }
 
-const SECTIONS: &[Section] =
-    &[Section { document: "docs/kernels.md", name: "kernel-results", render: results::render }];
+const DOCUMENTS: &[Document] = &[
+    Document {
+        path: "docs/kernels.md",
+        render: |root| Ok(vec![("kernel-results".to_owned(), results::render(root)?)]),
+    },
+    Document { path: "docs/probes.md", render: probe_tables::render },
+];
 
 /// Writes, or checks, every generated part.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -39,12 +43,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// Writes every generated part anew.
 pub(crate) fn update(root: &Path) -> Result<()> {
-    for section in SECTIONS {
-        let path = root.join(section.document);
-        let (old, new) = section.generate(root)?;
+    for document in DOCUMENTS {
+        let path = root.join(document.path);
+        let (old, new) = document.generate(root)?;
         if old != new {
             fs::write(&path, new).with_context(|| format!("{} was not written", path.display()))?;
-            println!("docs: {} of {} written", section.name, section.document);
+            println!("docs: {} written", document.path);
         }
     }
     Ok(())
@@ -53,11 +57,11 @@ pub(crate) fn update(root: &Path) -> Result<()> {
 /// Holds every generated part against its table.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut stale = Vec::new();
-    for section in SECTIONS {
-        let (old, new) = section.generate(root)?;
+    for document in DOCUMENTS {
+        let (old, new) = document.generate(root)?;
         if let Some(difference) = first_difference(&old, &new) {
-            println!("{}: {difference}", section.document);
-            stale.push(format!("{} of {}", section.name, section.document));
+            println!("{}: {difference}", document.path);
+            stale.push(document.path);
         }
     }
     if !stale.is_empty() {
@@ -70,14 +74,16 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-impl Section {
-    /// The document as it is, and as it should be.
+impl Document {
+    /// As it is, and as it should be.
     fn generate(&self, root: &Path) -> Result<(String, String)> {
-        let path = root.join(self.document);
+        let path = root.join(self.path);
         let old = fs::read_to_string(&path)
             .with_context(|| format!("{} cannot be read", path.display()))?;
-        let new = replace(&old, self.name, &(self.render)(root)?)
-            .with_context(|| path.display().to_string())?;
+        let mut new = old.clone();
+        for (name, content) in (self.render)(root)? {
+            new = replace(&new, &name, &content).with_context(|| path.display().to_string())?;
+        }
         Ok((old, new))
     }
 }

@@ -31,7 +31,7 @@ pub(super) const EEXIST: i32 = -17;
 pub(super) const SIGNAL: Signal = Signal::Accept;
 
 /// `child` entered the accept queue of `listener`.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn started(child: Sock, listener: Option<Sock>, flags: u64) {
     let (peer, peer_port) = child.remote();
     let start = AcceptStart {
@@ -50,7 +50,7 @@ pub(super) fn started(child: Sock, listener: Option<Sock>, flags: u64) {
 }
 
 /// The current task's `client` has queued `child` at `listener` (Unix).
-#[inline(always)]
+#[inline(never)]
 fn unix_started(client: Option<Sock>, listener: Option<Sock>, child: Sock) {
     let start = AcceptStart {
         time_ns: now_ns(),

@@ -69,7 +69,7 @@ fn connected_at(client: Sock, inode: u64) -> u64 {
 }
 
 /// `connect()` returned a Unix connection.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn unix_connect_returned(client: Sock) {
     let (time_ns, inode) = (now_ns(), client.inode());
     let none = AcceptKey { task: TaskKey::NONE, listener: 0 };

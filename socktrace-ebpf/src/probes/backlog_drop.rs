@@ -259,7 +259,7 @@ fn backlog_drop_kfree_skb(ctx: RawTracePointContext) -> i32 {
 
 /// The current task closes `listener`: what is in its queue now is destroyed next, by this task
 /// (`inet_csk_listen_stop`).
-#[inline(always)]
+#[inline(never)]
 pub(super) fn closing(listener: Sock) {
     let queue = listener.ack_backlog();
     if queue == 0 {
@@ -326,7 +326,7 @@ fn left_behind(ctx: &impl EbpfContext, inode: u64, local: &Endpoint, [queue, lim
 }
 
 /// `listener` leaves LISTEN: the last chance to read its own counter.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn closed(listener: Sock) {
     let inode = listener.inode();
     tally::remember_listener(SIGNAL, inode, Some(listener), None);

@@ -33,29 +33,28 @@ fn sleeps(listener: Sock) {
     if !listener.listens() {
         return;
     }
-    let mut call = BlockedCall {
-        since_ns: now_ns(),
-        listener: listener.inode(),
-        switches: 0,
-        actor: Task::actor(),
-        target: Endpoint::NONE,
-    };
-    listener.read_local(&mut call.target);
+    let mut call = call(listener.inode(), 0);
+    listener.read_local(&mut call.event.key.target);
     remember(&call, BPF_NOEXIST);
 }
 
 /// The current task calls `connect()` with a Unix address, in a tier that does not see it sleep.
 #[inline(never)]
 pub(super) fn called(target: &Endpoint) {
-    let task = Task::current();
-    let call = BlockedCall {
-        since_ns: now_ns(),
-        listener: 0,
-        switches: task.voluntary_switches(),
-        actor: Task::actor(),
-        target: *target,
-    };
+    let mut call = call(0, Task::current().voluntary_switches());
+    call.event.key.target = *target;
     remember(&call, BPF_ANY);
+}
+
+/// A call of the current task that begins to sleep now.
+#[inline(always)]
+fn call(listener: u64, switches: u64) -> BlockedCall {
+    let header = emit::header::<ConnectBlockedEvent>(SIGNAL, Task::actor());
+    let key = ConnectBlockedKey { task: header.actor.task, listener, target: Endpoint::NONE };
+    BlockedCall {
+        event: ConnectBlockedEvent { header, key, wait_ns: 0, errno: 0, pad: 0 },
+        switches,
+    }
 }
 
 #[inline(always)]
@@ -66,38 +65,33 @@ fn remember(call: &BlockedCall, flags: u64) {
     }
 }
 
-/// The current task's `connect()` returned `-errno`; it had slept.
+/// The current task's `connect()` returned `-errno`; it had slept. Its event is finished where it
+/// lies, in the map: it is too large for the stack beside what sends it.
 #[inline(never)]
 pub(super) fn returned(ctx: &impl EbpfContext, errno: u32, passed: Option<&Endpoint>) {
-    // SAFETY: only this task writes this entry, and it is removed below.
-    let Some(call) = (unsafe { BLOCKED_CALLS.get(pid_tgid()) }) else { return };
-    let mut event = ConnectBlockedEvent {
-        header: emit::header::<ConnectBlockedEvent>(SIGNAL, call.actor),
-        key: ConnectBlockedKey {
-            task: call.actor.task,
-            listener: call.listener,
-            target: call.target,
-        },
-        wait_ns: now_ns().saturating_sub(call.since_ns),
-        errno,
-        pad: 0,
-    };
-    let _ = BLOCKED_CALLS.remove(pid_tgid());
+    let Some(call) = BLOCKED_CALLS.get_ptr_mut(pid_tgid()) else { return };
+    // SAFETY: a live map value; only this task writes this entry.
+    let event = unsafe { &mut (*call).event };
+    let now = now_ns();
+    event.wait_ns = now.saturating_sub(event.header.time_ns);
+    event.header.time_ns = now;
+    event.errno = errno;
     if let Some(passed) = passed
         && passed.len != 0
     {
         event.key.target = *passed;
     }
-    blocked(ctx, &event);
+    blocked(ctx, event);
+    let _ = BLOCKED_CALLS.remove(pid_tgid());
 }
 
 /// As [`returned`], in a tier that does not see it sleep: a Unix stream `connect()` that went to
 /// sleep of its own accord was waiting for room.
 #[inline(always)]
 pub(super) fn returned_unseen(ctx: &impl EbpfContext, errno: u32, passed: Option<&Endpoint>) {
-    // SAFETY: copied at once; only this task writes this entry.
-    let Some(call) = (unsafe { BLOCKED_CALLS.get(pid_tgid()) }) else { return };
-    if Task::current().voluntary_switches() == call.switches {
+    let Some(call) = BLOCKED_CALLS.get_ptr(pid_tgid()) else { return };
+    // SAFETY: a live map value; only this task writes this entry.
+    if Task::current().voluntary_switches() == unsafe { (*call).switches } {
         return forgotten();
     }
     returned(ctx, errno, passed);
@@ -124,6 +118,22 @@ fn blocked(ctx: &impl EbpfContext, event: &ConnectBlockedEvent) {
     emit::send(ctx, SIGNAL, tallied, event);
 }
 
+/// Writes what the client passed over the listener's own name.
+#[inline(never)]
+fn note_address(address: u64, len: i32) {
+    let mut passed = Endpoint::NONE;
+    read_kernel_address(&mut passed, address, len);
+    if let Some(call) = BLOCKED_CALLS.get_ptr_mut(pid_tgid())
+        && passed.len != 0
+    {
+        // SAFETY: a live map value; only this task writes this entry.
+        unsafe {
+            passed.kind = (*call).event.key.target.kind;
+            (*call).event.key.target = passed;
+        }
+    }
+}
+
 // --- fentry tier -------------------------------------------------------------------------------
 
 /// `long unix_wait_for_peer(struct sock *other, long timeo)`: sleeps until there is room.
@@ -140,9 +150,8 @@ fn connect_blocked_fentry(ctx: FEntryContext) -> i32 {
 fn connect_blocked_fexit(ctx: FExitContext) -> i32 {
     // Mostly it never slept.
     if BLOCKED_CALLS.get_ptr(pid_tgid()).is_some() {
-        let mut passed = Endpoint::NONE;
-        read_kernel_address(&mut passed, ctx.arg(1), ctx.arg(2));
-        returned(&ctx, ctx.arg::<i32>(4).unsigned_abs(), Some(&passed));
+        note_address(ctx.arg(1), ctx.arg(2));
+        returned(&ctx, ctx.arg::<i32>(4).unsigned_abs(), None);
     }
     0
 }

@@ -133,7 +133,7 @@ fn connecting(call: &ConnectCall) -> Option<Sock> {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn connect_unblocked(ctx: &impl EbpfContext, call: Option<&ConnectCall>, errno: u32) {
     let target = call.map(|call| &call.target);
     if !tier(Signal::ConnectBlocked, Tier::Tracepoint) {
@@ -149,20 +149,31 @@ fn connect_unblocked(ctx: &impl EbpfContext, call: Option<&ConnectCall>, errno: 
 
 #[inline(always)]
 fn connect_called(ctx: &TracePointContext) {
+    remember_connect(field(ctx, FIRST), field(ctx, FIRST + 8), field(ctx, FIRST + 16));
+    if tier(Signal::ConnectBlocked, Tier::Tracepoint)
+        && let Some(call) = CONNECT_CALLS.get_ptr(pid_tgid())
+    {
+        // SAFETY: a live map value; only this task writes this entry.
+        let target = unsafe { &(*call).target };
+        if target.family == AF_UNIX {
+            connect_blocked::called(target);
+        }
+    }
+}
+
+#[inline(never)]
+fn remember_connect(fd: u64, user_address: u64, address_len: u64) {
     let mut call = ConnectCall {
         sock: 0,
-        user_address: field(ctx, FIRST + 8),
-        fd: field::<u64>(ctx, FIRST) as i32,
-        address_len: field::<u64>(ctx, FIRST + 16) as i32,
+        user_address,
+        fd: fd as i32,
+        address_len: address_len as i32,
         target: Endpoint::NONE,
         returned: 0,
     };
     if tier(Signal::ConnectBlocked, Tier::Tracepoint) {
         // Unless its page is not resident; then the call is seen when it returns.
-        read_user_address(&mut call.target, call.user_address, call.address_len);
-        if call.target.family == AF_UNIX {
-            connect_blocked::called(&call.target);
-        }
+        read_user_address(&mut call.target, user_address, call.address_len);
     }
     connect_failure::called(&call);
 }

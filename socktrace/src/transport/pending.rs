@@ -44,11 +44,12 @@ pub fn read_queued(ebpf: &Ebpf) -> Result<Vec<Queued>, CountersError> {
 pub fn read_sleepers(ebpf: &Ebpf) -> Result<Vec<Sleeper>, CountersError> {
     let mut all = Vec::new();
     each(ebpf, "BLOCKED_CALLS", |call: BlockedCall| {
+        let event = &call.event;
         all.push(Sleeper {
-            since_ns: call.since_ns,
-            listener: known(call.listener),
-            actor: actor(&call),
-            target: (&call.target).into(),
+            since_ns: event.header.time_ns,
+            listener: known(event.key.listener),
+            actor: actor(&event.header.actor),
+            target: (&event.key.target).into(),
         });
     })?;
     Ok(all)
@@ -114,8 +115,7 @@ fn peer(start: &AcceptStart) -> Option<SocketAddr> {
     (start.peer_port != 0).then(|| SocketAddr::new(address.to_canonical(), start.peer_port))
 }
 
-fn actor(call: &BlockedCall) -> Actor {
-    let wire = &call.actor;
+fn actor(wire: &socktrace_common::Actor) -> Actor {
     Actor {
         key: wire.task,
         tid: wire.tid,
