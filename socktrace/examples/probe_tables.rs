@@ -37,7 +37,7 @@ fn row(slot: &Slot, number: usize, program: &Program) -> String {
     let without = match slot.without {
         _ if !last => "the next row".to_owned(),
         Without::Refuse => "no tier".to_owned(),
-        Without::Lose(lost) => format!("lost: {lost}"),
+        Without::Lose(what) => format!("lost: {what}"),
     };
     format!("{} {without} | {} |", hook(program), slot.alone.unwrap_or("–"))
 }

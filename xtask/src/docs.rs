@@ -18,13 +18,15 @@ pub(crate) struct Arguments {
     check: bool,
 }
 
+/// Generated parts of a document: what their two comments call them, and what stands between those.
+pub(crate) type Parts = Vec<(String, String)>;
+
 /// A document with generated parts.
 struct Document {
     /// Where it is, in the workspace.
     path: &'static str,
-    /// Its parts, from the workspace's root: what their two comments call them, and what stands
-    /// between those.
-    render: fn(&Path) -> Result<Vec<(String, String)>>,
+    /// Its parts, from the workspace's root.
+    render: fn(&Path) -> Result<Parts>,
 }
 
 const DOCUMENTS: &[Document] = &[

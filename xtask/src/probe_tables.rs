@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::process;
+use crate::{docs::Parts, process};
 
 /// Every table, by the name of its place.
-pub(crate) fn render(root: &Path) -> Result<Vec<(String, String)>> {
+pub(crate) fn render(root: &Path) -> Result<Parts> {
     let mut command = process::cargo();
     command.args(["run", "--quiet", "--package", "socktrace", "--example", "probe_tables"]);
     let printed = process::capture(command.current_dir(root))?;
@@ -16,7 +16,7 @@ pub(crate) fn render(root: &Path) -> Result<Vec<(String, String)>> {
 }
 
 /// Parts behind lines `@@ NAME`.
-fn parse(printed: &str) -> Result<Vec<(String, String)>> {
+fn parse(printed: &str) -> Result<Parts> {
     let parts = printed.split("@@ ").skip(1);
     parts
         .map(|part| {
