@@ -35,6 +35,9 @@ pub struct SessionSignal {
     pub signal: String,
     /// `fentry`, `kprobe` or `tracepoint`.
     pub tier: String,
+    /// What the tier cannot see here, in words.
+    #[serde(default)]
+    pub loses: Option<String>,
 }
 
 /// What is missing.
@@ -85,6 +88,8 @@ pub struct Lost {
 pub struct Process {
     /// Absent when unknown.
     pub pid: Option<u32>,
+    /// When it began; absent when unknown.
+    pub start_time_ns: Option<u64>,
     /// Escaped where hostile.
     pub comm: Option<String>,
     /// Its user.
@@ -179,8 +184,8 @@ pub struct Drops {
 pub struct Listener {
     /// `unix`, `inet` or `inet6`.
     pub family: String,
-    /// Its address.
-    pub local: String,
+    /// Its address; unknown for accepts whose listener is unknown.
+    pub local: Option<String>,
     /// Its inode number.
     pub inode: Option<u64>,
     /// Who holds it.
@@ -216,11 +221,24 @@ pub struct Backlog {
     pub somaxconn: Option<u32>,
 }
 
+impl Listener {
+    /// Its address, for people.
+    pub fn name(&self) -> &str {
+        self.local.as_deref().unwrap_or("unknown")
+    }
+}
+
 impl Report {
     /// The tier of a signal, if the session names one.
     pub fn tier(&self, signal: &str) -> Option<&str> {
         let row = self.session.signals.iter().find(|row| row.signal == signal);
         row.map(|row| row.tier.as_str())
+    }
+
+    /// Whether the session says that this signal's tier does not see what `word` stands for.
+    pub fn loses(&self, signal: &str, word: &str) -> bool {
+        let row = self.session.signals.iter().find(|row| row.signal == signal);
+        row.and_then(|row| row.loses.as_ref()).is_some_and(|loses| loses.contains(word))
     }
 
     /// How many drops no listener could be named for: a number, or a list of rows with a count.
