@@ -10,6 +10,7 @@ pub mod accept_waits;
 pub mod actor;
 pub mod attempt;
 pub mod clock;
+pub mod edges;
 pub mod flood;
 pub mod gate;
 pub mod hammer;
@@ -110,6 +111,7 @@ fn chosen(names: &[String]) -> Result<Vec<Incident>> {
         INCIDENTS
             .iter()
             .chain(LOADS)
+            .chain(edges::EDGES)
             .find(|(known, _)| known == name)
             .copied()
             .with_context(|| format!("unknown incident `{name}`; known: all, {}", known()))
@@ -118,5 +120,6 @@ fn chosen(names: &[String]) -> Result<Vec<Incident>> {
 }
 
 fn known() -> String {
-    INCIDENTS.iter().chain(LOADS).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    let all = INCIDENTS.iter().chain(LOADS).chain(edges::EDGES);
+    all.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
