@@ -4,7 +4,7 @@
 //! Needs `SOCKTRACE_BIN`, but neither root nor eBPF: command lines are given `--help`, which is
 //! reached only if everything before it is accepted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};

@@ -134,10 +134,22 @@ pub(super) fn ended(ctx: &impl EbpfContext, child: Sock, listener: Option<Sock>,
     } else if end == End::Twin {
         return;
     }
-    if let (0, Some(listener)) = (inode, listener) {
+    let listener = listener.filter(|listener| {
+        inode == 0 || inode == listener.inode() || may_have_moved(child, *listener)
+    });
+    if let Some(listener) = listener {
         inode = listener.inode();
     }
     counted(ctx, child, inode, listener, wait_ns);
+}
+
+/// Whether `child` can have moved to the queue of `listener` since its start: within a group of one
+/// port (`net.ipv4.tcp_migrate_req`). Any other listener is that of a call that is long over:
+/// the kprobe tier does not see the end of those of 32-bit programs.
+#[inline(always)]
+fn may_have_moved(child: Sock, listener: Sock) -> bool {
+    let port = child.local_port();
+    port != 0 && port == listener.local_port()
 }
 
 /// Tallies one accepted connection, and sends its event if it waited long.

@@ -4,6 +4,7 @@
 //! scenario [--gate DIR] [--port N] all | NAME...   incidents
 //! scenario [--gate DIR] flood N [TARGET]           N refused Unix connects, fast
 //! scenario --gate DIR hold here|netns|pinned       listeners that stay until the gate opens
+//! scenario --gate DIR staged NAME                  an incident whose first part lies before the gate
 //! scenario netns [NAME=VALUE...] -- PROGRAM ARGS   PROGRAM in a network namespace of its own
 //! scenario exit N | kill SIGNAL | sleep MS         ends as told
 //! ```
@@ -20,7 +21,7 @@ use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::{Place, hold};
 use socktrace_tests::scenario::record::Seen;
 use socktrace_tests::scenario::stage::Stage;
-use socktrace_tests::scenario::{clock, netns, play_and_count};
+use socktrace_tests::scenario::{clock, edges, netns, play_and_count};
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -80,6 +81,10 @@ fn parse(args: Vec<String>) -> Result<(Options, Vec<String>)> {
 fn incidents(options: &Options, names: &[String], words: &[&str]) -> Result<Seen> {
     let gate = options.gate.as_deref().map(Gate::at);
     let mut stage = Stage::new(options.port)?;
+    if let ["staged", name] = words {
+        edges::play_staged(name, &mut stage, gate.as_ref().context("staged needs --gate")?)?;
+        return Ok(stage.into_seen());
+    }
     if let Some(gate) = &gate {
         gate.arrive()?;
     }

@@ -2,7 +2,7 @@
 //!
 //! A field that `docs/json.md` promises has no default: a report without it is not understood.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// A report.
@@ -123,6 +123,8 @@ pub struct Client {
 pub struct Process {
     /// Absent when unknown.
     pub pid: Option<u32>,
+    /// When it began; absent when unknown.
+    pub start_time_ns: Option<u64>,
     /// Escaped where hostile.
     pub comm: Option<String>,
     /// Its user.
@@ -232,9 +234,8 @@ pub struct Drops {
 pub struct Listener {
     /// `unix`, `inet` or `inet6`.
     pub family: String,
-    /// Its address; `-` where the report does not know it.
-    #[serde(deserialize_with = "known_or_dash")]
-    pub local: String,
+    /// Its address; unknown for accepts whose listener is unknown.
+    pub local: Option<String>,
     /// Its inode number.
     pub inode: Option<u64>,
     /// Who holds it.
@@ -270,10 +271,11 @@ pub struct Backlog {
     pub somaxconn: Option<u32>,
 }
 
-/// The field must be there, and may be `null`.
-fn known_or_dash<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    let known = Option::<String>::deserialize(from)?;
-    Ok(known.unwrap_or_else(|| "-".to_owned()))
+impl Listener {
+    /// Its address, for people.
+    pub fn name(&self) -> &str {
+        self.local.as_deref().unwrap_or("unknown")
+    }
 }
 
 impl Report {
@@ -281,6 +283,12 @@ impl Report {
     pub fn tier(&self, signal: &str) -> Option<&str> {
         let row = self.session.signals.iter().find(|row| row.signal == signal);
         row.map(|row| row.tier.as_str())
+    }
+
+    /// Whether the session says that this signal's tier does not see what `word` stands for.
+    pub fn loses(&self, signal: &str, word: &str) -> bool {
+        let row = self.session.signals.iter().find(|row| row.signal == signal);
+        row.and_then(|row| row.loses.as_ref()).is_some_and(|loses| loses.contains(word))
     }
 
     /// How many drops no listener could be named for: a number, or a list of rows with a count.

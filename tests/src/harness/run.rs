@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::process::{Finished, Running};
 use super::report::Report;
+use crate::scenario::gate::Gate;
 use crate::scenario::record::Seen;
 
 /// A finished `record`.
@@ -141,6 +143,33 @@ impl Recording {
 /// As [`Recording::finish`].
 pub fn record(args: &[&str], words: &[&str]) -> Result<Run> {
     start_record(args, words)?.finish()
+}
+
+/// Records the whole host while a staged incident goes on: its first part lies before the start of
+/// tracing, and its processes live until the report is written.
+///
+/// # Errors
+/// When the incident did not happen as meant, or the report is no report.
+pub fn record_staged(args: &[&str], name: &str) -> Result<Run> {
+    let dir = tempfile::tempdir().context("a gate")?;
+    let gate = Gate::at(dir.path());
+    let mut command = Command::new(scenario()?);
+    command.arg("--gate").arg(dir.path()).args(["staged", name]);
+    let incident = Running::start(&mut command)?;
+    gate.wait_ready()?;
+    let mut recording = start_record(args, &[])?;
+    recording.running.wait_err("attached")?;
+    gate.open()?;
+    gate.wait_done().with_context(|| incident.err_so_far())?;
+    recording.running.signal(Signal::SIGINT)?;
+    let (report, finished) = recording.finish_raw()?;
+    gate.release()?;
+    let played = incident.finish()?;
+    if finished.code() != Some(0) || played.code() != Some(0) {
+        bail!("record: {}\nscenario: {}", finished.told(), played.told());
+    }
+    let seen = serde_json::from_slice(&played.stdout).context("the scenario's output")?;
+    understand(report, seen, finished)
 }
 
 /// Runs a scenario by itself.

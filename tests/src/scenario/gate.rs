@@ -1,4 +1,5 @@
-//! A directory by which a test and a scenario wait for each other: files `ready`, `go`, `done`.
+//! A directory by which a test and a scenario wait for each other: files `ready`, `go`, `done`,
+//! `over`.
 //!
 //! The test side is here, too, so that both sides agree on the names.
 
@@ -33,6 +34,23 @@ impl Gate {
     /// When the directory cannot be written.
     pub fn leave(&self) -> Result<()> {
         self.put("done", "")
+    }
+
+    /// Scenario: says that everything is done, and stays as it is until the test needs it no more.
+    ///
+    /// # Errors
+    /// When the test does not come to its end.
+    pub fn leave_and_stay(&self) -> Result<()> {
+        self.leave()?;
+        wait_until("the test to be over", || Ok(self.0.join("over").exists()))
+    }
+
+    /// Test: needs the scenario no more.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn release(&self) -> Result<()> {
+        self.put("over", "")
     }
 
     /// Test: waits for the scenario and returns its pid.

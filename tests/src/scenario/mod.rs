@@ -11,6 +11,7 @@ pub mod actor;
 pub mod attempt;
 pub mod clock;
 pub mod closed;
+pub mod edges;
 pub mod flood;
 pub mod gate;
 pub mod hammer;
@@ -122,6 +123,7 @@ fn chosen(names: &[String]) -> Result<Vec<Incident>> {
         INCIDENTS
             .iter()
             .chain(LOADS)
+            .chain(edges::EDGES)
             .find(|(known, _)| known == name)
             .copied()
             .with_context(|| format!("unknown incident `{name}`; known: all, {}", known()))
@@ -130,5 +132,6 @@ fn chosen(names: &[String]) -> Result<Vec<Incident>> {
 }
 
 fn known() -> String {
-    INCIDENTS.iter().chain(LOADS).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    let all = INCIDENTS.iter().chain(LOADS).chain(edges::EDGES);
+    all.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }

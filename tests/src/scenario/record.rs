@@ -41,6 +41,9 @@ pub struct Seen {
     pub listens: Vec<Listen>,
     /// What the kernel counted over the whole run, in this network namespace.
     pub netstat: Netstat,
+    /// What this kernel refused to do, so that the incident took its other shape.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<String>,
 }
 
 /// Failed connect attempts of one process towards one target.
@@ -88,6 +91,9 @@ pub struct Accepts {
     pub lower_ns: Vec<u64>,
     /// For each, at most so many; empty if not measured.
     pub upper_ns: Vec<u64>,
+    /// Processes that hold the listener besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<u32>,
 }
 
 /// Calls of `accept()` that failed in one process, on one listener.

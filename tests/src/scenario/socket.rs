@@ -131,6 +131,17 @@ pub struct Listener {
     pub backlog: u32,
 }
 
+impl Listener {
+    /// The same listener for another process: a descriptor of its own.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub fn share(&self) -> Result<Self> {
+        let fd = self.fd.try_clone().context("dup")?;
+        Ok(Self { fd, address: self.address.clone(), ..*self })
+    }
+}
+
 /// Binds without listening: the port or path is taken, nobody answers.
 ///
 /// # Errors
@@ -151,6 +162,14 @@ pub fn bound(at: &Address, kind: SockType) -> Result<(OwnedFd, Address)> {
 /// When the system refuses it.
 pub fn listen(at: &Address, kind: SockType, backlog: u32) -> Result<Listener> {
     let (fd, at) = bound(at, kind)?;
+    listen_on(fd, at, backlog)
+}
+
+/// Listens on a socket that is bound to `at`.
+///
+/// # Errors
+/// When the system refuses it.
+pub fn listen_on(fd: OwnedFd, at: Address, backlog: u32) -> Result<Listener> {
     let number = i32::try_from(backlog).context("backlog")?;
     // SAFETY: takes no pointers. nix refuses backlogs above SOMAXCONN, which is the case to test.
     Errno::result(unsafe { libc::listen(fd.as_raw_fd(), number) }).context("listen")?;
@@ -193,7 +212,11 @@ pub fn reset_on_close(fd: &OwnedFd) -> Result<()> {
     setsockopt(fd, sockopt::Linger, &linger).context("SO_LINGER")
 }
 
-fn local_address(fd: &OwnedFd, asked: Address) -> Result<Address> {
+/// Where a socket is bound that was asked to be bound to `asked`.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn local_address(fd: &OwnedFd, asked: Address) -> Result<Address> {
     if matches!(asked, Address::Unix(_)) {
         return Ok(asked);
     }

@@ -8,6 +8,7 @@
 mod check;
 mod command;
 mod demo;
+mod edges;
 mod filters;
 mod leftovers;
 mod listeners;

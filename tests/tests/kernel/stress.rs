@@ -20,7 +20,7 @@ fn counts_stay_exact_while_many_threads_connect_accept_and_are_refused() -> Resu
         problems.extend(completeness::verdict(&run.report, "complete"));
         let unknown = |row: &&Listener| row.accept.wait_unknown != 0;
         for row in run.report.listeners.iter().filter(unknown) {
-            problems.push(format!("{}: {} waits unknown", row.local, row.accept.wait_unknown));
+            problems.push(format!("{}: {} waits unknown", row.name(), row.accept.wait_unknown));
         }
         told.extend(problems.iter().map(|text| format!("[{tier}] {text}")));
     }

@@ -43,7 +43,7 @@ fn expected_row(accepts: &Accepts) -> Fields {
 fn found_row(listener: &Listener) -> Fields {
     let owners: Vec<u32> = listener.owners.iter().map(|owner| owner.pid).collect();
     let inode = listener.inode.unwrap_or(0);
-    row(&listener.family, &listener.local, inode, listener.accept.count, format!("{owners:?}"))
+    row(&listener.family, listener.name(), inode, listener.accept.count, format!("{owners:?}"))
 }
 
 fn row(family: &str, local: &str, inode: u64, count: u64, owners: String) -> Fields {

@@ -167,16 +167,19 @@ fn of_listener(drops: &TcpDrops, report: &Report) -> Vec<String> {
     let acks: u64 = at_ack.map(|drops| drops.count).sum();
     let mut problems = Vec::new();
     if found != wanted {
-        problems
-            .push(format!("{} ({}): wanted {wanted:?}, found {found:?}", row.local, drops.name));
+        problems.push(format!(
+            "{} ({}): wanted {wanted:?}, found {found:?}",
+            row.name(),
+            drops.name
+        ));
     }
     if acks < drops.at_least_ack {
         let least = drops.at_least_ack;
-        problems.push(format!("{}: {acks} drops at stage ack, at least {least}", row.local));
+        problems.push(format!("{}: {acks} drops at stage ack, at least {least}", row.name()));
     }
     if !row.owners.iter().any(|owner| owner.pid == drops.pid) {
         let owners = &row.owners;
-        problems.push(format!("{}: owned by {}, found {owners:?}", row.local, drops.pid));
+        problems.push(format!("{}: owned by {}, found {owners:?}", row.name(), drops.pid));
     }
     problems
 }

@@ -31,7 +31,7 @@ fn found_row(row: &Listener) -> Fields {
     vec![
         ("inode", row.inode.unwrap_or(0).to_string()),
         ("family", row.family.clone()),
-        ("local", row.local.clone()),
+        ("local", row.name().to_owned()),
         ("requested", format!("{:?}", backlog.and_then(|b| b.requested))),
         ("effective", format!("{:?}", backlog.and_then(|b| b.effective))),
         ("somaxconn", format!("{:?}", backlog.and_then(|b| b.somaxconn))),

@@ -10,7 +10,7 @@ use crate::harness::servers::holders::Holding;
 pub fn owners(holdings: &[Holding], report: &Report) -> Vec<String> {
     let expected: Vec<Fields> =
         holdings.iter().map(|held| row(&held.local, held.inode, &held.pids)).collect();
-    let ours = |row: &&Listener| holdings.iter().any(|held| held.local == row.local);
+    let ours = |row: &&Listener| holdings.iter().any(|held| held.local == row.name());
     let found: Vec<Fields> = report.listeners.iter().filter(ours).map(found_row).collect();
     match_rows("owners of a listener", &expected, &found)
 }
@@ -19,7 +19,7 @@ pub fn owners(holdings: &[Holding], report: &Report) -> Vec<String> {
 /// sockets that share it.
 pub fn accepts(counted: &[(String, u64)], report: &Report) -> Vec<String> {
     let found = |local: &str| {
-        let rows = report.listeners.iter().filter(|row| row.local == local);
+        let rows = report.listeners.iter().filter(|row| row.name() == local);
         rows.map(|row| row.accept.count).sum::<u64>()
     };
     let compare = |(local, wanted): &(String, u64)| {
@@ -41,7 +41,7 @@ pub fn processes(counted: &BTreeMap<u32, u64>, report: &Report) -> Vec<String> {
 /// Nothing went wrong: no wait is unknown, nothing was dropped, no accept and no connect failed.
 pub fn quiet(holdings: &[Holding], report: &Report) -> Vec<String> {
     let ours = |local: &str| holdings.iter().any(|held| held.local == local);
-    let listeners = report.listeners.iter().filter(|row| ours(&row.local));
+    let listeners = report.listeners.iter().filter(|row| ours(row.name()));
     let listeners =
         listeners.filter(|row| row.accept.wait_unknown > 0 || !row.backlog_drops.is_empty());
     let held =
@@ -76,7 +76,7 @@ fn of_process(pid: u32, report: &Report) -> u64 {
 fn found_row(listener: &Listener) -> Fields {
     let mut owners: Vec<u32> = listener.owners.iter().map(|owner| owner.pid).collect();
     owners.sort_unstable();
-    row(&listener.local, listener.inode.unwrap_or(0), &owners)
+    row(listener.name(), listener.inode.unwrap_or(0), &owners)
 }
 
 fn row(local: &str, inode: u64, owners: &[u32]) -> Fields {

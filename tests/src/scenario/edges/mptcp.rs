@@ -1,0 +1,68 @@
+//! A listener that speaks MPTCP, with clients that do and clients that do not.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::sys::socket::{SockFlag, SockType, bind};
+
+use crate::scenario::listener::{accepts, loopback};
+use crate::scenario::socket::{accept, listen_on, local_address};
+use crate::scenario::stage::Stage;
+
+const NAME: &str = "edge_mptcp";
+const IPPROTO_MPTCP: i32 = 262;
+
+/// Five MPTCP clients and seven of TCP, in turn; a kernel without MPTCP refuses the socket.
+///
+/// # Errors
+/// When a connection is not what its client is.
+pub(super) fn both_kinds_of_client(stage: &mut Stage) -> Result<()> {
+    let fd = match multipath() {
+        Ok(fd) => fd,
+        Err(Errno::EPROTONOSUPPORT | Errno::ENOPROTOOPT | Errno::EINVAL) => {
+            stage.seen.lacks.push("mptcp".to_owned());
+            return Ok(());
+        }
+        Err(errno) => bail!("socket(IPPROTO_MPTCP): {errno:?}"),
+    };
+    bind(fd.as_raw_fd(), loopback().as_sockaddr()).context("bind")?;
+    let at = local_address(&fd, loopback())?;
+    let listener = listen_on(fd, at, 16)?;
+    stage.listens(NAME, &listener);
+    let (mut multi, mut plain) = (0, 0);
+    for speaks in [true, false, false, true, false, true, false, true, false, false, true, false] {
+        let client = if speaks {
+            multipath().context("socket(IPPROTO_MPTCP)")?
+        } else {
+            at.socket(SockType::Stream, SockFlag::empty())?
+        };
+        at.connect(&client).context("connect")?;
+        let accepted = accept(&listener, SockFlag::empty()).context("accept")?;
+        let is_multi = protocol(&accepted)? == IPPROTO_MPTCP;
+        ensure!(is_multi == speaks, "accepted as MPTCP: {is_multi}, client speaks it: {speaks}");
+        *(if is_multi { &mut multi } else { &mut plain }) += 1;
+    }
+    stage.accepted(accepts(NAME, &listener, multi)?);
+    stage.accepted(accepts("edge_mptcp_plain", &listener, plain)?);
+    stage.seen.must_not_fail.push(listener.address);
+    Ok(())
+}
+
+fn multipath() -> Result<OwnedFd, Errno> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: takes no pointer.
+    let fd = Errno::result(unsafe { libc::socket(libc::AF_INET, kind, IPPROTO_MPTCP) })?;
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn protocol(fd: &OwnedFd) -> Result<i32> {
+    let mut value = 0i32;
+    let mut len = libc::socklen_t::try_from(size_of::<i32>()).context("size of an int")?;
+    let (level, option, into) = (libc::SOL_SOCKET, libc::SO_PROTOCOL, (&raw mut value).cast());
+    // SAFETY: `into` points to an int that lives through the call, and `len` is its size.
+    let got = unsafe { libc::getsockopt(fd.as_raw_fd(), level, option, into, &raw mut len) };
+    Errno::result(got).context("SO_PROTOCOL")?;
+    Ok(value)
+}

@@ -1,0 +1,58 @@
+//! Connections that enter, leave or change an accept queue in an unusual way.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{accepted, connects, counted, exactly, in_every_tier, lacks, waits_unknown};
+
+#[test]
+fn connections_by_tcp_fast_open_are_counted_and_wait_from_their_syn() -> Result<()> {
+    // Client and server, without cookies: 0x1 | 0x2 | 0x4 | 0x200.
+    in_every_tier("edge_fast_open", &["tcp_fastopen=519"], |_, run| exactly(run))
+}
+
+#[test]
+fn connections_with_deferred_accept_wait_from_their_first_data() -> Result<()> {
+    in_every_tier("edge_defer_accept", &[], |_, run| exactly(run))
+}
+
+#[test]
+fn a_connection_that_is_reset_in_the_queue_is_accepted_and_counted() -> Result<()> {
+    in_every_tier("edge_reset_in_queue", &[], |_, run| exactly(run))
+}
+
+#[test]
+fn each_listener_of_a_reuseport_group_has_its_own_count() -> Result<()> {
+    in_every_tier("edge_reuseport", &[], |_, run| exactly(run))
+}
+
+#[test]
+fn connections_that_move_to_another_listener_are_counted_where_they_are_accepted() -> Result<()> {
+    let can_move = Path::new("/proc/sys/net/ipv4/tcp_migrate_req").exists();
+    let settings: &[&str] = if can_move { &["tcp_migrate_req=1"] } else { &[] };
+    in_every_tier("edge_migration", settings, |_, run| {
+        let mut problems = exactly(run);
+        problems.extend(lacks(run, "net.ipv4.tcp_migrate_req", !can_move));
+        problems
+    })
+}
+
+#[test]
+fn an_mptcp_listener_counts_clients_with_mptcp_and_without() -> Result<()> {
+    let has_it = Path::new("/proc/sys/net/mptcp").exists();
+    in_every_tier("edge_mptcp", &[], |tier, run| {
+        let mut problems = lacks(run, "mptcp", !has_it);
+        problems.extend(connects(run));
+        problems.extend(accepted(run));
+        // docs/limitations.md: outside the fentry tier the wait of an MPTCP connection is unknown.
+        let unknown = if tier == "fentry" { 0 } else { counted(run, "edge_mptcp") };
+        problems.extend(waits_unknown(run, unknown));
+        problems
+    })
+}
+
+#[test]
+fn connections_over_ipv6_and_of_ipv4_clients_to_it_are_counted() -> Result<()> {
+    in_every_tier("edge_addresses", &[], |_, run| exactly(run))
+}
