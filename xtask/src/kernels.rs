@@ -32,6 +32,9 @@ pub(crate) struct Kernel {
     suite: Vec<String>,
     /// Whether a package that cannot be had is a failure.
     pub(crate) required: bool,
+    /// Tests, by the beginning of their names, that a representative part leaves out here.
+    #[serde(default)]
+    pub(crate) full_only: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -237,7 +240,13 @@ mod tests {
     use super::*;
 
     fn kernel(name: &str) -> Kernel {
-        Kernel { name: name.to_owned(), package: None, suite: Vec::new(), required: true }
+        Kernel {
+            name: name.to_owned(),
+            package: None,
+            suite: Vec::new(),
+            required: true,
+            full_only: Vec::new(),
+        }
     }
 
     #[test]

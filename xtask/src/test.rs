@@ -233,7 +233,15 @@ fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
     };
     let jobs = obtain_kernels(root, arguments.kernel.as_deref(), stages);
     let rows = Mutex::new(Vec::new());
-    let name = |job: &Job| stage_name(&job.kernel);
+    let partly = |kernel: &Kernel| {
+        !arguments.full && arguments.filter.is_none() && !kernel.full_only.is_empty()
+    };
+    let name = |job: &Job| match &job.kernel {
+        kernel if partly(kernel) => {
+            format!("{} without {}", stage_name(kernel), kernel.full_only.join(", "))
+        }
+        kernel => stage_name(kernel),
+    };
     stages.tests_in_lanes(lanes(jobs.len()), &jobs, name, |job| {
         let start = Instant::now();
         let found = vm::run(root, &job.kernel, &job.unpacked, &programs, &options);

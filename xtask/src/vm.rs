@@ -91,15 +91,20 @@ pub(crate) fn run(
         name: &kernel.name,
         image: &unpacked.image,
         initramfs: &initramfs,
-        parameters: &parameters(&kernel.name, options)?,
+        parameters: &parameters(kernel, options)?,
         log: &dir.join(format!("{}.log", kernel.name)),
         timeout: options.timeout,
     };
     verdict::judge(&kernel.name, &qemu::boot(&guest)?, options.timeout)
 }
 
-fn parameters(kernel: &str, options: &Options<'_>) -> Result<String> {
-    let full = if options.full { " socktrace.full=1" } else { "" };
+fn parameters(kernel: &Kernel, options: &Options<'_>) -> Result<String> {
+    let extent = match kernel.full_only.join(",") {
+        _ if options.full => " socktrace.full=1".to_owned(),
+        // What is asked for by name is not left out.
+        left_out if left_out.is_empty() || options.filter.is_some() => String::new(),
+        left_out => format!(" socktrace.skip={left_out}"),
+    };
     let filter = match options.filter {
         Some(filter) if filter.contains(char::is_whitespace) => {
             bail!("the filter {filter:?} has a space: a kernel command line cannot carry it")
@@ -107,7 +112,7 @@ fn parameters(kernel: &str, options: &Options<'_>) -> Result<String> {
         Some(filter) => format!(" socktrace.filter={filter}"),
         None => String::new(),
     };
-    Ok(format!("socktrace.kernel={kernel}{full}{filter}"))
+    Ok(format!("socktrace.kernel={}{extent}{filter}", kernel.name))
 }
 
 fn pack(root: &Path, unpacked: &Unpacked, programs: &Programs) -> Result<Vec<u8>> {

@@ -53,6 +53,8 @@ struct Run {
     kernel: String,
     /// Only tests whose name contains this.
     filter: Option<String>,
+    /// Beginnings of the names of tests to leave out, separated by commas.
+    skip: Option<String>,
     /// Everything, and what this kernel gives, instead of a representative part.
     full: bool,
 }
@@ -72,6 +74,7 @@ fn main() {
     let run = Run {
         kernel: kernel.clone(),
         filter: parameter("socktrace.filter"),
+        skip: parameter("socktrace.skip"),
         full: parameter("socktrace.full").is_some(),
     };
     let (totals, ok) = prepared.and_then(|()| run.execute()).unwrap_or_else(|error| {
@@ -136,6 +139,9 @@ impl Run {
     fn tests(&self) -> Command {
         let mut command = Command::new(TESTS);
         command.arg("--test-threads=1").args(self.filter.as_deref());
+        for name in self.skip.iter().flat_map(|names| names.split(',')) {
+            command.args(["--skip", name]);
+        }
         command.env_clear().envs(ENVIRONMENT.iter().copied()).env("SOCKTRACE_KERNEL", &self.kernel);
         if self.full {
             command.env("SOCKTRACE_FULL", "1");

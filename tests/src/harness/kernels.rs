@@ -59,6 +59,19 @@ impl Kernel {
         self.select_combinations(if is_full() { Extent::Full } else { Extent::Part })
     }
 
+    /// The tiers that a test forces which tries each by itself: all where everything is tried, else
+    /// one, in turns over tests and kernels.
+    pub fn tiers_of(&self, test: &str) -> Vec<&str> {
+        self.select_tiers(test, if is_full() { Extent::Full } else { Extent::Part })
+    }
+
+    fn select_tiers(&self, test: &str, extent: Extent) -> Vec<&str> {
+        let letters: usize = test.bytes().map(usize::from).sum();
+        let turn = (self.place + letters) % self.tiers.len().max(1);
+        let chosen = |(index, _): &(usize, &String)| extent == Extent::Full || *index == turn;
+        self.tiers.iter().enumerate().filter(chosen).map(|(_, tier)| tier.as_str()).collect()
+    }
+
     fn select_combinations(&self, extent: Extent) -> Vec<(&str, &str)> {
         let (tiers, transports) = (&self.tiers, &self.transports);
         let all = tiers.iter().enumerate().flat_map(|(number, tier)| {
@@ -106,6 +119,17 @@ fn both_transports() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_takes_the_tiers_in_turns_and_the_whole_takes_all() -> Result<()> {
+        let kernel = parse(TEXT, "b")?;
+        let of = |test| kernel.select_tiers(test, Extent::Part);
+        let mut taken = [of("a"), of("b"), of("c")].concat();
+        taken.sort_unstable();
+        assert_eq!(taken, ["fentry", "kprobe", "tracepoint"]);
+        assert_eq!(kernel.select_tiers("a", Extent::Full).len(), 3);
+        Ok(())
+    }
 
     const TEXT: &str = "[[kernel]]\nname = \"a\"\ntiers = [\"tracepoint\"]\nmore = 1\n\
                         tracepoint_drops = \"exact\"\n\

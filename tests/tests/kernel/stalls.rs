@@ -19,7 +19,7 @@ const LATE_NS: u64 = 1_500_000_000;
 #[test]
 fn a_report_keeps_each_stall_with_its_owner_its_clients_and_what_held_it_up() -> Result<()> {
     let mut told = Vec::new();
-    for tier in &this_kernel()?.tiers {
+    for tier in this_kernel()?.tiers_of("stalls") {
         let run = record(&["--tier", tier], &INCIDENTS).map_err(|e| anyhow!("{tier}: {e:#}"))?;
         let problems = stalls::problems(&run.seen, &run.report);
         told.extend(problems.iter().map(|text| format!("[{tier}] {text}")));

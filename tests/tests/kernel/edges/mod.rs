@@ -46,7 +46,7 @@ fn judge(
     record: impl Fn(&str) -> Result<Run>,
 ) -> Result<()> {
     let mut told = Vec::new();
-    for tier in &this_kernel()?.tiers {
+    for tier in this_kernel()?.tiers_of(incident) {
         let run = record(tier).map_err(|error| anyhow!("{tier} {incident}: {error:#}"))?;
         let mut problems = problems_of(tier, &run);
         problems.extend(completeness::identity(&run.report));
