@@ -266,7 +266,18 @@ impl Stages {
     }
 }
 
-/// The network namespace's own counters of what listeners threw away, since the start.
+/// A network namespace, and what it counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceCounters {
+    /// Its inode.
+    pub netns: u32,
+    /// Whether it is the tracer's own.
+    pub own: bool,
+    /// What it counted; `None` where that could not be read at the end, or not at the start.
+    pub counted: Option<NetstatDelta>,
+}
+
+/// A network namespace's own counters of what listeners threw away, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetstatDelta {
     /// `TcpExt: ListenOverflows`
@@ -410,8 +421,8 @@ pub enum Record {
     Unread(Unread),
     /// Paths of cgroups, by id.
     Cgroups(HashMap<u64, Vec<u8>>),
-    /// The namespace's own counters.
-    Netstat(NetstatDelta),
+    /// What each network namespace counted.
+    Namespaces(Vec<NamespaceCounters>),
     /// The reader's losses so far.
     Loss(ReaderLoss),
     /// Runs of programs that the kernel skipped.

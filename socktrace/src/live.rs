@@ -17,10 +17,10 @@ use tokio::{
 
 use crate::{
     event::{
-        Body, Counters, Event, Listener, NetstatDelta, Owner, ReaderLoss, Record, Sighting, Source,
-        Stall, Unread,
+        Body, Counters, Event, Listener, NamespaceCounters, NetstatDelta, Owner, ReaderLoss,
+        Record, Sighting, Source, Stall, Unread,
     },
-    host::{Host, TcpExt},
+    host::{Host, NetworkNamespace, TcpExt},
     listener::{Lookout, Owners, read_owners},
     probe::{Attached, Filters, Verdict, read_misses},
     stall::{Scout, Sight},
@@ -35,7 +35,10 @@ const DRAIN: Duration = Duration::from_millis(50);
 /// How often listeners are looked at: twice within the threshold of a stall, in these limits.
 const LOOK_LIMITS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 /// A look may use this share of the time.
-const LOOK_SHARE: u32 = 50;
+const LOOK_SHARE: u32 = 20;
+/// Where nothing is seen to wait, what hooks know of is read at every so manieth look only: of
+/// namespaces that cannot be looked into, nothing else tells.
+const IDLE_LOOKS: u32 = 4;
 /// How long the last events may take to arrive once the programs are detached.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -67,12 +70,14 @@ pub struct Live {
     lookout: Lookout,
     scout: Scout,
     look_every: Duration,
+    idle_looks: u32,
     tick: Interval,
     next_look: Instant,
     named: HashSet<u64>,
     delivered: u64,
     loss: ReaderLoss,
-    netstat_at_start: TcpExt,
+    /// What each network namespace had counted before.
+    counted_at_start: HashMap<u32, TcpExt>,
     drops_at_start: HashMap<DropKey, u64>,
     /// The first look: what was there before.
     baseline: Vec<Record>,
@@ -94,13 +99,14 @@ impl Live {
             reader,
             ebpf,
             verdicts,
-            netstat_at_start: TcpExt::default(),
+            counted_at_start: HashMap::new(),
             drops_at_start: HashMap::new(),
             lookout: Lookout::new(host.clone()),
             scout: Scout::new(host.clone(), u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX)),
             look_every: (stall / 2).clamp(LOOK_LIMITS[0], LOOK_LIMITS[1]),
             host,
             tick,
+            idle_looks: 0,
             next_look: Instant::now(),
             named: HashSet::new(),
             delivered: 0,
@@ -109,7 +115,11 @@ impl Live {
         };
         let mut baseline = Vec::new();
         live.look(&mut baseline)?;
-        live.netstat_at_start = live.host.read_tcp_ext(None)?;
+        let namespaces = live.host.read_network_namespaces()?.all;
+        live.counted_at_start = namespaces
+            .iter()
+            .filter_map(|namespace| Some((namespace.inode, namespace.read_tcp_ext()?)))
+            .collect();
         live.drops_at_start = read_drops(&live.ebpf)?;
         live.baseline = baseline;
         Ok(live)
@@ -190,14 +200,20 @@ impl Live {
         Ok(())
     }
 
-    /// Looks at everything that waits. The maps are read only if something does.
+    /// Looks at everything that waits.
     fn scout_with(
         &mut self,
         sightings: &HashMap<u64, Sighting>,
         look: impl Fn(&mut Scout, &Sight<'_>) -> Vec<Stall>,
     ) -> Result<Vec<Stall>, LiveError> {
-        let queued = read_queued(&self.ebpf)?;
-        let sleepers = read_sleepers(&self.ebpf)?;
+        self.idle_looks += 1;
+        let waits = sightings.values().any(|sighting| sighting.queue != Some(0));
+        let (mut queued, mut sleepers) = (Vec::new(), Vec::new());
+        if waits || self.scout.is_watching() || self.idle_looks >= IDLE_LOOKS {
+            self.idle_looks = 0;
+            queued = read_queued(&self.ebpf)?;
+            sleepers = read_sleepers(&self.ebpf)?;
+        }
         let progress = |inode| read_progress(&self.ebpf, inode).unwrap_or_default();
         let named = |inode| lookup_listener(&self.ebpf, inode);
         let sight = Sight {
@@ -240,20 +256,22 @@ impl Live {
         }
     }
 
-    /// `None` where the kernel lacks one of the counters.
-    fn netstat_delta(&self) -> Result<Option<NetstatDelta>, LiveError> {
-        let now = self.host.read_tcp_ext(None)?;
-        let before = &self.netstat_at_start;
-        let delta = |now: Option<u64>, before: Option<u64>| Some(now?.wrapping_sub(before?));
-        let all = || {
-            Some(NetstatDelta {
-                overflows: delta(now.listen_overflows, before.listen_overflows)?,
-                drops: delta(now.listen_drops, before.listen_drops)?,
-                syn_queue: delta(now.req_q_full_drop, before.req_q_full_drop)?,
-                cookies: delta(now.req_q_full_do_cookies, before.req_q_full_do_cookies)?,
-            })
+    /// What each network namespace counted since the start; one that is new began with nothing.
+    fn counted(&self) -> Result<Vec<NamespaceCounters>, LiveError> {
+        let namespaces = self.host.read_network_namespaces()?.all;
+        let counters = |namespace: &NetworkNamespace| {
+            let now = namespace.read_tcp_ext()?;
+            let before = self.counted_at_start.get(&namespace.inode);
+            // One that counted less is another with the same inode.
+            let before = before.filter(|before| before.listen_drops <= now.listen_drops);
+            delta(&now, before.unwrap_or(&NOTHING))
         };
-        Ok(all())
+        let row = |namespace: &NetworkNamespace| NamespaceCounters {
+            netns: namespace.inode,
+            own: namespace.is_own(),
+            counted: counters(namespace),
+        };
+        Ok(namespaces.iter().map(row).collect())
     }
 
     /// Holders of the listeners that something happened to, and what could not be read.
@@ -285,6 +303,25 @@ fn lookup_listener(ebpf: &Ebpf, inode: u64) -> Option<Listener> {
     let map = aya::maps::HashMap::<_, u64, ListenerInfo>::try_from(ebpf.map("LISTENERS")?);
     let info = map.ok()?.get(&inode, 0).ok()?;
     Some((&info).into())
+}
+
+/// The counters of a namespace that has just been made.
+const NOTHING: TcpExt = TcpExt {
+    listen_overflows: Some(0),
+    listen_drops: Some(0),
+    req_q_full_drop: Some(0),
+    req_q_full_do_cookies: Some(0),
+};
+
+/// `None` where the kernel lacks one of the counters.
+fn delta(now: &TcpExt, before: &TcpExt) -> Option<NetstatDelta> {
+    let delta = |now: Option<u64>, before: Option<u64>| Some(now?.wrapping_sub(before?));
+    Some(NetstatDelta {
+        overflows: delta(now.listen_overflows, before.listen_overflows)?,
+        drops: delta(now.listen_drops, before.listen_drops)?,
+        syn_queue: delta(now.req_q_full_drop, before.req_q_full_drop)?,
+        cookies: delta(now.req_q_full_do_cookies, before.req_q_full_do_cookies)?,
+    })
 }
 
 /// What was counted since the start.
@@ -338,13 +375,13 @@ impl Source for Live {
         into.append(&mut self.baseline);
         // Together, before the detach, which takes its time: what the drops are compared with.
         self.last_look(into)?;
-        let netstat = self.netstat_delta()?;
+        let namespaces = self.counted()?;
         let drops = read_drops(&self.ebpf)?;
         into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));
         detach(&mut self.ebpf);
         let mut counters = self.settle(into)?;
         counters.drops = since(drops, &self.drops_at_start);
-        into.extend(netstat.map(Record::Netstat));
+        into.push(Record::Namespaces(namespaces));
         self.add_owners(&counters, into);
         into.push(Record::Cgroups(self.cgroups(&counters)));
         into.push(Record::Counters(Box::new(counters)));

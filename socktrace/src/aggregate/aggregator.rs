@@ -8,8 +8,8 @@ use socktrace_common::Signal;
 
 use super::{selection::Selection, snapshot::Session};
 use crate::event::{
-    Body, Counters, Endpoint, Event, Listener, Misses, NetstatDelta, Owner, ReaderLoss, Record,
-    Sighting, Stall, StallChange, Unread,
+    Body, Counters, Endpoint, Event, Listener, Misses, NamespaceCounters, Owner, ReaderLoss,
+    Record, Sighting, Stall, StallChange, Unread,
 };
 
 /// A listener as `sock_diag` showed it over time.
@@ -31,7 +31,7 @@ pub struct Aggregator {
     pub(super) owners: HashMap<u64, Vec<Owner>>,
     pub(super) unread: Option<Unread>,
     pub(super) cgroups: HashMap<u64, Vec<u8>>,
-    pub(super) netstat: Option<NetstatDelta>,
+    pub(super) namespaces: Vec<NamespaceCounters>,
     pub(super) loss: ReaderLoss,
     pub(super) misses: Misses,
     /// Every stall that was told, as it was last.
@@ -52,7 +52,7 @@ impl Aggregator {
             owners: HashMap::new(),
             unread: None,
             cgroups: HashMap::new(),
-            netstat: None,
+            namespaces: Vec::new(),
             loss: ReaderLoss::default(),
             misses: Misses::default(),
             stalls: Vec::new(),
@@ -77,7 +77,7 @@ impl Aggregator {
             Record::Owners(owners) => self.owners = owners,
             Record::Unread(unread) => self.unread = Some(unread),
             Record::Cgroups(cgroups) => self.cgroups = cgroups,
-            Record::Netstat(netstat) => self.netstat = Some(netstat),
+            Record::Namespaces(namespaces) => self.namespaces = namespaces,
             Record::Loss(loss) => self.loss = loss,
             Record::Misses(misses) => self.misses = misses,
             Record::Stall(stall) => self.apply_stall(*stall),

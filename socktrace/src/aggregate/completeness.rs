@@ -84,13 +84,13 @@ pub struct Evidence<'a> {
     pub reader: ReaderLoss,
     /// Signals that have a tier.
     pub traced: &'a [Signal],
-    /// What the namespace counted and no listener explains.
-    pub unattributed: Option<Unattributed>,
+    /// What network namespaces counted and no listener explains.
+    pub unattributed: Unattributed,
     /// What the kernel skipped.
     pub misses: &'a Misses,
 }
 
-/// What a network namespace counted beyond what its known listeners explain.
+/// What network namespaces counted beyond what their known listeners explain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unattributed {
     /// Of `ListenDrops`.
@@ -108,7 +108,7 @@ impl Completeness {
             traced.iter().map(|signal| row(*signal, stages, delivered, &mut undecodable)).collect();
         let mut reasons: Vec<String> = signals.iter().filter_map(lost_events).collect();
         reasons.extend(traced.iter().flat_map(|signal| full_maps(*signal, stages)));
-        reasons.extend(without_listener(unattributed.unwrap_or_default()));
+        reasons.extend(without_listener(unattributed));
         reasons.extend(misses.unseen.iter().map(|(what, n)| {
             format!("up to {n} {what} were not seen: the kernel skipped socktrace's hook")
         }));
@@ -168,7 +168,7 @@ fn full_maps(signal: Signal, stages: &Stages) -> impl Iterator<Item = String> {
 fn without_listener(rest: Unattributed) -> impl Iterator<Item = String> {
     let told = [(rest.drops, "drops"), (rest.cookies, "syncookies")];
     told.into_iter().filter(|(n, _)| *n != 0).map(|(n, what)| {
-        format!("{n} {what} of this network namespace belong to no listener known here")
+        format!("{n} {what} that the kernel counted belong to no listener known here")
     })
 }
 
@@ -221,7 +221,7 @@ mod tests {
         delivered: &[0; Signal::COUNT],
         reader: ReaderLoss { undecodable: 0, perf_lost: 0 },
         traced: &Signal::ALL,
-        unattributed: None,
+        unattributed: Unattributed { drops: 0, cookies: 0 },
         misses: &Misses { programs: BTreeMap::new(), unseen: BTreeMap::new() },
     };
 
@@ -249,11 +249,11 @@ mod tests {
 
     #[test]
     fn what_was_not_traced_is_unknown_and_what_has_no_listener_is_incomplete() {
-        let without = |drops| Some(Unattributed { drops, cookies: 0 });
+        let without = |drops| Unattributed { drops, cookies: 0 };
         let check =
             |traced, unattributed| Completeness::check(&Evidence { traced, unattributed, ..NONE });
         assert_eq!(check(&Signal::ALL, without(0)).verdict, Verdict::Complete);
-        assert_eq!(check(&Signal::ALL[1..], None).verdict, Verdict::Unknown);
+        assert_eq!(check(&Signal::ALL[1..], without(0)).verdict, Verdict::Unknown);
         let missing = check(&Signal::ALL, without(3));
         assert_eq!(missing.verdict, Verdict::Incomplete);
         assert!(missing.reasons[0].starts_with("3 drops"));

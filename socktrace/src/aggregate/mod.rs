@@ -13,7 +13,7 @@ pub use aggregator::Aggregator;
 pub use completeness::{Completeness, Evidence, SignalStages, Unattributed, Verdict};
 pub use selection::Selection;
 pub use snapshot::{
-    AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, ProcessRow, Session,
-    SessionSignal, Snapshot,
+    AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,
+    Session, SessionSignal, Snapshot,
 };
 pub use waits::Waits;

@@ -12,11 +12,12 @@ use super::{
     completeness::{Completeness, Evidence, Unattributed},
     drops::{self, Seen},
     snapshot::{
-        AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, ProcessRow, Snapshot,
+        AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,
+        Snapshot,
     },
     waits::Waits,
 };
-use crate::event::{Address, Endpoint, Listener, Owner, Task};
+use crate::event::{Address, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner, Task};
 
 const EAGAIN: u32 = 11;
 
@@ -48,7 +49,7 @@ impl Aggregator {
             .filter(|row| row.tier.is_some())
             .map(|row| row.signal)
             .collect();
-        let unattributed = self.unattributed(&drops);
+        let namespaces = self.namespaces(&drops);
         Snapshot {
             session: self.session.clone(),
             duration,
@@ -57,14 +58,13 @@ impl Aggregator {
                 delivered: &self.delivered,
                 reader: self.loss,
                 traced: &traced,
-                unattributed,
+                unattributed: sum(&namespaces),
                 misses: &self.misses,
             }),
             processes: worst_first(processes),
             listeners: listeners.into_values().collect(),
             stalls: self.stalls.clone(),
-            netstat: self.netstat,
-            unattributed,
+            namespaces,
             unread: self.unread.clone(),
         }
     }
@@ -208,7 +208,7 @@ impl Aggregator {
     fn drops_by_listener(&self) -> BTreeMap<u64, Vec<DropRow>> {
         let tier = self.session.tier(Signal::BacklogDrop);
         if tier == Some(Tier::Tracepoint) {
-            let mut rows = drops::infer(&self.drops_seen(), self.netstat);
+            let mut rows = drops::infer(&self.drops_seen(), self.own_netstat());
             for (inode, counted) in self.drops_counted() {
                 let closed = counted.into_iter().filter(|row| !row.reason.is_listen_drop());
                 rows.entry(inode).or_default().extend(closed);
@@ -216,7 +216,7 @@ impl Aggregator {
             return rows;
         }
         let mut rows = self.drops_counted();
-        if let (Some(Tier::Kprobe), Some(netstat)) = (tier, self.netstat) {
+        if let (Some(Tier::Kprobe), Some(netstat)) = (tier, self.own_netstat()) {
             let elsewhere =
                 rows.extract_if(.., |inode, _| !self.is_here(*inode)).collect::<Vec<_>>();
             let mut seen = self.drops_seen();
@@ -277,22 +277,51 @@ impl Aggregator {
         seen
     }
 
-    /// What the namespace counted and no known listener explains.
-    fn unattributed(&self, drops: &BTreeMap<u64, Vec<DropRow>>) -> Option<Unattributed> {
+    /// What the tracer's own network namespace counted.
+    fn own_netstat(&self) -> Option<NetstatDelta> {
+        self.namespaces.iter().find(|namespace| namespace.own)?.counted
+    }
+
+    /// Each network namespace that counted a drop or a syncookie, and the own one; what no known
+    /// listener explains.
+    fn namespaces(&self, drops: &BTreeMap<u64, Vec<DropRow>>) -> Vec<NamespaceRow> {
+        let counted_any = |row: &NamespaceCounters| {
+            row.counted.is_some_and(|counted| counted.drops + counted.cookies != 0)
+        };
+        let shown = self.namespaces.iter().filter(|row| row.own || counted_any(row));
+        shown
+            .map(|row| NamespaceRow {
+                netns: row.netns,
+                own: row.own,
+                counted: row.counted,
+                unattributed: self.unattributed(row, drops),
+            })
+            .collect()
+    }
+
+    fn unattributed(
+        &self,
+        namespace: &NamespaceCounters,
+        drops: &BTreeMap<u64, Vec<DropRow>>,
+    ) -> Option<Unattributed> {
         let tier = self.session.tier(Signal::BacklogDrop)?;
-        let netstat = self.netstat?;
-        let here = || drops.iter().filter(|(inode, _)| self.is_here(**inode));
+        let counted = namespace.counted?;
+        // A listener whose namespace is not known is taken for one of the own.
+        let netns_of = |inode| self.counters.listeners.get(&inode).and_then(|known| known.netns);
+        let inside =
+            |inode| netns_of(inode).map_or(namespace.own, |netns| netns == namespace.netns);
         let attributed = |wanted: &dyn Fn(Drops) -> bool| -> u64 {
-            let rows = here().flat_map(|(_, rows)| rows).filter(|row| wanted(row.reason));
+            let rows = drops.iter().filter(|(inode, _)| inside(**inode));
+            let rows = rows.flat_map(|(_, rows)| rows).filter(|row| wanted(row.reason));
             rows.map(|row| row.count).sum()
         };
         let cookie = Drops::Tcp(DropReason::SyncookieSent);
         let cookies = match tier {
             Tier::Tracepoint => 0,
-            _ => netstat.cookies.saturating_sub(attributed(&|reason| reason == cookie)),
+            _ => counted.cookies.saturating_sub(attributed(&|reason| reason == cookie)),
         };
         // More than the namespace counted: what does not add up is not told.
-        let drops = netstat.drops.checked_sub(attributed(&Drops::is_listen_drop))?;
+        let drops = counted.drops.checked_sub(attributed(&Drops::is_listen_drop))?;
         Some(Unattributed { drops, cookies })
     }
 
@@ -352,6 +381,15 @@ impl Aggregator {
             }
         }
     }
+}
+
+/// What is unattributed anywhere.
+fn sum(namespaces: &[NamespaceRow]) -> Unattributed {
+    let known = namespaces.iter().filter_map(|namespace| namespace.unattributed);
+    known.fold(Unattributed::default(), |all, one| Unattributed {
+        drops: all.drops + one.drops,
+        cookies: all.cookies + one.cookies,
+    })
 }
 
 /// The element of a set that has only one.

@@ -64,13 +64,23 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerRow>,
     /// Connections that waited too long, or still do, in the order in which that began.
     pub stalls: Vec<Stall>,
-    /// What the tracer's own network namespace counted meanwhile; `None` where it is not known.
-    pub netstat: Option<NetstatDelta>,
-    /// Of `netstat`, what belongs to no listener that socktrace knows; `None` where that cannot be
-    /// told.
-    pub unattributed: Option<Unattributed>,
+    /// Network namespaces that counted what listeners threw away, and the tracer's own.
+    pub namespaces: Vec<NamespaceRow>,
     /// What of listeners and their owners could not be read; `None` before the session's end.
     pub unread: Option<Unread>,
+}
+
+/// What one network namespace counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceRow {
+    /// Its inode.
+    pub netns: u32,
+    /// Whether it is the tracer's own.
+    pub own: bool,
+    /// What it counted; `None` where that is not known.
+    pub counted: Option<NetstatDelta>,
+    /// Of that, what belongs to no listener that socktrace knows; `None` where that cannot be told.
+    pub unattributed: Option<Unattributed>,
 }
 
 /// One process.

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     aggregate::{
-        Aggregator, ConnectFailureRow, DropRow, ListenerRow, ProcessRow, Session, SessionSignal,
-        Snapshot, Waits,
+        Aggregator, ConnectFailureRow, DropRow, ListenerRow, NamespaceRow, ProcessRow, Session,
+        SessionSignal, Snapshot, Waits,
     },
     diagnose::{Certainty, cause, errno_name},
     event::{Address, Body, Endpoint, Event, NetstatDelta, Owner, Stall, Unread},
@@ -28,6 +28,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// The whole report.
 pub fn render_report(snapshot: &Snapshot) -> Value {
     let clock = Clock::anchored_at(snapshot.session.started_ns, snapshot.session.started);
+    let own = snapshot.namespaces.iter().find(|namespace| namespace.own);
+    let rest = own.and_then(|own| own.unattributed);
     json!({
         "schema_version": SCHEMA_VERSION,
         "session": session(&snapshot.session, snapshot.duration.as_nanos()),
@@ -38,9 +40,10 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
             .iter()
             .map(|row| listener(row, &snapshot.session))
             .collect::<Vec<_>>(),
-        "netstat": snapshot.netstat.map(netstat),
-        "unattributed": snapshot.unattributed.map(|rest| rest.drops),
-        "unattributed_syncookies": snapshot.unattributed.map(|rest| rest.cookies),
+        "netstat": own.and_then(|own| own.counted).map(netstat),
+        "unattributed": rest.map(|rest| rest.drops),
+        "unattributed_syncookies": rest.map(|rest| rest.cookies),
+        "namespaces": snapshot.namespaces.iter().map(namespace).collect::<Vec<_>>(),
         "unseen": snapshot.unread.as_ref().map(unseen),
         "stalls": snapshot.stalls.iter().map(|it| stalls::object(it, &clock)).collect::<Vec<_>>(),
         "findings": null,
@@ -91,6 +94,16 @@ fn completeness(snapshot: &Snapshot) -> Value {
         "reasons": completeness.reasons,
         "signals": signals.collect::<Vec<_>>(),
         "missed": completeness.misses.programs,
+    })
+}
+
+fn namespace(row: &NamespaceRow) -> Value {
+    json!({
+        "netns": row.netns,
+        "own": row.own,
+        "netstat": row.counted.map(netstat),
+        "unattributed": row.unattributed.map(|rest| rest.drops),
+        "unattributed_syncookies": row.unattributed.map(|rest| rest.cookies),
     })
 }
 

@@ -63,6 +63,11 @@ impl Scout {
         }
     }
 
+    /// Whether a listener had a queue at the look before.
+    pub fn is_watching(&self) -> bool {
+        self.watch.is_watching()
+    }
+
     /// Takes in one look; returns the stalls that changed.
     pub fn look(&mut self, sight: &Sight<'_>) -> Vec<Stall> {
         let known = Known::assign(sight.queued, sight.sightings);

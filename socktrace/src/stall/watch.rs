@@ -102,6 +102,11 @@ impl Watch {
         changes
     }
 
+    /// Whether any listener had a queue at the last look.
+    pub fn is_watching(&self) -> bool {
+        !self.tracks.is_empty()
+    }
+
     /// The listeners whose oldest connection has waited for half the threshold, as of the last look.
     pub fn suspects(&self) -> impl Iterator<Item = u64> {
         self.tracks.iter().filter(|(_, track)| track.suspected).map(|(inode, _)| *inode)

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::read_with;
 use super::mountinfo::parse_mounts;
-use super::{Host, HostError, bracketed_inode};
+use super::{Host, HostError, TcpExt, bracketed_inode};
 
 pub use enter::EnterError;
 
@@ -90,6 +90,20 @@ impl NetworkNamespace {
     /// Whether it is that of the thread that found it.
     pub fn is_own(&self) -> bool {
         self.own
+    }
+
+    /// What the kernel counted in it, read through a process that is in it: that takes no way in.
+    /// `None` where no process is, or may be looked at.
+    pub fn read_tcp_ext(&self) -> Option<TcpExt> {
+        if self.own {
+            return self.host.read_tcp_ext(None).ok();
+        }
+        let inside = |pid: u32| read_link_inode(self.host.proc_path(pid, "ns/net")).ok();
+        self.pids.iter().find_map(|pid| {
+            let counters = self.host.read_tcp_ext(Some(*pid)).ok()?;
+            // Still the same process, in the same namespace.
+            (inside(*pid) == Some(self.inode)).then_some(counters)
+        })
     }
 
     /// Files that lead into it, those that outlive processes first.

@@ -14,6 +14,7 @@ struct ByReason {
     syn_queue_full: u64,
     syncookie_sent: u64,
     other: u64,
+    unknown: u64,
 }
 
 impl ByReason {
@@ -25,6 +26,7 @@ impl ByReason {
                 "syn_queue_full" => found.syn_queue_full += row.count,
                 "syncookie_sent" => found.syncookie_sent += row.count,
                 "other" => found.other += row.count,
+                "unknown" => found.unknown += row.count,
                 _ => {}
             }
         }
@@ -33,7 +35,7 @@ impl ByReason {
 
     /// What `ListenDrops` counts.
     fn dropped(self) -> u64 {
-        self.accept_queue_full + self.syn_queue_full + self.other
+        self.accept_queue_full + self.syn_queue_full + self.other + self.unknown
     }
 
     fn expected(netstat: &Netstat) -> Self {
@@ -43,6 +45,7 @@ impl ByReason {
             syn_queue_full: netstat.reqq_full_drop,
             syncookie_sent: netstat.reqq_full_do_cookies,
             other: netstat.listen_drops.saturating_sub(known),
+            unknown: 0,
         }
     }
 }
