@@ -60,7 +60,8 @@ pub struct Params {
     pub families: u32,
     /// With [`filter::COMM`], NUL-padded.
     pub comm: [u8; 16],
-    /// With [`filter::FOLLOW`]: the process whose children are followed.
+    /// The tracer's own process: what it does is its self-test, and with [`filter::FOLLOW`] its
+    /// children are followed.
     pub tracer: u32,
     /// Always 0.
     pub pad: u32,

@@ -27,12 +27,14 @@ pub enum Stage {
     Unpaired = 8,
     /// A map of names was full: a process or listener is shown without its name.
     LostName = 9,
+    /// The tracer did it itself, to see whether the hooks fire: nowhere else.
+    SelfTest = 10,
 }
 
 impl Stage {
     /// How many stages there are.
-    pub const COUNT: usize = 10;
-    const WIDTH: u32 = 10;
+    pub const COUNT: usize = 11;
+    const WIDTH: u32 = 11;
     /// Every stage, in wire order.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Seen,
@@ -45,6 +47,7 @@ impl Stage {
         Self::LostPending,
         Self::Unpaired,
         Self::LostName,
+        Self::SelfTest,
     ];
 
     /// Index of this stage of `signal` in the kernel's counter array.

@@ -1,11 +1,12 @@
 //! What the user asked for, decided before anything is tallied or sent.
 
-use socktrace_common::{Endpoint, TaskKey, family_bit, filter};
+use socktrace_common::{Endpoint, Signal, Stage, TaskKey, family_bit, filter};
 
 use crate::{
     globals::param,
     kernel::Task,
     maps::{FILTER_PIDS, FILTER_PORTS, FOLLOWED, LISTENERS},
+    tally,
 };
 
 #[inline(always)]
@@ -35,6 +36,16 @@ pub(crate) fn process(task: TaskKey) -> bool {
 #[inline(always)]
 fn same_comm(comm: [u8; 16]) -> bool {
     u128::from_ne_bytes(comm) == u128::from_ne_bytes(param!(comm))
+}
+
+/// Whether `task` is the tracer, which tests its hooks: that is noted, and nobody else's business.
+#[inline(always)]
+pub(crate) fn self_test(signal: Signal, task: TaskKey) -> bool {
+    let own = task.tgid == param!(tracer);
+    if own {
+        tally::count(signal, Stage::SelfTest, 1);
+    }
+    own
 }
 
 /// The process filters for something that happened to a listener in softirq context: whether

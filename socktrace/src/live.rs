@@ -87,7 +87,7 @@ impl Live {
     /// Takes over what was attached; to be called on the runtime that will read it. A connection
     /// that waits for `stall` stalls its listener.
     pub fn new(attached: Attached, host: Host, stall: Duration) -> Result<Self, LiveError> {
-        let Attached { ebpf, reader, verdicts } = attached;
+        let Attached { ebpf, reader, verdicts, .. } = attached;
         let fd = reader.as_fd().try_clone_to_owned()?;
         // SAFETY: `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
         let readable = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };

@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("diagnose", &[]),
     ("demo", &[]),
     ("transport", &["event"]),
-    ("probe", &["event", "kernel", "transport"]),
+    ("probe", &["event", "host", "kernel", "transport"]),
     ("listener", &["event", "host"]),
     ("stall", &["event", "host", "listener", "transport"]),
     ("live", &["event", "host", "listener", "probe", "stall", "transport"]),

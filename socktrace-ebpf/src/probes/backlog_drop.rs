@@ -13,6 +13,7 @@ use aya_ebpf::{
 };
 use socktrace_common::{
     AcceptStart, Actor, BacklogDropEvent, DropKey, DropReason, DropStage, Endpoint, Signal, Stage,
+    TaskKey,
 };
 
 use super::is_true;
@@ -98,7 +99,17 @@ fn key(listener: Sock, reason: DropReason, stage: DropStage) -> DropKey {
 #[inline(always)]
 fn dropped(ctx: &impl EbpfContext, listener: Sock, key: DropKey, n: u64, skb: u64) {
     tally::remember_listener(SIGNAL, key.listener, Some(listener), None);
-    counted(ctx, listener, &key, n, skb);
+    if !is_self_test(key.listener) {
+        counted(ctx, listener, &key, n, skb);
+    }
+}
+
+/// Whether this is one of the tracer's own listeners.
+#[inline(always)]
+fn is_self_test(listener: u64) -> bool {
+    // SAFETY: copied at once, and never changed.
+    let owner = unsafe { LISTENERS.get(listener) }.map_or(TaskKey::NONE, |info| info.owner);
+    filter::self_test(SIGNAL, owner)
 }
 
 /// Tallies what one call threw away, and sends its event.
@@ -309,6 +320,9 @@ pub(super) fn closed_for_good(sock: u64) {
 fn left_behind(ctx: &impl EbpfContext, inode: u64, local: &Endpoint, [queue, limit]: [u32; 2]) {
     let reason = DropReason::ListenerClosed as u32;
     let key = DropKey { listener: inode, reason, stage: DropStage::NONE };
+    if is_self_test(inode) {
+        return;
+    }
     tally::count(SIGNAL, Stage::Seen, 1);
     let tallied = tally::tally(&DROP_TALLY, SIGNAL, &key, 1);
     if !filter::no_errno() || !filter::owner_of(inode) || !filter::endpoint(local) {

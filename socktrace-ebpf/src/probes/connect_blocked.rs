@@ -106,6 +106,9 @@ pub(super) fn forgotten() {
 /// Tallies and sends one blocked connect.
 #[inline(always)]
 fn blocked(ctx: &impl EbpfContext, event: &ConnectBlockedEvent) {
+    if filter::self_test(SIGNAL, event.key.task) {
+        return;
+    }
     tally::count(SIGNAL, Stage::Seen, 1);
     let by_errno = if event.errno == 0 { filter::no_errno() } else { filter::errno(event.errno) };
     if !by_errno || !filter::process(event.key.task) || !filter::endpoint(&event.key.target) {

@@ -64,6 +64,9 @@ fn fetched(sock: Sock, errno: u32) -> bool {
 /// Tallies and sends one failure.
 #[inline(always)]
 fn failed(ctx: &impl EbpfContext, event: &mut ConnectFailureEvent, wanted: bool) {
+    if filter::self_test(SIGNAL, event.key.task) {
+        return;
+    }
     tally::count(SIGNAL, Stage::Seen, 1);
     if !wanted || !filter::errno(event.key.errno) || !filter::endpoint(&event.key.target) {
         tally::count(SIGNAL, Stage::Filtered, 1);

@@ -24,8 +24,11 @@ pub(super) fn listened(ctx: &impl EbpfContext, fd: i32, requested: i32) {
     if !sock.in_scope() {
         return;
     }
-    tally::count(SIGNAL, Stage::Seen, 1);
     let actor = Task::actor();
+    let own = filter::self_test(SIGNAL, actor.task);
+    if !own {
+        tally::count(SIGNAL, Stage::Seen, 1);
+    }
     let wanted = filter::process(actor.task);
     let info = ListenerInfo {
         local: Endpoint::NONE,
@@ -43,6 +46,11 @@ pub(super) fn listened(ctx: &impl EbpfContext, fd: i32, requested: i32) {
     let header = emit::header::<ListenEvent>(SIGNAL, actor);
     let mut event = ListenEvent { header, listener: sock.inode(), info };
     sock.read_local(&mut event.info.local);
+    if own {
+        // By this, drops know whose it is.
+        let _ = LISTENERS.insert(event.listener, &event.info, 0);
+        return;
+    }
     if !wanted {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }

@@ -441,6 +441,7 @@ mod tests {
             kernel: String::new(),
             command: Vec::new(),
             signals: Vec::new(),
+            untested: None,
             somaxconn: None,
             netns: None,
         }

@@ -23,6 +23,8 @@ pub struct Session {
     pub command: Vec<Vec<u8>>,
     /// What became of each signal.
     pub signals: Vec<SessionSignal>,
+    /// Why the hooks were not tried; `None` if they were, and fire.
+    pub untested: Option<String>,
     /// `net.core.somaxconn`.
     pub somaxconn: Option<u32>,
     /// Inode of the tracer's own network namespace.

@@ -89,6 +89,9 @@ pub(super) struct TraceArgs {
     /// Tell every accept one by one
     #[arg(long)]
     all: bool,
+    /// Do not try the hooks once they are attached
+    #[arg(long)]
+    no_self_test: bool,
     /// A connection that waits this long to be accepted is a stall of its listener
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     pub(super) stall: Duration,
@@ -182,6 +185,7 @@ impl TraceArgs {
             buffer_bytes: buffer_size(self.buffer_bytes.unwrap_or(default_bytes)),
             slow_ns: if self.all { 0 } else { slow_ns.max(1) },
             filters,
+            self_test: !self.no_self_test,
         }
     }
 }

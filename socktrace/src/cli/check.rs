@@ -9,13 +9,16 @@ use super::{
     args::{FilterArgs, TraceArgs},
     failure::{Failure, SUCCESS},
     output::print,
-    session::{check_privileges, session_signal},
+    session::{check_privileges, session_signal, untested},
 };
 use crate::{
     aggregate::SessionSignal,
     probe::{AttachError, Verdict, attach, facts},
     render::json::signal,
 };
+
+/// Why there is no self-test where a tier that was asked for is refused.
+const NOTHING_ATTACHED: &str = "nothing is attached";
 
 /// What this kernel and these privileges allow: each signal, its tier, and what that tier loses
 ///
@@ -36,17 +39,19 @@ impl Check {
         check_privileges()?;
         let options = self.trace.options(self.filters.filters(false));
         let facts = facts(&options)?;
-        let verdicts = match attach(&facts, &options) {
-            Ok(attached) => attached.verdicts,
-            Err(AttachError::Refused(verdicts)) => verdicts,
+        let (verdicts, untested) = match attach(&facts, &options) {
+            Ok(attached) => (attached.verdicts, untested(&attached.self_test)),
+            Err(AttachError::Refused(verdicts)) => (verdicts, Some(NOTHING_ATTACHED.to_owned())),
             Err(error) => return Err(error.into()),
         };
         let rows: Vec<SessionSignal> = verdicts.iter().map(session_signal).collect();
         let text = if self.json {
             let signals: Vec<_> = rows.iter().map(signal).collect();
-            format!("{:#}\n", json!({"kernel": facts.release, "signals": signals}))
+            let kernel = &facts.release;
+            let object = json!({"kernel": kernel, "signals": signals, "untested": untested});
+            format!("{object:#}\n")
         } else {
-            render(&facts.release, &rows)
+            render(&facts.release, &rows, untested.as_deref())
         };
         print(stdout(), "stdout", &text)?;
         let refused: Vec<Verdict> =
@@ -56,7 +61,7 @@ impl Check {
 }
 
 /// The signals first, then each reason once, with the signals that it concerns.
-fn render(release: &str, rows: &[SessionSignal]) -> String {
+fn render(release: &str, rows: &[SessionSignal], untested: Option<&str>) -> String {
     let mut text = format!("kernel {release}\n\n{:<16} {:<11} LOSES\n", "SIGNAL", "TIER");
     for row in rows {
         let tier = row.tier.map_or("none", |tier| tier.name());
@@ -79,5 +84,9 @@ fn render(release: &str, rows: &[SessionSignal]) -> String {
     for (reason, signals) in reasons {
         let _ = writeln!(text, "\n{}:\n  {reason}", signals.join(", "));
     }
+    let _ = match untested {
+        None => writeln!(text, "\nself-test: every hook fires"),
+        Some(why) => writeln!(text, "\nself-test not made: {why}"),
+    };
     text
 }

@@ -15,7 +15,7 @@ use crate::{
     kernel::{drop_all_but_reading, missing_privileges},
     live::Live,
     pipeline::{self, Sink},
-    probe::{Attached, Options, Verdict, attach, facts},
+    probe::{Attached, Options, SelfTest, Verdict, attach, facts},
     transport::monotonic_now_ns,
 };
 
@@ -71,9 +71,18 @@ impl Prepared {
             kernel: self.release.clone(),
             command: command.iter().map(|arg| arg.clone().into_vec()).collect(),
             signals: self.attached.verdicts.iter().map(session_signal).collect(),
+            untested: untested(&self.attached.self_test),
             somaxconn: host.read_somaxconn().ok(),
             netns: host.read_netns(std::process::id()).ok(),
         }
+    }
+}
+
+/// Why the hooks were not tried.
+pub(super) fn untested(self_test: &SelfTest) -> Option<String> {
+    match self_test {
+        SelfTest::Passed => None,
+        SelfTest::NotMade(why) => Some(why.clone()),
     }
 }
 

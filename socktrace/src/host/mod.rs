@@ -24,7 +24,9 @@ use std::path::{Path, PathBuf};
 pub use cgroup::{CgroupWalk, Cgroups, Container, Runtime, container, systemd_unit};
 pub use cpu_quota::CpuQuota;
 pub use error::HostError;
-pub use netns::{EnterError, NetworkNamespace, NetworkNamespaces};
+pub use netns::{
+    EnterError, NetworkNamespace, NetworkNamespaces, ScratchError, in_scratch_namespace,
+};
 pub use netstat::TcpExt;
 pub use process::{NofileLimits, same_start};
 pub use sockets::{Holder, SocketOwners};

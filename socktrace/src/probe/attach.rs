@@ -8,16 +8,17 @@ use aya::{
     maps::{HashMap, MapData},
     programs::{Program as Loaded, ProgramError},
 };
-use socktrace_common::{BACKLOG_UNKNOWN, ListenerInfo, Offsets, Signal, TaskKey};
+use socktrace_common::{BACKLOG_UNKNOWN, ListenerInfo, Offsets, Signal, Stage, TaskKey, Tier};
 use thiserror::Error;
 
 use super::{
     FOLLOW, Kind, Options, Program, Refusal, Requirement, Verdict, params::params, select_signal,
+    self_test,
 };
 use crate::{
     event::Sighting,
     kernel::{BtfError, Facts, KernelBtf, OffsetsError, Tracefs, resolve_offsets},
-    transport::{Reader, ReaderError, Transport},
+    transport::{CountersError, Reader, ReaderError, Transport, read_stages},
 };
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -49,6 +50,9 @@ pub enum AttachError {
     /// The event buffer.
     #[error(transparent)]
     Reader(#[from] ReaderError),
+    /// The self-test's counters.
+    #[error(transparent)]
+    Counters(#[from] CountersError),
     /// The thread with the private tracefs.
     #[error("cannot use a private tracefs: {0}; mount it on /sys/kernel/tracing")]
     Tracefs(io::Error),
@@ -83,6 +87,15 @@ fn refused_sentence(verdicts: &[Verdict]) -> String {
     sentences.join("\n")
 }
 
+/// What trying the hooks showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SelfTest {
+    /// Every hook that is attached fires.
+    Passed,
+    /// It was not made, for this reason.
+    NotMade(String),
+}
+
 /// Everything attached and running. Dropping it detaches everything.
 pub struct Attached {
     /// Maps, programs and links, all owned by descriptors.
@@ -91,6 +104,17 @@ pub struct Attached {
     pub reader: Reader,
     /// What became of each signal.
     pub verdicts: Vec<Verdict>,
+    /// Whether the hooks fire.
+    pub self_test: SelfTest,
+}
+
+/// What did not serve, so far.
+#[derive(Default)]
+struct Refused {
+    /// Programs that the kernel refused.
+    programs: BTreeMap<&'static str, String>,
+    /// Tiers of signals whose hooks do not fire.
+    tiers: BTreeMap<(Signal, Tier), String>,
 }
 
 /// Asks the kernel what it allows.
@@ -101,7 +125,7 @@ pub fn facts(options: &Options) -> Result<Facts, AttachError> {
 /// Attaches every signal in the best tier that the kernel takes.
 pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError> {
     let offsets = resolve_offsets(&facts.btf, &facts.symbols)?;
-    let mut refused = BTreeMap::new();
+    let mut refused = Refused::default();
     let mut log = VerifierLogLevel::DISABLE;
     loop {
         let verdicts = select_all(facts, options, &refused);
@@ -116,32 +140,76 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
         fill_filters(&mut ebpf, options)?;
         let programs = in_order(&verdicts, options.filters.follow);
         match attach_programs(&mut ebpf, facts, &programs)? {
-            Ok(()) => return Ok(Attached { ebpf, reader, verdicts }),
+            Ok(()) => match try_hooks(&mut ebpf, options, &verdicts)? {
+                Ok(self_test) => return Ok(Attached { ebpf, reader, verdicts, self_test }),
+                Err(silent) => refused.tiers.extend(silent),
+            },
             // Once more, for the verifier's own words, which cost time where all is well.
             Err(_) if log.is_empty() => log = VerifierLogLevel::DEBUG,
             Err((program, why)) if FOLLOW.contains(&program) => {
                 return Err(AttachError::Program { program: program.name, why });
             }
             Err((program, why)) => {
-                refused.insert(program.name, why);
+                refused.programs.insert(program.name, why);
             }
         }
     }
 }
 
-fn select_all(
-    facts: &Facts,
-    options: &Options,
-    refused: &BTreeMap<&'static str, String>,
-) -> Vec<Verdict> {
-    let can = |program: &Program| match refused.get(program.name) {
+fn select_all(facts: &Facts, options: &Options, refused: &Refused) -> Vec<Verdict> {
+    let can = |program: &Program| match refused.programs.get(program.name) {
         Some(why) => Err(why.clone()),
         None => can_attach(facts, program),
     };
     Signal::ALL
         .iter()
-        .map(|signal| select_signal(*signal, options.tiers.of(*signal), &can))
+        .map(|signal| {
+            let fires = |tier| refused.tiers.get(&(*signal, tier)).cloned().map_or(Ok(()), Err);
+            select_signal(*signal, options.tiers.of(*signal), &fires, &can)
+        })
         .collect()
+}
+
+/// Makes an incident of each kind and takes its traces out of the maps; `Err` has the tiers that saw
+/// less than happened.
+fn try_hooks(
+    ebpf: &mut Ebpf,
+    options: &Options,
+    verdicts: &[Verdict],
+) -> Result<Result<SelfTest, BTreeMap<(Signal, Tier), String>>, AttachError> {
+    if !options.self_test {
+        return Ok(Ok(SelfTest::NotMade("--no-self-test".into())));
+    }
+    let made = match self_test::make_incidents() {
+        Ok(made) => made,
+        Err(why) => return Ok(Ok(SelfTest::NotMade(why))),
+    };
+    forget_own_listeners(ebpf)?;
+    let stages = read_stages(ebpf)?;
+    let seen = Signal::ALL.map(|signal| stages.get(signal, Stage::SelfTest));
+    let silent = self_test::judge(&made, &seen, verdicts);
+    if silent.is_empty() {
+        return Ok(Ok(SelfTest::Passed));
+    }
+    let tier_of = |signal: Signal| {
+        verdicts.iter().find(|verdict| verdict.signal == signal)?.choice.as_ref().map(|it| it.tier)
+    };
+    let silent =
+        silent.into_iter().filter_map(|(signal, why)| Some(((signal, tier_of(signal)?), why)));
+    Ok(Err(silent.collect()))
+}
+
+/// The self-test's listeners are gone, and are nobody's business.
+fn forget_own_listeners(ebpf: &mut Ebpf) -> Result<(), AttachError> {
+    let map = "LISTENERS";
+    let mut listeners = hash_map::<u64, ListenerInfo>(ebpf, map)?;
+    let own = |info: &ListenerInfo| info.owner.tgid == std::process::id();
+    let entries = listeners.iter().filter_map(Result::ok);
+    let gone: Vec<u64> = entries.filter(|(_, info)| own(info)).map(|(inode, _)| inode).collect();
+    for inode in gone {
+        listeners.remove(&inode).map_err(|source| AttachError::Map { map, source })?;
+    }
+    Ok(())
 }
 
 /// Whether the kernel's facts allow `program`; trying is left to the attach.

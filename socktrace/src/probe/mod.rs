@@ -6,9 +6,10 @@ mod options;
 mod params;
 mod plan;
 mod select;
+mod self_test;
 
 pub(crate) use attach::select_listener;
-pub use attach::{AttachError, Attached, attach, facts};
+pub use attach::{AttachError, Attached, SelfTest, attach, facts};
 pub(crate) use misses::read_misses;
 pub use options::{Filters, Options, TierRequest};
 pub use plan::{FOLLOW, Kind, PLAN, Program, Requirement, Slot, TierPlan, Without};

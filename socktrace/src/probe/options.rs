@@ -68,4 +68,6 @@ pub struct Options {
     pub slow_ns: u64,
     /// What to look at.
     pub filters: Filters,
+    /// Whether the hooks are tried once they are attached.
+    pub self_test: bool,
 }

@@ -39,11 +39,12 @@ pub struct Verdict {
     pub refusals: Vec<Refusal>,
 }
 
-/// Takes the first tier of `signal`, among those `asked` for, whose every needed slot has a
-/// program that `can` attach.
+/// Takes the first tier of `signal`, among those `asked` for, that is not known to be silent
+/// (`fires`), and whose every needed slot has a program that `can` attach.
 pub fn select_signal(
     signal: Signal,
     asked: Option<Tier>,
+    fires: &dyn Fn(Tier) -> Result<(), String>,
     can: &dyn Fn(&Program) -> Result<(), String>,
 ) -> Verdict {
     let mut refusals = Vec::new();
@@ -51,7 +52,7 @@ pub fn select_signal(
         if asked.is_some_and(|tier| tier != plan.tier) {
             continue;
         }
-        match select_tier(plan, can) {
+        match fires(plan.tier).and_then(|()| select_tier(plan, can)) {
             Ok(choice) => return Verdict { signal, choice: Some(choice), refusals },
             Err(why) => refusals.push(Refusal { tier: plan.tier, why }),
         }
@@ -112,15 +113,23 @@ mod tests {
 
     #[test]
     fn the_best_tier_is_taken_and_refuses_nothing() {
-        let verdict = select_signal(Signal::Listen, None, &without(&[]));
+        let verdict = select_signal(Signal::Listen, None, &|_| Ok(()), &without(&[]));
         assert_eq!(verdict.choice.map(|choice| choice.tier), Some(Tier::Fentry));
         assert!(verdict.refusals.is_empty());
     }
 
     #[test]
+    fn a_tier_that_is_silent_gives_way_to_the_next_with_its_reason() {
+        let fires = |tier| if tier == Tier::Fentry { Err("silent".to_owned()) } else { Ok(()) };
+        let verdict = select_signal(Signal::Accept, None, &fires, &without(&[]));
+        assert_eq!(verdict.choice.map(|choice| choice.tier), Some(Tier::Kprobe));
+        assert_eq!(verdict.refusals[0].why, "silent");
+    }
+
+    #[test]
     fn every_refusal_on_the_way_down_is_kept() {
         let can = without(&[Kind::Fentry, Kind::Fexit, Kind::Kprobe]);
-        let verdict = select_signal(Signal::AcceptError, None, &can);
+        let verdict = select_signal(Signal::AcceptError, None, &|_| Ok(()), &can);
         assert_eq!(verdict.choice.map(|choice| choice.tier), Some(Tier::Tracepoint));
         let tiers: Vec<_> = verdict.refusals.iter().map(|refusal| refusal.tier).collect();
         assert_eq!(tiers, [Tier::Fentry, Tier::Kprobe]);
@@ -128,7 +137,12 @@ mod tests {
 
     #[test]
     fn a_tier_that_was_asked_for_has_no_fallback() {
-        let verdict = select_signal(Signal::Accept, Some(Tier::Kprobe), &without(&[Kind::Kprobe]));
+        let verdict = select_signal(
+            Signal::Accept,
+            Some(Tier::Kprobe),
+            &|_| Ok(()),
+            &without(&[Kind::Kprobe]),
+        );
         assert_eq!(verdict.choice, None);
         assert_eq!(verdict.refusals.len(), 1);
     }
@@ -142,7 +156,7 @@ mod tests {
                 Ok(())
             }
         };
-        let choice = select_signal(Signal::AcceptError, None, &can).choice;
+        let choice = select_signal(Signal::AcceptError, None, &|_| Ok(()), &can).choice;
         let loses = choice.map(|choice| choice.loses).unwrap_or_default();
         assert!(loses.iter().any(|lost| lost.contains("no io_accept")), "{loses:?}");
     }
@@ -150,7 +164,7 @@ mod tests {
     #[test]
     fn a_twin_of_another_kind_is_preferred_and_attached_once() {
         let named = |can: &dyn Fn(&Program) -> Result<(), String>| -> Vec<&str> {
-            let verdict = select_signal(Signal::Accept, None, can);
+            let verdict = select_signal(Signal::Accept, None, &|_| Ok(()), can);
             let programs = verdict.choice.map(|choice| choice.programs).unwrap_or_default();
             programs
                 .iter()

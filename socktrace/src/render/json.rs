@@ -58,6 +58,7 @@ fn session(session: &Session, duration_ns: u128) -> Value {
         "kernel": session.kernel,
         "command": session.command.iter().map(|arg| escape(arg)).collect::<Vec<_>>(),
         "netns": session.netns,
+        "untested": session.untested,
         "signals": session.signals.iter().map(signal).collect::<Vec<_>>(),
     })
 }

@@ -68,6 +68,9 @@ fn footer(text: &mut String, snapshot: &Snapshot, cost: Cost) {
         escape(snapshot.session.kernel.as_bytes()),
         tiers(&snapshot.session.signals)
     );
+    if let Some(why) = &snapshot.session.untested {
+        let _ = writeln!(text, "whether the hooks fire was not tried: {why}");
+    }
     let _ = writeln!(
         text,
         "socktrace itself used {:.2} s of CPU and {:.1} MB of memory",

@@ -94,7 +94,8 @@ fn wait_totals(wire: &WaitTally) -> WaitTotals {
     }
 }
 
-fn read_stages(ebpf: &Ebpf) -> Result<Stages, CountersError> {
+/// Reads the stage counters alone.
+pub fn read_stages(ebpf: &Ebpf) -> Result<Stages, CountersError> {
     let failed = |source| CountersError { map: "STAGES", source };
     let array = PerCpuArray::<_, u64>::try_from(map(ebpf, "STAGES")?).map_err(failed)?;
     let mut stages = Stages::default();

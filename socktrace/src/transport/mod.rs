@@ -9,7 +9,7 @@ mod reader;
 mod ring;
 
 pub use clock::{Clock, monotonic_now_ns};
-pub use counters::{CountersError, read_counters, read_drops};
+pub use counters::{CountersError, read_counters, read_drops, read_stages};
 pub use decode::{Undecodable, decode};
 pub use pending::{Progress, read_progress, read_queued, read_sleepers};
 pub use reader::{Reader, ReaderError, Transport};

@@ -8,6 +8,7 @@
 //! descriptor, a socket, another thread or a mount elsewhere keeps alive is not.
 
 mod enter;
+mod scratch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use super::mountinfo::parse_mounts;
 use super::{Host, HostError, TcpExt, bracketed_inode};
 
 pub use enter::EnterError;
+pub use scratch::{ScratchError, in_scratch_namespace};
 
 /// A network namespace and every known way into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
