@@ -114,7 +114,7 @@ struct Refused {
     /// Programs that the kernel refused.
     programs: BTreeMap<&'static str, String>,
     /// Tiers of signals whose hooks do not fire.
-    tiers: BTreeMap<(Signal, Tier), String>,
+    tiers: Silent,
 }
 
 /// Asks the kernel what it allows.
@@ -170,13 +170,16 @@ fn select_all(facts: &Facts, options: &Options, refused: &Refused) -> Vec<Verdic
         .collect()
 }
 
+/// Tiers of signals whose hooks attach and do not fire, with the reason.
+type Silent = BTreeMap<(Signal, Tier), String>;
+
 /// Makes an incident of each kind and takes its traces out of the maps; `Err` has the tiers that saw
 /// less than happened.
 fn try_hooks(
     ebpf: &mut Ebpf,
     options: &Options,
     verdicts: &[Verdict],
-) -> Result<Result<SelfTest, BTreeMap<(Signal, Tier), String>>, AttachError> {
+) -> Result<Result<SelfTest, Silent>, AttachError> {
     if !options.self_test {
         return Ok(Ok(SelfTest::NotMade("--no-self-test".into())));
     }

@@ -78,10 +78,10 @@ fn count(counts: &mut Counts, signal: Signal) {
     counts[signal as usize] += 1;
 }
 
-fn must_fail<T>(outcome: nix::Result<T>, wanted: Errno) -> io::Result<()> {
+fn must_fail<T>(outcome: &nix::Result<T>, wanted: Errno) -> io::Result<()> {
     match outcome {
-        Err(errno) if errno == wanted => Ok(()),
-        Err(errno) => Err(errno.into()),
+        Err(errno) if *errno == wanted => Ok(()),
+        Err(errno) => Err((*errno).into()),
         Ok(_) => Err(io::Error::other(format!("{wanted} was expected, and it succeeded"))),
     }
 }
@@ -110,18 +110,18 @@ fn unix(counts: &mut Counts) -> io::Result<()> {
     let client = || stream(AddressFamily::Unix, SockFlag::empty());
     let server = listener(AddressFamily::Unix, &at, counts)?;
     let accepts = || accept4(server.as_raw_fd(), SockFlag::SOCK_CLOEXEC);
-    must_fail(accepts(), Errno::EAGAIN)?;
+    must_fail(&accepts(), Errno::EAGAIN)?;
     count(counts, Signal::AcceptError);
     let queued = client()?;
     connect(queued.as_raw_fd(), &at)?;
     let impatient = client()?;
     setsockopt(&impatient, sockopt::SendTimeout, &TimeVal::new(0, PATIENCE_US))?;
-    must_fail(connect(impatient.as_raw_fd(), &at), Errno::EAGAIN)?;
+    must_fail(&connect(impatient.as_raw_fd(), &at), Errno::EAGAIN)?;
     count(counts, Signal::ConnectBlocked);
     count(counts, Signal::ConnectFailure);
     close(accepts()?)?;
     count(counts, Signal::Accept);
-    must_fail(connect(client()?.as_raw_fd(), &nobody), Errno::ECONNREFUSED)?;
+    must_fail(&connect(client()?.as_raw_fd(), &nobody), Errno::ECONNREFUSED)?;
     count(counts, Signal::ConnectFailure);
     Ok(())
 }
@@ -138,13 +138,13 @@ fn tcp(counts: &mut Counts) -> io::Result<()> {
     count(counts, Signal::Accept);
     let left = TcpStream::connect(address)?;
     let dropped = stream(AddressFamily::Inet, SockFlag::SOCK_NONBLOCK)?;
-    must_fail(connect(dropped.as_raw_fd(), &at), Errno::EINPROGRESS)?;
+    must_fail(&connect(dropped.as_raw_fd(), &at), Errno::EINPROGRESS)?;
     count(counts, Signal::BacklogDrop);
     drop((dropped, server));
     count(counts, Signal::BacklogDrop);
     drop((first, left));
     let refused = stream(AddressFamily::Inet, SockFlag::empty())?;
-    must_fail(connect(refused.as_raw_fd(), &at), Errno::ECONNREFUSED)?;
+    must_fail(&connect(refused.as_raw_fd(), &at), Errno::ECONNREFUSED)?;
     count(counts, Signal::ConnectFailure);
     Ok(())
 }
