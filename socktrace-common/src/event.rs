@@ -67,7 +67,7 @@ pub struct BacklogDropEvent {
     pub peer: Endpoint,
 }}
 
-wire! { 264,
+wire! { 280,
 /// A socket began to listen.
 pub struct ListenEvent {
     /// Who called `listen()`.

@@ -149,13 +149,15 @@ pub struct TaskInfo {
 /// takes them for the largest.
 pub const BACKLOG_UNKNOWN: i32 = i32::MIN;
 
-wire! { 184,
+wire! { 200,
 /// What a listener's inode stands for.
 pub struct ListenerInfo {
     /// Local address.
     pub local: Endpoint,
     /// The process that called `listen()`; [`TaskKey::NONE`] where that was not seen.
     pub owner: TaskKey,
+    /// The process that accepted last; [`TaskKey::NONE`] before the first.
+    pub acceptor: TaskKey,
     /// `sk_drops` when the socket left LISTEN; [`u64::MAX`] while it listens.
     pub drops_at_close: u64,
     /// Connections accepted from it since it is known here.

@@ -172,6 +172,7 @@ pub(crate) fn remember_listener(
     let mut info = ListenerInfo {
         local: Endpoint::NONE,
         owner: TaskKey::NONE,
+        acceptor: TaskKey::NONE,
         drops_at_close: u64::MAX,
         accepted: 0,
         accepted_ns: 0,
@@ -189,14 +190,16 @@ pub(crate) fn remember_listener(
     }
 }
 
-/// Notes that a connection of this listener was accepted.
+/// Notes that `task` accepted a connection of this listener.
 #[inline(always)]
-pub(crate) fn note_accept(inode: u64) {
+pub(crate) fn note_accept(inode: u64, task: TaskKey) {
     if let Some(info) = LISTENERS.get_ptr_mut(inode) {
-        // SAFETY: a live map value; of two racing times either is as good.
+        // SAFETY: a live map value; of two racing times or tasks either is as good, and halves of
+        // two tasks name none.
         unsafe {
             add(&raw mut (*info).accepted, 1);
             (*info).accepted_ns = now_ns();
+            (*info).acceptor = task;
         }
     }
 }

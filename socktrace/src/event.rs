@@ -163,6 +163,8 @@ pub struct Listener {
     pub netns: Option<u32>,
     /// Who called `listen()`, if that was seen.
     pub owner: Option<TaskKey>,
+    /// Who accepted last, if anybody did.
+    pub acceptor: Option<TaskKey>,
     /// Backlog passed to `listen()`, if that was seen; negative asks for the largest.
     pub requested: Option<i32>,
     /// Backlog that applies.
@@ -519,6 +521,7 @@ impl From<&socktrace_common::ListenerInfo> for Listener {
             local_is_inferred: wire.from_child != 0,
             netns: (wire.netns != 0).then_some(wire.netns),
             owner: (wire.owner.tgid != 0).then_some(wire.owner),
+            acceptor: (wire.acceptor.tgid != 0).then_some(wire.acceptor),
             requested: (wire.requested != BACKLOG_UNKNOWN).then_some(wire.requested),
             effective: (wire.from_child == 0).then_some(wire.effective),
             drops_at_close: u32::try_from(wire.drops_at_close).ok(),

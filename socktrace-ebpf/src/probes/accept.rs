@@ -183,7 +183,7 @@ pub(super) fn counted(
         tally::remember_listener(SIGNAL, inode, listener, Some(child));
         tally::select_listener(inode);
     }
-    tally::note_accept(inode);
+    tally::note_accept(inode, task);
     let slow_ns = param!(slow_ns);
     if slow_ns != 0 && (wait_ns == WAIT_UNKNOWN || wait_ns < slow_ns) {
         return tally::count(SIGNAL, Stage::BelowThreshold, 1);

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::{fexit, kprobe},
     programs::{FExitContext, ProbeContext},
 };
-use socktrace_common::{Endpoint, ListenEvent, ListenerInfo, Signal, Stage};
+use socktrace_common::{Endpoint, ListenEvent, ListenerInfo, Signal, Stage, TaskKey};
 
 use crate::{
     emit, filter,
@@ -33,6 +33,7 @@ pub(super) fn listened(ctx: &impl EbpfContext, fd: i32, requested: i32) {
     let info = ListenerInfo {
         local: Endpoint::NONE,
         owner: actor.task,
+        acceptor: TaskKey::NONE,
         drops_at_close: u64::MAX,
         accepted: 0,
         accepted_ns: 0,

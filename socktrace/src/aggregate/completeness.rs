@@ -23,6 +23,14 @@ pub struct SignalStages {
     pub lost_buffer: u64,
     /// Its event arrived damaged.
     pub lost_decode: u64,
+    /// Ends of waits whose start was not seen.
+    pub unpaired: u64,
+    /// Occurrences in no total, because a map was full.
+    pub full_tally: u64,
+    /// Beginnings that were not remembered, because a map was full.
+    pub full_pending: u64,
+    /// Processes and listeners without a name, because a map was full.
+    pub full_name: u64,
 }
 
 impl SignalStages {
@@ -107,7 +115,7 @@ impl Completeness {
         let signals: Vec<SignalStages> =
             traced.iter().map(|signal| row(*signal, stages, delivered, &mut undecodable)).collect();
         let mut reasons: Vec<String> = signals.iter().filter_map(lost_events).collect();
-        reasons.extend(traced.iter().flat_map(|signal| full_maps(*signal, stages)));
+        reasons.extend(signals.iter().flat_map(full_maps));
         reasons.extend(without_listener(unattributed));
         reasons.extend(misses.unseen.iter().map(|(what, n)| {
             format!("up to {n} {what} were not seen: the kernel skipped socktrace's hook")
@@ -151,18 +159,14 @@ fn lost_events(row: &SignalStages) -> Option<String> {
     })
 }
 
-fn full_maps(signal: Signal, stages: &Stages) -> impl Iterator<Item = String> {
-    let name = signal.name();
+fn full_maps(row: &SignalStages) -> impl Iterator<Item = String> {
+    let name = row.signal.name();
     let told = [
-        (Stage::LostTally, format!("{name} occurrences are in no total: a map was full")),
-        (Stage::LostPending, format!("starts of {name} were not remembered: a map was full")),
-        (Stage::LostName, format!("processes or listeners of {name} have no name: a map was full")),
+        (row.full_tally, format!("{name} occurrences are in no total: a map was full")),
+        (row.full_pending, format!("starts of {name} were not remembered: a map was full")),
+        (row.full_name, format!("processes or listeners of {name} have no name: a map was full")),
     ];
-    let count = move |stage| stages.get(signal, stage);
-    told.into_iter()
-        .map(move |(stage, words)| (count(stage), words))
-        .filter(|(n, _)| *n != 0)
-        .map(|(n, words)| format!("{n} {words}"))
+    told.into_iter().filter(|(n, _)| *n != 0).map(|(n, words)| format!("{n} {words}"))
 }
 
 fn without_listener(rest: Unattributed) -> impl Iterator<Item = String> {
@@ -192,6 +196,10 @@ fn row(
         delivered: arrived,
         lost_buffer: stages.get(signal, Stage::LostBuffer),
         lost_decode,
+        unpaired: stages.get(signal, Stage::Unpaired),
+        full_tally: stages.get(signal, Stage::LostTally),
+        full_pending: stages.get(signal, Stage::LostPending),
+        full_name: stages.get(signal, Stage::LostName),
     }
 }
 

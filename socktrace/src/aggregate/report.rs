@@ -17,7 +17,7 @@ use super::{
     },
     waits::Waits,
 };
-use crate::event::{Address, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner, Task};
+use crate::event::{Address, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner};
 
 const EAGAIN: u32 = 11;
 
@@ -341,6 +341,8 @@ impl Aggregator {
         row.queue_now = watched.and_then(|watched| watched.last.queue);
         row.queue_peak = watched.and_then(|watched| watched.peak);
         row.owners = self.owners_of(inode, known);
+        row.listened_by = known.and_then(|known| known.owner).map(|key| self.owner(key));
+        row.last_acceptor = known.and_then(|known| known.acceptor).map(|key| self.owner(key));
     }
 
     /// Everyone with evidence: who called `listen()`, who accepts, who holds the descriptor.
@@ -355,10 +357,14 @@ impl Aggregator {
         let acceptors = self.counters.accepts.keys().filter(|key| key.listener == inode);
         let tasks = acceptors.map(|key| key.task).chain(known.and_then(|known| known.owner));
         for key in tasks {
-            let comm = self.counters.tasks.get(&key).map(|task: &Task| task.comm.clone());
-            owners.entry(key.tgid).or_insert(comm.unwrap_or_default());
+            owners.entry(key.tgid).or_insert_with(|| self.owner(key).comm);
         }
         owners.into_iter().map(|(pid, comm)| Owner { pid, comm }).collect()
+    }
+
+    fn owner(&self, key: TaskKey) -> Owner {
+        let comm = self.counters.tasks.get(&key).map(|task| task.comm.clone());
+        Owner { pid: key.tgid, comm: comm.unwrap_or_default() }
     }
 
     /// A listener's drops are a process's where it is the only one to hold it.

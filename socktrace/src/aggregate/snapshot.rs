@@ -208,6 +208,10 @@ pub struct ListenerRow {
     pub netns: Option<u32>,
     /// Everyone known to hold it.
     pub owners: Vec<Owner>,
+    /// Who called `listen()`, if that was seen.
+    pub listened_by: Option<Owner>,
+    /// Who accepted last, if anybody did.
+    pub last_acceptor: Option<Owner>,
     /// Backlog passed to `listen()`.
     pub requested: Option<i32>,
     /// Backlog that applies.

@@ -89,6 +89,9 @@ pub(super) struct TraceArgs {
     /// Tell every accept one by one
     #[arg(long)]
     all: bool,
+    /// Tell on stderr, in the end, how often the kernel skipped each hook
+    #[arg(short, long)]
+    pub(super) verbose: bool,
     /// Do not try the hooks once they are attached
     #[arg(long)]
     no_self_test: bool,

@@ -115,6 +115,9 @@ impl Record {
             }
             recorded => recorded?,
         };
+        if self.trace.verbose {
+            session::tell_misses(&snapshot.completeness.misses);
+        }
         let text = render(&snapshot, format.unwrap_or(Format::Text));
         // Both are tried, and CMD's end is passed on, whatever becomes of them.
         let saved = file.as_mut().map_or(Ok(()), |file| file.write(&snapshot));

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::failure::Failure;
 use crate::{
     aggregate::{Aggregator, Session, SessionSignal},
+    event::Misses,
     host::Host,
     kernel::{drop_all_but_reading, missing_privileges},
     live::Live,
@@ -76,6 +77,16 @@ impl Prepared {
             netns: host.read_netns(std::process::id()).ok(),
         }
     }
+}
+
+/// How often the kernel skipped each hook, on stderr.
+pub(super) fn tell_misses(misses: &Misses) {
+    let count = |missed: Option<u64>| missed.map_or("-".to_owned(), |missed| missed.to_string());
+    let lines = misses.programs.iter();
+    let lines =
+        lines.map(|(name, missed)| format!("socktrace: {name} missed {}\n", count(*missed)));
+    // Nobody to tell where stderr is closed.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), lines.collect::<String>().as_bytes());
 }
 
 /// Why the hooks were not tried.

@@ -73,6 +73,9 @@ impl Watch {
             session::run(&mut live, &mut aggregator, &mut lines, stop).await.map(|_| ())
         })?;
         let completeness = aggregator.snapshot(Duration::ZERO).completeness;
+        if self.trace.verbose {
+            session::tell_misses(&completeness.misses);
+        }
         if completeness.verdict != Verdict::Complete {
             let reasons = completeness.reasons.join("; ");
             // stdout is data; nobody to tell where stderr is closed.

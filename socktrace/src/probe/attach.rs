@@ -324,6 +324,7 @@ pub(crate) fn select_listener(
     let mut info = listeners.get(&inode, 0).unwrap_or_else(|_| ListenerInfo {
         local: (&sighting.local).into(),
         owner: TaskKey::NONE,
+        acceptor: TaskKey::NONE,
         drops_at_close: u64::MAX,
         accepted: 0,
         accepted_ns: 0,

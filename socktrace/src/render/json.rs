@@ -85,6 +85,8 @@ fn completeness(snapshot: &Snapshot) -> Value {
             "sampled_out": row.sampled_out,
             "delivered": row.delivered,
             "lost": {"buffer": row.lost_buffer, "decode": row.lost_decode},
+            "unpaired": row.unpaired,
+            "full": {"tally": row.full_tally, "pending": row.full_pending, "name": row.full_name},
         })
     });
     json!({
@@ -226,6 +228,8 @@ fn listener(row: &ListenerRow, session: &Session) -> Value {
     object.insert("netns".into(), json!(row.netns));
     object.insert("inode".into(), json!((row.inode != 0).then_some(row.inode)));
     object.insert("owners".into(), row.owners.iter().map(owner).collect());
+    object.insert("listened_by".into(), json!(row.listened_by.as_ref().map(owner)));
+    object.insert("last_acceptor".into(), json!(row.last_acceptor.as_ref().map(owner)));
     object.insert(
         "backlog".into(),
         json!({

@@ -8,7 +8,8 @@
 //! scenario netns [NAME=VALUE...] -- PROGRAM ARGS   PROGRAM in a network namespace of its own
 //! scenario exit N | kill SIGNAL | sleep MS         ends as told
 //! ```
-//! With `--gate` it first writes `DIR/ready`, waits for `DIR/go`, and ends with `DIR/done`.
+//! With `--gate` it first writes `DIR/ready`, waits for `DIR/go`, and ends with `DIR/done`; with `--stay`
+//! not before there is `DIR/dismissed`.
 //! It needs nothing but `/proc` and `/tmp`, and root for most incidents.
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
 #[derive(Default)]
 struct Options {
     gate: Option<PathBuf>,
+    stay: bool,
     port: Option<u16>,
 }
 
@@ -64,6 +66,7 @@ fn parse(args: Vec<String>) -> Result<(Options, Vec<String>)> {
     while let Some(word) = args.next() {
         let mut value = || args.next().with_context(|| format!("{word} needs a value"));
         match word.as_str() {
+            "--stay" => options.stay = true,
             "--gate" => options.gate = Some(value()?.into()),
             "--port" => options.port = Some(value()?.parse().context("--port")?),
             // Everything after it is for somebody else.
@@ -97,6 +100,9 @@ fn incidents(options: &Options, names: &[String], words: &[&str]) -> Result<Seen
     };
     if let Some(gate) = &gate {
         gate.leave()?;
+        if options.stay {
+            gate.stay()?;
+        }
     }
     Ok(seen)
 }

@@ -19,6 +19,9 @@ pub struct Report {
     /// Listeners that did not accept in time.
     #[serde(default)]
     pub stalls: Vec<Stall>,
+    /// Network namespaces that counted drops, and the own one.
+    #[serde(default)]
+    pub namespaces: Vec<Namespace>,
     /// Drops that the kernel counted and no listener could be named for, in any shape.
     #[serde(default)]
     pub unattributed: Value,
@@ -84,6 +87,24 @@ pub struct Lost {
     pub buffer: u64,
     /// The bytes made no sense.
     pub decode: u64,
+}
+
+/// A network namespace.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Namespace {
+    /// Whether it is the tracer's own.
+    pub own: bool,
+    /// What it counted.
+    pub netstat: Option<Netstat>,
+    /// Of its drops, how many no listener is known for.
+    pub unattributed: Option<u64>,
+}
+
+/// What a network namespace counted.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Netstat {
+    /// `ListenDrops`
+    pub listen_drops: u64,
 }
 
 /// A listener that did not accept in time.

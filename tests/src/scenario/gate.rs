@@ -64,6 +64,22 @@ impl Gate {
         pid.parse().context("a pid")
     }
 
+    /// Scenario: stays until the test has no need of it any more.
+    ///
+    /// # Errors
+    /// When that does not come.
+    pub fn stay(&self) -> Result<()> {
+        wait_until("the test to be done", || Ok(self.0.join("dismissed").exists()))
+    }
+
+    /// Test: has no need of the scenario any more.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn dismiss(&self) -> Result<()> {
+        self.put("dismissed", "")
+    }
+
     /// Test: gives leave.
     ///
     /// # Errors

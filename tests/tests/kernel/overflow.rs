@@ -1,10 +1,17 @@
 //! Every kind of overflow, each in a network namespace of its own: what socktrace gives to listeners
 //! is what the kernel counted there (`/proc/net/netstat`), reason by reason.
 
-use anyhow::{Result, anyhow};
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sys::signal::Signal;
 use socktrace_tests::harness::compare::{completeness, drops};
 use socktrace_tests::harness::kernels::{TracepointDrops, is_full, this_kernel};
-use socktrace_tests::harness::run::record_in_netns;
+use socktrace_tests::harness::process::Running;
+use socktrace_tests::harness::report::{Namespace, Report};
+use socktrace_tests::harness::run::{record_in_netns, scenario, start_record};
+use socktrace_tests::scenario::gate::Gate;
+use socktrace_tests::scenario::record::Seen;
 
 use crate::matrix::tell;
 
@@ -44,4 +51,48 @@ fn every_kind_of_overflow_equals_the_counters_of_its_namespace() -> Result<()> {
         }
     }
     tell(&told)
+}
+
+#[test]
+fn a_listener_of_another_network_namespace_drops_what_that_namespace_counts() -> Result<()> {
+    let mut told = Vec::new();
+    for tier in &this_kernel()?.tiers {
+        let dir = tempfile::tempdir().context("a gate")?;
+        let gate = Gate::at(dir.path());
+        let mut command = Command::new(scenario()?);
+        command.args(["netns", "tcp_syncookies=1", "--"]).arg(scenario()?);
+        let inside =
+            Running::start(command.arg("--stay").arg("--gate").arg(dir.path()).arg("overflow"))?;
+        gate.wait_ready()?;
+        let mut recording = start_record(&["--tier", tier], &[])?;
+        recording.running.wait_err("attached")?;
+        gate.open()?;
+        gate.wait_done()?;
+        recording.running.signal(Signal::SIGINT)?;
+        let run = recording.finish_with(Seen::default())?;
+        gate.dismiss()?;
+        let finished = inside.finish()?;
+        let seen: Seen =
+            serde_json::from_slice(&finished.stdout).with_context(|| finished.told())?;
+        let problems = of_namespace(tier, &seen, &run.report);
+        told.extend(problems.iter().map(|text| format!("[{tier}] {text}")));
+    }
+    tell(&told)
+}
+
+/// The tracepoint tier cannot name listeners there: all of it is unattributed, and said to be.
+fn of_namespace(tier: &str, seen: &Seen, report: &Report) -> Vec<String> {
+    let wanted = seen.netstat.listen_drops;
+    let rows: Vec<&Namespace> = report.namespaces.iter().filter(|row| !row.own).collect();
+    let [row] = rows.as_slice() else { return vec![format!("one namespace, found {rows:?}")] };
+    let counted = row.netstat.map(|netstat| netstat.listen_drops);
+    let rest = if tier == "tracepoint" { wanted } else { 0 };
+    let mut problems = Vec::new();
+    if counted != Some(wanted) || row.unattributed != Some(rest) {
+        problems.push(format!("{wanted} drops, {rest} without a listener, found {row:?}"));
+    }
+    if tier != "tracepoint" {
+        problems.extend(seen.tcp_drops.iter().flat_map(|it| drops::of_listener(it, report)));
+    }
+    problems
 }

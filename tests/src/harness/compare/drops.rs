@@ -160,7 +160,8 @@ fn row_of(inode: u64, report: &Report) -> Option<&Listener> {
     report.listeners.iter().find(|row| row.inode == Some(inode))
 }
 
-fn of_listener(drops: &TcpDrops, report: &Report) -> Vec<String> {
+/// The drops of one listener, by reason, stage and owner.
+pub fn of_listener(drops: &TcpDrops, report: &Report) -> Vec<String> {
     let Some(row) = row_of(drops.inode, report) else {
         return vec![format!("{} ({}): not in the report", drops.listener, drops.name)];
     };
