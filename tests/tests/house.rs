@@ -37,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "pipeline",
             "probe",
             "render",
+            "stall",
             "transport",
         ],
     ),

@@ -1,28 +1,37 @@
 //! `listeners`: what listens on this host now, without eBPF.
 
 use std::{
+    collections::HashMap,
     io::{self, BufWriter, Write, stderr, stdout},
     path::PathBuf,
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
 
 use super::{
-    args::SocketArgs,
+    args::{SocketArgs, parse_duration},
     failure::{Failure, SUCCESS},
     output::{Format, OutputFile},
-    session::in_own_pid_namespace,
+    session::{check_privileges, in_own_pid_namespace},
 };
 use crate::{
     host::Host,
-    listener::{Listing, read_listing},
+    listener::{Age, Listing, Lookout, read_listing},
+    live::LiveError,
+    probe::{Options, attach, facts},
     render::listing::{ListingJson, render_listing, render_unseen},
+    stall::{Ages, Stalling},
+    transport::{monotonic_now_ns, read_progress, read_queued},
 };
+
+/// Between two looks of `--for`.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// List every TCP and Unix listener of every network namespace, and who holds it; fullest first
 ///
-/// Needs no eBPF. Without root it lists what it can, and says on stderr what it could not see.
+/// Needs no eBPF, but for --for. Without root it lists what it can, and says on stderr what it could not see.
 #[derive(Debug, Args)]
 pub(super) struct Listeners {
     /// As JSON
@@ -31,6 +40,9 @@ pub(super) struct Listeners {
     /// Write the list to this file instead of stdout (as JSON if it ends in .json)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Attach a tracer for this long, to learn how long connections wait (root)
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    duration: Option<Duration>,
     #[command(flatten)]
     sockets: SocketArgs,
     /// Only these network namespaces, by inode (lsns -t net lists them)
@@ -54,6 +66,7 @@ impl Listeners {
     }
 
     fn read(&self) -> Result<Listing, Failure> {
+        let oldest = self.duration.map(oldest_waits).transpose()?.unwrap_or_default();
         let selection = self.sockets.selection();
         let local = |local: &_| selection.wants(local);
         let mut listing = read_listing(&Host::default(), &self.netns, local)?;
@@ -64,6 +77,13 @@ impl Listeners {
             return Err(error.into());
         }
         listing.retain_held_by(&self.sockets.holders());
+        let now_ns = monotonic_now_ns();
+        for row in listing.rows.iter_mut().filter(|row| row.seen.queue != Some(0)) {
+            row.oldest = oldest.get(&row.inode).map(|stalling| Age {
+                ns: now_ns.saturating_sub(stalling.since_ns),
+                is_lower_bound: stalling.is_lower_bound,
+            });
+        }
         listing.sort();
         Ok(listing)
     }
@@ -91,6 +111,26 @@ impl Listeners {
             );
         }
         sentences
+    }
+}
+
+/// Traces accepts for a while, and looks at all queues meanwhile.
+fn oldest_waits(duration: Duration) -> Result<HashMap<u64, Stalling>, Failure> {
+    check_privileges()?;
+    let options = Options::for_ages();
+    let attached = attach(&facts(&options)?, &options)?;
+    let (end, mut ages) = (Instant::now() + duration, Ages::default());
+    let mut lookout = Lookout::new(Host::default());
+    let progress = |inode| read_progress(&attached.ebpf, inode).unwrap_or_default();
+    loop {
+        let sightings = lookout.look().sightings;
+        let queued = read_queued(&attached.ebpf).map_err(LiveError::from)?;
+        ages.look(monotonic_now_ns(), &sightings, &queued, &progress);
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(ages.oldest());
+        }
+        std::thread::sleep(left.min(LOOK_EVERY));
     }
 }
 

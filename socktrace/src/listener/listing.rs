@@ -40,6 +40,17 @@ pub struct Listed {
     pub somaxconn: Option<u32>,
     /// Every process that holds it, ascending pids.
     pub holders: Vec<u32>,
+    /// How long its oldest connection has waited; `None` without a tracer, or a queue.
+    pub oldest: Option<Age>,
+}
+
+/// How long a connection has waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age {
+    /// So long, nanoseconds.
+    pub ns: u64,
+    /// Or longer.
+    pub is_lower_bound: bool,
 }
 
 /// What of namespaces and holders could not be seen.
@@ -106,6 +117,7 @@ fn join(host: &Host, look: Look, mut unseen_holders: UnseenHolders) -> Result<Li
         somaxconn: limits.get(&seen.netns).copied().flatten(),
         seen,
         holders: found.owners.remove(&inode).unwrap_or_default(),
+        oldest: None,
     });
     let rows = rows.collect();
     Ok(Listing { rows, processes: found.processes, namespaces, unseen, unseen_holders })
@@ -183,7 +195,7 @@ mod tests {
     }
 
     fn listed(inode: u64, seen: Sighting, holders: Vec<u32>) -> Listed {
-        Listed { inode, seen, somaxconn: None, holders }
+        Listed { inode, seen, somaxconn: None, holders, oldest: None }
     }
 
     #[test]

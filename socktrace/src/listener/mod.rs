@@ -9,7 +9,7 @@ mod lookout;
 mod owners;
 mod sightings;
 
-pub use listing::{HolderFilter, Listed, Listing, UnseenHolders, read_listing};
+pub use listing::{Age, HolderFilter, Listed, Listing, UnseenHolders, read_listing};
 pub use lookout::Lookout;
 pub use owners::{Owners, read_owners};
 pub use sightings::{Look, NamespaceSighting, Unseen, read_own_sightings, read_sightings};

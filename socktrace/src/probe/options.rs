@@ -71,3 +71,18 @@ pub struct Options {
     /// Whether the hooks are tried once they are attached.
     pub self_test: bool,
 }
+
+impl Options {
+    /// To learn how long connections wait, and nothing else: no event is wanted.
+    pub fn for_ages() -> Self {
+        Self {
+            tiers: TierRequest::default(),
+            transport: Transport::Ring,
+            btf: None,
+            buffer_bytes: 64 << 10,
+            slow_ns: u64::MAX,
+            filters: Filters::default(),
+            self_test: true,
+        }
+    }
+}

@@ -4,10 +4,12 @@
 //! `glance.rs` and `watch.rs` decide (pure), `activity.rs` puts into words (pure), `scout.rs` reads.
 
 mod activity;
+mod ages;
 mod glance;
 mod scout;
 mod watch;
 
 pub use activity::{Activity, Hold};
+pub use ages::Ages;
 pub use scout::{Scout, Sight};
 pub use watch::{Change, Glance, Stalling, Watch};

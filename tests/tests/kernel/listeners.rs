@@ -210,3 +210,23 @@ fn a_namespace_that_is_not_there_is_told() -> Result<()> {
     ensure!(finished.out().lines().count() == 1, "{}", finished.told());
     Ok(())
 }
+
+#[test]
+fn a_tracer_that_is_attached_for_a_while_tells_how_long_connections_have_waited() -> Result<()> {
+    let here = hold("here")?;
+    let listed = list(&["--for", "500ms"])?;
+    let rows = rows(&listed)?;
+    let mut problems = Vec::new();
+    for held in &here.held {
+        let row = rows.get(&held.inode).with_context(|| format!("not listed: {held:?}"))?;
+        let (oldest, bound) = (&row["pending_oldest_ns"], &row["pending_oldest_is_lower_bound"]);
+        // They were queued before: half a second, or more.
+        let waits = oldest.as_u64().is_some_and(|ns| ns >= 500_000_000) && *bound == true;
+        let is_right = if row["queue"]["now"] == 0 { oldest.is_null() } else { waits };
+        if !is_right {
+            problems.push(format!("{held:?}: {row}"));
+        }
+    }
+    here.end()?;
+    tell(&problems)
+}

@@ -84,7 +84,9 @@ fn listener(row: &Listed, listing: &Listing) -> Map<String, Value> {
         json!({"requested": null, "effective": seen.effective, "somaxconn": row.somaxconn}),
     );
     object.insert("queue".into(), json!({"now": seen.queue, "peak": null}));
-    object.insert("pending_oldest_ns".into(), Value::Null);
+    object.insert("pending_oldest_ns".into(), json!(row.oldest.map(|age| age.ns)));
+    let is_bound = row.oldest.map(|age| age.is_lower_bound);
+    object.insert("pending_oldest_is_lower_bound".into(), json!(is_bound));
     object.insert("drops".into(), json!(seen.drops));
     object
 }

@@ -65,7 +65,8 @@ mod tests {
             drops: None,
             clients: None,
         };
-        let row = Listed { inode: 9, seen, somaxconn: Some(128), holders: vec![4, 5] };
+        let row =
+            Listed { inode: 9, seen, somaxconn: Some(128), holders: vec![4, 5], oldest: None };
         let processes = HashMap::from([
             (4, holder(b"ev\x1bil", format!("/docker/{ID}"))),
             (5, holder(b"server", format!("/docker/{ID}/app.service"))),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{container_of, holders, unit_of};
 use crate::{
-    listener::{Listed, Listing},
+    listener::{Age, Listed, Listing},
     render::{
         cells::{UNKNOWN, endpoint, family, few, number},
         escape::escape,
@@ -62,6 +62,11 @@ fn push_line(text: &mut String, widths: [usize; COLUMNS], cells: [String; COLUMN
     text.push('\n');
 }
 
+/// Seconds.
+fn age(age: Age) -> String {
+    format!("{}{:.3}s", if age.is_lower_bound { "≥" } else { "" }, age.ns as f64 / 1e9)
+}
+
 fn cells(row: &Listed, listing: &Listing) -> [String; COLUMNS] {
     let seen = &row.seen;
     let owners = holders(row, listing);
@@ -84,6 +89,6 @@ fn cells(row: &Listed, listing: &Listing) -> [String; COLUMNS] {
         few(owners.map(owner), row.holders.len()),
         few(units.iter().map(|unit| escape(unit).into_owned()), units.len()),
         few(containers.iter().copied().map(short), containers.len()),
-        UNKNOWN.to_owned(),
+        row.oldest.map_or_else(|| UNKNOWN.to_owned(), age),
     ]
 }
