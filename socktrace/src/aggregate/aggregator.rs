@@ -9,7 +9,7 @@ use socktrace_common::Signal;
 use super::{selection::Selection, snapshot::Session};
 use crate::event::{
     Body, Counters, Endpoint, Event, Listener, Misses, NamespaceCounters, Owner, ReaderLoss,
-    Record, Sighting, Stall, StallChange, Unread,
+    Record, Sighting, Stall, StallChange, Unread, Waiting,
 };
 
 /// A listener as `sock_diag` showed it over time.
@@ -115,7 +115,14 @@ impl Aggregator {
             }
             Some(known) => {
                 let acceptor = stall.acceptor.clone().or_else(|| known.acceptor.take());
+                let known_before = std::mem::take(&mut known.clients);
+                let named =
+                    |clients: &[Waiting]| clients.iter().filter(|it| it.pid.is_some()).count();
                 *known = Stall { acceptor, ..stall };
+                // Clients that have gone meanwhile had waited all the same.
+                if named(&known_before) > named(&known.clients) {
+                    known.clients = known_before;
+                }
             }
             None => self.stalls.push(stall),
         }

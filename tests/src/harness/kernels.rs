@@ -23,6 +23,10 @@ pub struct Kernel {
     /// The transports that it has.
     #[serde(default = "both_transports")]
     pub transports: Vec<String>,
+    /// Tiers whose hooks this kernel may skip all at once under contention: what they miss then must be
+    /// told, and no more than that may be missing.
+    #[serde(default)]
+    pub short_under_contention: Vec<String>,
     /// What its tracepoint tier can tell of one TCP listener's drops.
     pub tracepoint_drops: TracepointDrops,
     /// The tier that each signal gets by itself.

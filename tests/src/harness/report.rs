@@ -57,6 +57,9 @@ pub struct Completeness {
     pub events_delivered: u64,
     /// Of all signals and stages.
     pub events_lost: u64,
+    /// Why it is not complete, a sentence each.
+    #[serde(default)]
+    pub reasons: Vec<String>,
     /// Per signal.
     pub signals: Vec<SignalLoss>,
 }
@@ -310,6 +313,15 @@ impl Report {
     pub fn loses(&self, signal: &str, word: &str) -> bool {
         let row = self.session.signals.iter().find(|row| row.signal == signal);
         row.and_then(|row| row.loses.as_ref()).is_some_and(|loses| loses.contains(word))
+    }
+
+    /// How many occurrences the verdict says may be missing: the numbers that its reasons name.
+    pub fn may_be_missing(&self) -> u64 {
+        let numbers = self.completeness.reasons.iter().filter_map(|reason| {
+            let words = reason.strip_prefix("up to ").unwrap_or(reason);
+            words.split(' ').next()?.parse::<u64>().ok()
+        });
+        numbers.sum()
     }
 
     /// How many drops no listener could be named for: a number, or a list of rows with a count.

@@ -19,7 +19,7 @@ use super::stage::Stage;
 
 const NAME: &str = "hammer";
 const THREADS: u64 = 8;
-const EACH: u64 = 150;
+const EACH: u64 = 300;
 
 /// Eight connectors against eight acceptors, on TCP and Unix, then eight refused clients.
 ///
