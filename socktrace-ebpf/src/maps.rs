@@ -73,6 +73,10 @@ pub(crate) static UNIX_MEETINGS: HashMap<u64, UnixMeeting> = HashMap::with_max_e
 /// TCP sockets in SYN_SENT, or closed with an error that the program has not fetched yet.
 #[map]
 pub(crate) static CONNECT_SOCKS: HashMap<u64, ConnectSock> = HashMap::with_max_entries(32768, 0);
+/// The errno that was last reported of a TCP socket that a thread connected, by its `pid_tgid`: so that
+/// its `connect()` is known for the same failure where nobody saw it begin.
+#[map]
+pub(crate) static CONNECT_REPORTED: HashMap<u64, u32> = HashMap::with_max_entries(16384, 0);
 /// `accept()` calls under way, by `pid_tgid`.
 #[map]
 pub(crate) static ACCEPT_CALLS: HashMap<u64, AcceptCall> = HashMap::with_max_entries(16384, 0);

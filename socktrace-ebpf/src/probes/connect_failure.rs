@@ -10,14 +10,17 @@ use aya_ebpf::{
     programs::{FExitContext, ProbeContext},
 };
 use socktrace_common::{
-    Actor, ConnectFailureEvent, ConnectFailureKey, Endpoint, Signal, Stage, TaskKey,
+    Actor, ConnectFailureEvent, ConnectFailureKey, Endpoint, Signal, Stage, TaskKey, Tier,
 };
 
 use super::interrupted;
 use crate::{
     emit, filter,
+    globals::tier,
     kernel::{AF_UNIX, Sock, Socket, Task, pid_tgid, read_kernel_address, read_user_address},
-    maps::{CONNECT_CALLS, CONNECT_SOCKS, CONNECT_TALLY, ConnectCall, ConnectSock},
+    maps::{
+        CONNECT_CALLS, CONNECT_REPORTED, CONNECT_SOCKS, CONNECT_TALLY, ConnectCall, ConnectSock,
+    },
     tally::{self, Tallied},
 };
 
@@ -46,7 +49,10 @@ fn is_failure(sock: Option<Sock>, errno: u32) -> bool {
     if matches!(errno, EINPROGRESS | EALREADY | EISCONN) {
         return false;
     }
-    sock.is_none_or(|sock| sock.in_scope() && !fetched(sock, errno))
+    match sock {
+        Some(sock) => sock.in_scope() && !fetched(sock, errno),
+        None => !fetched_unseen(errno),
+    }
 }
 
 /// Whether `errno` was reported when the socket closed, and is fetched only now.
@@ -59,6 +65,15 @@ fn fetched(sock: Sock, errno: u32) -> bool {
     }
     let _ = CONNECT_SOCKS.remove(sock.key());
     true
+}
+
+/// As [`fetched`], for a call of which nobody saw the beginning: whether the current thread's socket was
+/// reported with this errno.
+#[inline(always)]
+fn fetched_unseen(errno: u32) -> bool {
+    // SAFETY: copied at once.
+    let reported = unsafe { CONNECT_REPORTED.get(pid_tgid()) }.copied();
+    reported == Some(errno) && CONNECT_REPORTED.remove(pid_tgid()).is_ok()
 }
 
 /// Tallies and sends one failure.
@@ -141,6 +156,11 @@ pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
         return;
     }
     entry.reported = errno;
+    if !tier(SIGNAL, Tier::Fentry) {
+        let thread = u64::from(entry.actor.task.tgid) << 32 | u64::from(entry.actor.tid);
+        // Where it is full, a call that was not seen to begin is reported twice.
+        let _ = CONNECT_REPORTED.insert(thread, errno, BPF_ANY);
+    }
     let mut event = event(entry.actor, errno, entry.target);
     failed(ctx, &mut event, entry.wanted != 0);
 }

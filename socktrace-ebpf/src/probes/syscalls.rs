@@ -18,7 +18,10 @@ use super::{
 use crate::{
     globals::{on, tier},
     kernel::{AF_UNIX, SOCK_STREAM, Sock, Socket, Task, pid_tgid, read_user_address},
-    maps::{ACCEPT_CALLS, AcceptCall, BLOCKED_CALLS, CONNECT_CALLS, ConnectCall, LISTEN_CALLS},
+    maps::{
+        ACCEPT_CALLS, AcceptCall, BLOCKED_CALLS, CONNECT_CALLS, CONNECT_REPORTED, ConnectCall,
+        LISTEN_CALLS,
+    },
 };
 
 const SOCK_SEQPACKET: u16 = 5;
@@ -245,5 +248,6 @@ fn calls_abandoned(_ctx: RawTracePointContext) -> i32 {
     let _ = CONNECT_CALLS.remove(pid_tgid());
     let _ = LISTEN_CALLS.remove(pid_tgid());
     let _ = BLOCKED_CALLS.remove(pid_tgid());
+    let _ = CONNECT_REPORTED.remove(pid_tgid());
     0
 }
