@@ -38,12 +38,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
     /// In VMs, run every combination of tier and transport instead of a part of them, and record
-    /// the results in docs/ (unless there is a filter).
+    /// the results in docs/ (unless there is a filter, or --boot-with).
     #[arg(long)]
     full: bool,
-    /// Kill a VM that has run this long.
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
-    timeout: u64,
+    /// Boot with this on the kernel's command line, too, like preempt=full.
+    #[arg(long, value_name = "PARAMETER")]
+    boot_with: Option<String>,
+    /// Kill a VM that has run this long; 900 if not given, with --full 3600.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -228,8 +231,13 @@ fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
     let Some(programs) = programs else { return };
     let options = vm::Options {
         filter: arguments.filter.as_deref(),
-        timeout: Duration::from_secs(arguments.timeout),
+        timeout: Duration::from_secs(arguments.timeout.unwrap_or(if arguments.full {
+            3600
+        } else {
+            900
+        })),
         full: arguments.full,
+        boot_with: arguments.boot_with.as_deref(),
     };
     let jobs = obtain_kernels(root, arguments.kernel.as_deref(), stages);
     let rows = Mutex::new(Vec::new());
@@ -250,7 +258,7 @@ fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
         rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
         found.map(|found| found.totals)
     });
-    if arguments.full && arguments.filter.is_none() {
+    if arguments.full && arguments.filter.is_none() && arguments.boot_with.is_none() {
         let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
         stages.check("results in docs/", || {
             results::update(root, rows)?;

@@ -38,6 +38,8 @@ pub(crate) struct Options<'a> {
     pub(crate) timeout: Duration,
     /// Everything, instead of a representative part.
     pub(crate) full: bool,
+    /// For the kernel itself.
+    pub(crate) boot_with: Option<&'a str>,
 }
 
 impl Programs {
@@ -112,7 +114,8 @@ fn parameters(kernel: &Kernel, options: &Options<'_>) -> Result<String> {
         Some(filter) => format!(" socktrace.filter={filter}"),
         None => String::new(),
     };
-    Ok(format!("socktrace.kernel={}{extent}{filter}", kernel.name))
+    let own = options.boot_with.unwrap_or_default();
+    Ok(format!("socktrace.kernel={}{extent}{filter} {own}", kernel.name))
 }
 
 fn pack(root: &Path, unpacked: &Unpacked, programs: &Programs) -> Result<Vec<u8>> {

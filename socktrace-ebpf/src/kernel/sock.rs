@@ -147,7 +147,7 @@ impl Sock {
         let mut address = [0; 16];
         match self.family() {
             AF_INET => {
-                address[..4].copy_from_slice(&read::<[u8; 4]>(self.key(), offset!(skc_daddr)))
+                address[..4].copy_from_slice(&read::<[u8; 4]>(self.key(), offset!(skc_daddr)));
             }
             _ => address = read(self.key(), offset!(skc_v6_daddr)),
         }
