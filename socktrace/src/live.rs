@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::{Ebpf, programs::Program};
-use socktrace_common::{DropKey, ListenerInfo, Signal, Stage};
+use socktrace_common::{DropKey, ListenerInfo, Signal, Stage, Tier};
 use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -18,15 +18,15 @@ use tokio::{
 use crate::{
     event::{
         Body, Counters, Event, Listener, NamespaceCounters, NetstatDelta, Owner, ReaderLoss,
-        Record, Sighting, Source, Stall, Unread,
+        Record, Source, Stall, Unread,
     },
     host::{Host, NetworkNamespace, TcpExt},
-    listener::{Lookout, Owners, read_owners},
+    listener::{Look, Lookout, Owners, read_owners},
     probe::{Attached, Filters, Verdict, read_misses},
     stall::{Scout, Sight},
     transport::{
-        CountersError, Reader, decode, monotonic_now_ns, read_counters, read_drops, read_progress,
-        read_queued, read_sleepers,
+        CountersError, Reader, decode, monotonic_now_ns, read_accepted, read_counters, read_drops,
+        read_progress, read_queued, read_sleepers,
     },
 };
 
@@ -76,8 +76,8 @@ pub struct Live {
     named: HashSet<u64>,
     delivered: u64,
     loss: ReaderLoss,
-    /// What each network namespace had counted before.
-    counted_at_start: HashMap<u32, TcpExt>,
+    /// What each network namespace had counted before; `None` where that could not be read.
+    counted_at_start: HashMap<u32, Option<TcpExt>>,
     drops_at_start: HashMap<DropKey, u64>,
     /// The first look: what was there before.
     baseline: Vec<Record>,
@@ -118,7 +118,7 @@ impl Live {
         let namespaces = live.host.read_network_namespaces()?.all;
         live.counted_at_start = namespaces
             .iter()
-            .filter_map(|namespace| Some((namespace.inode, namespace.read_tcp_ext()?)))
+            .map(|namespace| (namespace.inode, namespace.read_tcp_ext()))
             .collect();
         live.drops_at_start = read_drops(&live.ebpf)?;
         live.baseline = baseline;
@@ -189,10 +189,11 @@ impl Live {
         if begin < self.next_look {
             return Ok(());
         }
+        let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
         // A refused dump leaves queues unknown, and drops without a listener.
         if look.unseen.not_listed.is_empty() {
-            let stalls = self.scout_with(&look.sightings, Scout::look)?;
+            let stalls = self.scout_with(&look, &accepted_before, Scout::look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
             into.push(Record::Sightings(look.sightings));
         }
@@ -203,9 +204,11 @@ impl Live {
     /// Looks at everything that waits.
     fn scout_with(
         &mut self,
-        sightings: &HashMap<u64, Sighting>,
+        seen: &Look,
+        accepted_before: &HashMap<u64, u64>,
         look: impl Fn(&mut Scout, &Sight<'_>) -> Vec<Stall>,
     ) -> Result<Vec<Stall>, LiveError> {
+        let sightings = &seen.sightings;
         self.idle_looks += 1;
         let waits = sightings.values().any(|sighting| sighting.queue != Some(0));
         let (mut queued, mut sleepers) = (Vec::new(), Vec::new());
@@ -216,9 +219,19 @@ impl Live {
         }
         let progress = |inode| read_progress(&self.ebpf, inode).unwrap_or_default();
         let named = |inode| lookup_listener(&self.ebpf, inode);
+        // Only the fentry tier sees every accept: below it, what was queued and accepted elsewhere may
+        // still be thought to wait.
+        let sees_all = self.verdicts.iter().any(|verdict| {
+            let tier = verdict.choice.as_ref().map(|choice| choice.tier);
+            verdict.signal == Signal::Accept && tier == Some(Tier::Fentry)
+        });
+        let looked: HashSet<u32> = seen.namespaces.iter().filter_map(|it| it.inode).collect();
+        let unlooked = |netns: u32| sees_all && !looked.contains(&netns);
         let sight = Sight {
             now_ns: monotonic_now_ns(),
             sightings,
+            accepted_before,
+            unlooked: &unlooked,
             queued: &queued,
             sleepers: &sleepers,
             progress: &progress,
@@ -229,9 +242,10 @@ impl Live {
 
     /// The stalls that outlive the session, as they are now.
     fn last_look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
+        let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
         if look.unseen.not_listed.is_empty() {
-            let stalls = self.scout_with(&look.sightings, Scout::last_look)?;
+            let stalls = self.scout_with(&look, &accepted_before, Scout::last_look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
             into.push(Record::Sightings(look.sightings));
         }
@@ -261,10 +275,13 @@ impl Live {
         let namespaces = self.host.read_network_namespaces()?.all;
         let counters = |namespace: &NetworkNamespace| {
             let now = namespace.read_tcp_ext()?;
-            let before = self.counted_at_start.get(&namespace.inode);
+            let before = match self.counted_at_start.get(&namespace.inode) {
+                None => NOTHING,
+                Some(before) => (*before)?,
+            };
             // One that counted less is another with the same inode.
-            let before = before.filter(|before| before.listen_drops <= now.listen_drops);
-            delta(&now, before.unwrap_or(&NOTHING))
+            let same = before.listen_drops <= now.listen_drops;
+            delta(&now, if same { &before } else { &NOTHING })
         };
         let row = |namespace: &NetworkNamespace| NamespaceCounters {
             netns: namespace.inode,

@@ -20,7 +20,7 @@ use crate::{
     emit, filter,
     globals::{on, param},
     kernel::{AF_UNIX, Sock, Socket, Task, now_ns, pid_tgid},
-    maps::{ACCEPT_STARTS, ACCEPT_TALLY},
+    maps::{ACCEPT_STARTS, ACCEPT_TALLY, LISTENERS},
     tally::{self, Tallied},
 };
 
@@ -86,14 +86,16 @@ pub(super) fn established(child: Sock) {
     let _ = ACCEPT_STARTS.insert(child.key(), &start, BPF_EXIST);
 }
 
-/// `child` was destroyed; true if it was in a queue until then: nobody accepted it.
+/// `child` was destroyed; the inode of its listener (0 where unknown) if it was in a queue until then:
+/// nobody accepted it.
 #[inline(always)]
-pub(super) fn forgotten(child: u64) -> bool {
-    let Some(start) = ACCEPT_STARTS.get_ptr(child) else { return false };
+pub(super) fn forgotten(child: u64) -> Option<u64> {
+    let start = ACCEPT_STARTS.get_ptr(child)?;
     // SAFETY: a live map value.
-    let waiting = unsafe { (*start).time_ns } != COUNTED;
-    // Of two hooks on one destruction, one removes it.
-    ACCEPT_STARTS.remove(child).is_ok() && waiting
+    let (time_ns, listener) = unsafe { ((*start).time_ns, (*start).listener) };
+    // Of the hooks on one destruction, one removes it.
+    let removed = ACCEPT_STARTS.remove(child).is_ok();
+    (removed && time_ns != COUNTED).then_some(listener)
 }
 
 /// Which of the hooks on the end of a wait this is. Both run in the accepting task, for TCP the
@@ -167,6 +169,8 @@ pub(super) fn counted(
         return;
     }
     tally::count(SIGNAL, Stage::Seen, 1);
+    // Whoever accepts: a listener that somebody else accepts from does not stall.
+    tally::note_accept(inode, task);
     let wanted = filter::no_errno()
         && filter::process(task)
         && filter::address(child.family(), child.local_port());
@@ -180,10 +184,13 @@ pub(super) fn counted(
     let tallied = tally::tally_wait(&ACCEPT_TALLY, SIGNAL, &key, wait_ns);
     if tallied != Tallied::Again {
         tally::remember_current(SIGNAL);
+        let known = LISTENERS.get_ptr(inode).is_some();
         tally::remember_listener(SIGNAL, inode, listener, Some(child));
         tally::select_listener(inode);
+        if !known {
+            tally::note_accept(inode, task);
+        }
     }
-    tally::note_accept(inode, task);
     let slow_ns = param!(slow_ns);
     if slow_ns != 0 && (wait_ns == WAIT_UNKNOWN || wait_ns < slow_ns) {
         return tally::count(SIGNAL, Stage::BelowThreshold, 1);
@@ -320,7 +327,7 @@ fn accept_unix_release_fentry(ctx: FEntryContext) -> i32 {
 fn released(ctx: &impl EbpfContext, sock: u64, embrion: u64) {
     // SAFETY: copied at once.
     let start = unsafe { ACCEPT_STARTS.get(sock) }.copied();
-    if forgotten(sock)
+    if forgotten(sock).is_some()
         && on(Signal::BacklogDrop)
         && embrion as u32 != 0
         && let Some(start) = start

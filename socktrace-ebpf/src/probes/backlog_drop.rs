@@ -99,9 +99,11 @@ fn key(listener: Sock, reason: DropReason, stage: DropStage) -> DropKey {
 #[inline(always)]
 fn dropped(ctx: &impl EbpfContext, listener: Sock, key: DropKey, n: u64, skb: u64) {
     tally::remember_listener(SIGNAL, key.listener, Some(listener), None);
-    if !is_self_test(key.listener) {
-        counted(ctx, listener, &key, n, skb);
+    // A cookie proves no hook that a drop does.
+    if key.reason != DropReason::SyncookieSent as u32 && is_self_test(key.listener) {
+        return;
     }
+    counted(ctx, listener, &key, n, skb);
 }
 
 /// Whether this is one of the tracer's own listeners.
@@ -274,6 +276,8 @@ fn backlog_drop_kfree_skb(ctx: RawTracePointContext) -> i32 {
 pub(super) fn closing(listener: Sock) {
     let queue = listener.ack_backlog();
     if queue == 0 {
+        // Of a listener that was shut down before, and is not destroyed yet.
+        let _ = CLOSING.remove(pid_tgid());
         return;
     }
     let (inode, limit) = (listener.inode(), listener.max_ack_backlog());
@@ -287,10 +291,13 @@ pub(super) fn closing(listener: Sock) {
 /// A connection that nobody accepted was destroyed: thrown away with its listener, if the current
 /// task is closing one.
 #[inline(never)]
-pub(super) fn left_in_queue(ctx: &impl EbpfContext, child: u64) {
+pub(super) fn left_in_queue(ctx: &impl EbpfContext, child: u64, listener: u64) {
     // SAFETY: copied at once; only this task writes this entry.
     let Some(closing) = (unsafe { CLOSING.get(pid_tgid()) }) else { return };
     let Closing { inode, queue, limit, .. } = *closing;
+    if listener != 0 && listener != inode {
+        return;
+    }
     let Some(child) = Sock::from_raw(child) else { return };
     let mut local = Endpoint::NONE;
     (local.family, local.port) = (child.family(), child.local_port());

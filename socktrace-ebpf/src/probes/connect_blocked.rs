@@ -13,7 +13,7 @@ use socktrace_common::{
     BlockedCall, ConnectBlockedEvent, ConnectBlockedKey, Endpoint, Signal, Stage,
 };
 
-use super::connect_failure;
+use super::{connect_failure, interrupted};
 use crate::{
     emit, filter,
     kernel::{Sock, Task, now_ns, pid_tgid, read_kernel_address},
@@ -72,6 +72,10 @@ pub(super) fn returned(ctx: &impl EbpfContext, errno: u32, passed: Option<&Endpo
     let Some(call) = BLOCKED_CALLS.get_ptr_mut(pid_tgid()) else { return };
     // SAFETY: a live map value; only this task writes this entry.
     let event = unsafe { &mut (*call).event };
+    if interrupted(errno) {
+        // It may be made anew at once: then its sleep begins anew, too.
+        return forgotten();
+    }
     let now = now_ns();
     event.wait_ns = now.saturating_sub(event.header.time_ns);
     event.header.time_ns = now;

@@ -47,6 +47,13 @@ pub(super) fn listened(ctx: &impl EbpfContext, fd: i32, requested: i32) {
     let header = emit::header::<ListenEvent>(SIGNAL, actor);
     let mut event = ListenEvent { header, listener: sock.inode(), info };
     sock.read_local(&mut event.info.local);
+    // SAFETY: copied at once.
+    if let Some(known) = unsafe { LISTENERS.get(event.listener) } {
+        // It listens again, with another backlog.
+        event.info.accepted = known.accepted;
+        event.info.accepted_ns = known.accepted_ns;
+        event.info.acceptor = known.acceptor;
+    }
     if own {
         // By this, drops know whose it is.
         let _ = LISTENERS.insert(event.listener, &event.info, 0);

@@ -64,8 +64,11 @@ fn changed(ctx: &impl EbpfContext, sock: u64, old: u32, new: u32) {
 #[inline(always)]
 fn destroyed(ctx: &impl EbpfContext, sock: u64) {
     let dropping = on(Signal::BacklogDrop);
-    if on(Signal::Accept) && accept::forgotten(sock) && dropping {
-        backlog_drop::left_in_queue(ctx, sock);
+    if on(Signal::Accept)
+        && let Some(listener) = accept::forgotten(sock)
+        && dropping
+    {
+        backlog_drop::left_in_queue(ctx, sock, listener);
     }
     if dropping {
         backlog_drop::closed_for_good(sock);

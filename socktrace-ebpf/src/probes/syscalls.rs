@@ -19,8 +19,8 @@ use crate::{
     globals::{on, tier},
     kernel::{AF_UNIX, SOCK_STREAM, Sock, Socket, Task, pid_tgid, read_user_address},
     maps::{
-        ACCEPT_CALLS, AcceptCall, BLOCKED_CALLS, CONNECT_CALLS, CONNECT_REPORTED, ConnectCall,
-        LISTEN_CALLS,
+        ACCEPT_CALLS, AcceptCall, BLOCKED_CALLS, CLOSING, CONNECT_CALLS, CONNECT_REPORTED,
+        ConnectCall, LISTEN_CALLS,
     },
 };
 
@@ -152,6 +152,10 @@ fn connect_unblocked(ctx: &impl EbpfContext, call: Option<&ConnectCall>, errno: 
 
 #[inline(always)]
 fn connect_called(ctx: &TracePointContext) {
+    if on(Signal::ConnectBlocked) {
+        // What a call that was not seen to return left behind.
+        connect_blocked::forgotten();
+    }
     remember_connect(field(ctx, FIRST), field(ctx, FIRST + 8), field(ctx, FIRST + 16));
     if tier(Signal::ConnectBlocked, Tier::Tracepoint)
         && let Some(call) = CONNECT_CALLS.get_ptr(pid_tgid())
@@ -249,5 +253,6 @@ fn calls_abandoned(_ctx: RawTracePointContext) -> i32 {
     let _ = LISTEN_CALLS.remove(pid_tgid());
     let _ = BLOCKED_CALLS.remove(pid_tgid());
     let _ = CONNECT_REPORTED.remove(pid_tgid());
+    let _ = CLOSING.remove(pid_tgid());
     0
 }

@@ -12,6 +12,9 @@ use crate::event::{
     Record, Sighting, Stall, StallChange, Unread, Waiting,
 };
 
+/// Stalls that are kept: of more, the oldest that are over are counted only.
+const MOST_STALLS: usize = 1000;
+
 /// A listener as `sock_diag` showed it over time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watched {
@@ -36,6 +39,7 @@ pub struct Aggregator {
     pub(super) misses: Misses,
     /// Every stall that was told, as it was last.
     pub(super) stalls: Vec<Stall>,
+    pub(super) stalls_left_out: u64,
     pub(super) delivered: [u64; Signal::COUNT],
 }
 
@@ -56,6 +60,7 @@ impl Aggregator {
             loss: ReaderLoss::default(),
             misses: Misses::default(),
             stalls: Vec::new(),
+            stalls_left_out: 0,
             delivered: [0; Signal::COUNT],
         }
     }
@@ -116,15 +121,24 @@ impl Aggregator {
             Some(known) => {
                 let acceptor = stall.acceptor.clone().or_else(|| known.acceptor.take());
                 let known_before = std::mem::take(&mut known.clients);
-                let named =
-                    |clients: &[Waiting]| clients.iter().filter(|it| it.pid.is_some()).count();
+                let named = |clients: &[Waiting]| -> u32 {
+                    clients.iter().filter(|it| it.pid.is_some()).map(|it| it.count).sum()
+                };
                 *known = Stall { acceptor, ..stall };
                 // Clients that have gone meanwhile had waited all the same.
                 if named(&known_before) > named(&known.clients) {
                     known.clients = known_before;
                 }
             }
-            None => self.stalls.push(stall),
+            None => {
+                if self.stalls.len() >= MOST_STALLS {
+                    let over = |known: &Stall| known.change == StallChange::Closed;
+                    let oldest = self.stalls.iter().position(over).unwrap_or(0);
+                    self.stalls.remove(oldest);
+                    self.stalls_left_out += 1;
+                }
+                self.stalls.push(stall);
+            }
         }
     }
 

@@ -64,6 +64,7 @@ impl Aggregator {
             processes: worst_first(processes),
             listeners: listeners.into_values().collect(),
             stalls: self.stalls.clone(),
+            stalls_left_out: self.stalls_left_out,
             namespaces,
             unread: self.unread.clone(),
         }

@@ -66,6 +66,8 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerRow>,
     /// Connections that waited too long, or still do, in the order in which that began.
     pub stalls: Vec<Stall>,
+    /// Stalls that are not in it, because there were too many.
+    pub stalls_left_out: u64,
     /// Network namespaces that counted what listeners threw away, and the tracer's own.
     pub namespaces: Vec<NamespaceRow>,
     /// What of listeners and their owners could not be read; `None` before the session's end.

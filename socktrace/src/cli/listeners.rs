@@ -23,7 +23,7 @@ use crate::{
     probe::{Options, attach, facts},
     render::listing::{ListingJson, render_listing, render_unseen},
     stall::{Ages, Stalling},
-    transport::{monotonic_now_ns, read_progress, read_queued},
+    transport::{monotonic_now_ns, read_accepted, read_progress, read_queued},
 };
 
 /// Between two looks of `--for`.
@@ -66,7 +66,7 @@ impl Listeners {
     }
 
     fn read(&self) -> Result<Listing, Failure> {
-        let oldest = self.duration.map(oldest_waits).transpose()?.unwrap_or_default();
+        let (now_ns, oldest) = self.duration.map(oldest_waits).transpose()?.unwrap_or_default();
         let selection = self.sockets.selection();
         let local = |local: &_| selection.wants(local);
         let mut listing = read_listing(&Host::default(), &self.netns, local)?;
@@ -77,7 +77,6 @@ impl Listeners {
             return Err(error.into());
         }
         listing.retain_held_by(&self.sockets.holders());
-        let now_ns = monotonic_now_ns();
         for row in listing.rows.iter_mut().filter(|row| row.seen.queue != Some(0)) {
             row.oldest = oldest.get(&row.inode).map(|stalling| Age {
                 ns: now_ns.saturating_sub(stalling.since_ns),
@@ -114,21 +113,24 @@ impl Listeners {
     }
 }
 
-/// Traces accepts for a while, and looks at all queues meanwhile.
-fn oldest_waits(duration: Duration) -> Result<HashMap<u64, Stalling>, Failure> {
+/// Traces accepts from the attach on for a while, and looks at all queues meanwhile.
+/// The moment of the last look, and what it showed.
+fn oldest_waits(duration: Duration) -> Result<(u64, HashMap<u64, Stalling>), Failure> {
     check_privileges()?;
     let options = Options::for_ages();
     let attached = attach(&facts(&options)?, &options)?;
-    let (end, mut ages) = (Instant::now() + duration, Ages::default());
+    let (begin, mut ages) = (Instant::now(), Ages::default());
     let mut lookout = Lookout::new(Host::default());
     let progress = |inode| read_progress(&attached.ebpf, inode).unwrap_or_default();
     loop {
+        let accepted_before = read_accepted(&attached.ebpf).map_err(LiveError::from)?;
         let sightings = lookout.look().sightings;
         let queued = read_queued(&attached.ebpf).map_err(LiveError::from)?;
-        ages.look(monotonic_now_ns(), &sightings, &queued, &progress);
-        let left = end.saturating_duration_since(Instant::now());
+        let now_ns = monotonic_now_ns();
+        ages.look(now_ns, &sightings, &queued, &accepted_before, &progress);
+        let left = duration.saturating_sub(begin.elapsed());
         if left.is_zero() {
-            return Ok(ages.oldest());
+            return Ok((now_ns, ages.oldest()));
         }
         std::thread::sleep(left.min(LOOK_EVERY));
     }

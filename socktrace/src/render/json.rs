@@ -46,6 +46,7 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
         "namespaces": snapshot.namespaces.iter().map(namespace).collect::<Vec<_>>(),
         "unseen": snapshot.unread.as_ref().map(unseen),
         "stalls": snapshot.stalls.iter().map(|it| stalls::object(it, &clock)).collect::<Vec<_>>(),
+        "stalls_left_out": snapshot.stalls_left_out,
         "findings": null,
     })
 }

@@ -15,7 +15,13 @@ use crate::{
 /// Fact, consequence, next step.
 pub(super) fn sentence(stall: &Stall) -> String {
     let over = stall.change == StallChange::Closed;
-    let did = if over { "did not accept in time" } else { "does not accept" };
+    // Somebody was accepted while the oldest waited: it does accept.
+    let slowly = stall.accepted_ns.is_some_and(|at| at > stall.since_ns);
+    let did = match (over, slowly) {
+        (true, _) => "did not accept in time",
+        (false, true) => "accepts too slowly",
+        (false, false) => "does not accept",
+    };
     let waiting = if over { stall.pending_peak } else { stall.pending };
     let connections = if waiting == 1 { "1 connection" } else { &format!("{waiting} connections") };
     let waits = match (over, waiting) {
@@ -39,20 +45,17 @@ pub(super) fn sentence(stall: &Stall) -> String {
     )
 }
 
-/// By what holds the owner up.
+/// By what holds the owner up: all of them, where there are several.
 fn next_step(acceptor: &str) -> &'static str {
+    let all = |words: &str| acceptor.split("; ").all(|one| one.contains(words));
     match acceptor {
-        held if held.contains("stopped (SIGSTOP)") => {
-            "let it go on (kill -CONT), and find who stopped it."
-        }
-        held if held.contains("frozen") => {
-            "thaw its cgroup (cgroup.freeze), and find who froze it."
-        }
-        held if held.contains("out of descriptors") => {
+        _ if all("stopped (SIGSTOP)") => "let it go on (kill -CONT), and find who stopped it.",
+        _ if all("frozen") => "thaw its cgroup (cgroup.freeze), and find who froze it.",
+        _ if all("out of descriptors") => {
             "raise its limit (ulimit -n, LimitNOFILE=), or find what it does not close."
         }
-        held if held.contains("throttled") => "raise its CPU quota (cpu.max, CPUQuota=).",
-        held if held.contains("on CPU") => "look at what it computes (perf top -p).",
+        _ if all("throttled") => "raise its CPU quota (cpu.max, CPUQuota=).",
+        _ if all("on CPU") => "look at what it computes (perf top -p).",
         _ => "look at what its threads wait for instead of accept().",
     }
 }

@@ -28,9 +28,15 @@ impl Ages {
         now_ns: u64,
         sightings: &HashMap<u64, Sighting>,
         queued: &[Queued],
+        accepted_before: &HashMap<u64, u64>,
         progress: &dyn Fn(u64) -> Progress,
     ) {
-        let glances = Known::assign(queued, sightings).glances(sightings, progress);
+        let glances = Known::assign(queued, sightings).glances(
+            sightings,
+            accepted_before,
+            |_| false,
+            progress,
+        );
         // What changed does not matter, only how it is in the end.
         let _ = self.0.look(now_ns, &glances);
     }

@@ -39,23 +39,33 @@ impl<'a> Known<'a> {
     pub(super) fn glances(
         &self,
         sightings: &HashMap<u64, Sighting>,
+        accepted_before: &HashMap<u64, u64>,
+        unlooked: impl Fn(u32) -> bool,
         progress: impl Fn(u64) -> Progress,
     ) -> HashMap<u64, Glance> {
         let seen = sightings.iter().filter_map(|(inode, it)| Some((*inode, it.queue?)));
         // Of a namespace that cannot be looked into, only what hooks named is known.
-        let unseen = self.0.iter().filter(|(inode, _)| !sightings.contains_key(*inode));
+        let is_unseen = |known: &[&Queued]| known.iter().all(|it| it.netns.is_some_and(&unlooked));
+        let unseen = self.0.iter().filter(|(_, known)| is_unseen(known));
+        let unseen = unseen.filter(|(inode, _)| !sightings.contains_key(*inode));
         let unseen = unseen.map(|(inode, known)| (*inode, small(known.len())));
         let queues = seen.chain(unseen).filter(|(_, queue)| *queue != 0);
-        queues.map(|(inode, queue)| (inode, self.glance(inode, queue, progress(inode)))).collect()
+        let before = |inode| accepted_before.get(&inode).copied().unwrap_or(0);
+        queues
+            .map(|(inode, queue)| {
+                (inode, self.glance(inode, queue, before(inode), progress(inode)))
+            })
+            .collect()
     }
 
-    fn glance(&self, inode: u64, queue: u32, progress: Progress) -> Glance {
+    fn glance(&self, inode: u64, queue: u32, before: u64, progress: Progress) -> Glance {
         let known = self.of(inode);
         // More than there are: some were accepted in a way that this tier does not see.
         let trusted = small(known.len()) <= queue;
         let oldest = known.iter().map(|connection| connection.since_ns).min();
         Glance {
             queue,
+            accepted_before: before.min(progress.accepted),
             accepted: progress.accepted,
             oldest_known_ns: oldest.filter(|_| trusted),
             known: if trusted { small(known.len()) } else { 0 },
@@ -102,7 +112,8 @@ mod tests {
 
     fn glance(queued: &[Queued], sightings: &[(u64, Sighting)]) -> HashMap<u64, Glance> {
         let sightings = sightings.iter().cloned().collect();
-        Known::assign(queued, &sightings).glances(&sightings, |_| Progress::default())
+        let known = Known::assign(queued, &sightings);
+        known.glances(&sightings, &HashMap::new(), |netns| netns == 9, |_| Progress::default())
     }
 
     #[test]
@@ -130,8 +141,12 @@ mod tests {
 
     #[test]
     fn a_listener_that_cannot_be_looked_at_has_the_queue_that_hooks_know() {
-        let queued = [Queued { since_ns: 4, listener: Some(9), ..Queued::default() }];
-        assert_eq!(glance(&queued, &[])[&9].queue, 1);
+        let queued = |netns| {
+            [Queued { since_ns: 4, listener: Some(9), netns: Some(netns), ..Queued::default() }]
+        };
+        assert_eq!(glance(&queued(9), &[])[&9].queue, 1);
+        // Where all listeners are listed, one that is not is none any more.
+        assert!(glance(&queued(1), &[]).is_empty());
         assert!(glance(&[], &[(7, tcp(80, 0))]).is_empty());
     }
 }

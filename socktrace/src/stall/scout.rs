@@ -22,6 +22,9 @@ use crate::{
 /// Owners that are described, and clients that are named, at most.
 const DESCRIBED: usize = 4;
 const NAMED: usize = 32;
+/// Listeners whose owners are looked at, and stalls whose clients are looked for, in one look at most:
+/// each is a pass over `/proc`, while nobody reads events.
+const EXAMINED: usize = 16;
 
 /// One look at everything that waits.
 pub struct Sight<'a> {
@@ -33,6 +36,11 @@ pub struct Sight<'a> {
     pub queued: &'a [Queued],
     /// Connects that sleep.
     pub sleepers: &'a [Sleeper],
+    /// What had been accepted of each listener before `sightings` were made.
+    pub accepted_before: &'a HashMap<u64, u64>,
+    /// Whether listeners of a network namespace are missing in `sightings`, and hooks name all that
+    /// waits there.
+    pub unlooked: &'a dyn Fn(u32) -> bool,
     /// How far listeners have come.
     pub progress: &'a dyn Fn(u64) -> Progress,
     /// Names of listeners that `sock_diag` does not list here.
@@ -71,7 +79,8 @@ impl Scout {
     /// Takes in one look; returns the stalls that changed.
     pub fn look(&mut self, sight: &Sight<'_>) -> Vec<Stall> {
         let known = Known::assign(sight.queued, sight.sightings);
-        let glances = known.glances(sight.sightings, sight.progress);
+        let glances =
+            known.glances(sight.sightings, sight.accepted_before, sight.unlooked, sight.progress);
         let changes: HashMap<u64, (Change, Stalling)> = self
             .watch
             .look(sight.now_ns, &glances)
@@ -96,11 +105,12 @@ impl Scout {
                 None => continue,
             };
             self.told.insert(inode, hold);
-            stalls.push(self.describe(sight, inode, now, change, words, known.of(inode)));
+            let known = (stalls.len() < EXAMINED).then(|| known.of(inode));
+            stalls.push(self.describe(sight, inode, now, change, words, known));
         }
         for (inode, (change, was)) in &changes {
             if *change == Change::Closed {
-                stalls.push(self.describe(sight, *inode, *was, StallChange::Closed, None, &[]));
+                stalls.push(self.describe(sight, *inode, *was, StallChange::Closed, None, None));
                 self.told.remove(inode);
                 self.owners.remove(inode);
             }
@@ -120,7 +130,8 @@ impl Scout {
         for (inode, now) in still {
             let words = holds.get(&inode).and_then(|(_, words)| words.clone());
             let change = StallChange::Still;
-            stalls.push(self.describe(sight, inode, now, change, words, known.of(inode)));
+            let known = (stalls.len() < EXAMINED).then(|| known.of(inode));
+            stalls.push(self.describe(sight, inode, now, change, words, known));
         }
         stalls
     }
@@ -148,7 +159,7 @@ impl Scout {
     fn look_at_owners(&mut self) -> HashMap<u64, (Option<Hold>, Option<String>)> {
         let mut throttled = HashMap::new();
         let mut holds = HashMap::new();
-        for (inode, owners) in &self.owners {
+        for (inode, owners) in self.owners.iter().take(EXAMINED) {
             let mut words = Vec::new();
             let mut hold = None;
             for owner in owners.iter().take(DESCRIBED) {
@@ -185,6 +196,7 @@ impl Scout {
         }
     }
 
+    /// A stall as it is told; its clients only where there are `known` connections to look for.
     fn describe(
         &self,
         sight: &Sight<'_>,
@@ -192,7 +204,7 @@ impl Scout {
         now: Stalling,
         change: StallChange,
         acceptor: Option<String>,
-        known: &[&Queued],
+        known: Option<&[&Queued]>,
     ) -> Stall {
         let seen = sight.sightings.get(&inode);
         let named = if seen.is_none() { (sight.named)(inode) } else { None };
@@ -203,10 +215,7 @@ impl Scout {
         let local = local.unwrap_or_default();
         let progress = (sight.progress)(inode);
         let sleepers = sleepers_on(sight, inode, &local);
-        let clients = match change {
-            StallChange::Closed => Vec::new(),
-            _ => self.clients(known, seen, &local, &sleepers),
-        };
+        let clients = known.map(|known| self.clients(known, seen, &local, &sleepers));
         Stall {
             time_ns: sight.now_ns,
             listener: inode,
@@ -222,7 +231,7 @@ impl Scout {
             accepted_ns: progress.accepted_ns,
             owners: self.owners.get(&inode).cloned().unwrap_or_default(),
             acceptor,
-            clients,
+            clients: clients.unwrap_or_default(),
         }
     }
 

@@ -15,7 +15,9 @@ const KEPT: usize = 64;
 pub struct Glance {
     /// Connections in its queue.
     pub queue: u32,
-    /// Connections accepted from it so far, by the kernel side's count.
+    /// Connections accepted from it so far, by the kernel side's count: read before the queue.
+    pub accepted_before: u64,
+    /// The same, read after the queue.
     pub accepted: u64,
     /// When the oldest was queued that the kernel side knows of, monotonic nanoseconds.
     pub oldest_known_ns: Option<u64>,
@@ -120,7 +122,7 @@ impl Watch {
 
 impl Track {
     fn take(&mut self, now_ns: u64, glance: Glance) {
-        let Glance { queue, accepted, .. } = glance;
+        let Glance { queue, accepted_before, accepted, .. } = glance;
         // A count that went back is another socket's, or begins anew: nothing is known of before.
         if self.earlier.back().is_some_and(|last| last.accepted > accepted) {
             self.earlier.clear();
@@ -130,7 +132,9 @@ impl Track {
         {
             self.earlier.pop_front();
         }
-        self.earlier.push_back(Earlier { time_ns: now_ns, queue, accepted });
+        // What was accepted between the two readings may have been of this queue, or after it: taken
+        // for the latter, no connection is thought to wait that does not.
+        self.earlier.push_back(Earlier { time_ns: now_ns, queue, accepted: accepted_before });
         if self.earlier.len() > KEPT {
             let mut position = 0;
             self.earlier.retain(|_| {
@@ -189,7 +193,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn unknown(queue: u32, accepted: u64) -> Glance {
-        Glance { queue, accepted, ..Glance::default() }
+        Glance { queue, accepted_before: accepted, accepted, ..Glance::default() }
     }
 
     fn look(watch: &mut Watch, second: u64, glance: Glance) -> Vec<(Change, Stalling)> {
@@ -200,7 +204,8 @@ mod tests {
     #[test]
     fn a_known_connection_stalls_when_it_is_old_enough_with_its_exact_age() {
         let mut watch = Watch::new(SECOND);
-        let known = Glance { queue: 1, accepted: 0, oldest_known_ns: Some(9 * SECOND), known: 1 };
+        let known =
+            Glance { queue: 1, oldest_known_ns: Some(9 * SECOND), known: 1, ..Glance::default() };
         assert!(look(&mut watch, 9, known).is_empty());
         let changes = look(&mut watch, 10, known);
         let (change, stalling) = changes[0];

@@ -11,5 +11,5 @@ mod ring;
 pub use clock::{Clock, monotonic_now_ns};
 pub use counters::{CountersError, read_counters, read_drops, read_stages};
 pub use decode::{Undecodable, decode};
-pub use pending::{Progress, read_progress, read_queued, read_sleepers};
+pub use pending::{Progress, read_accepted, read_progress, read_queued, read_sleepers};
 pub use reader::{Reader, ReaderError, Transport};

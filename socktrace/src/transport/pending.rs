@@ -1,6 +1,9 @@
 //! Reads what is under way out of the kernel's maps: connections that wait, and connects that sleep.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use aya::{
     Ebpf, Pod,
@@ -55,6 +58,15 @@ pub fn read_sleepers(ebpf: &Ebpf) -> Result<Vec<Sleeper>, CountersError> {
     Ok(all)
 }
 
+/// How many connections were accepted of each listener.
+pub fn read_accepted(ebpf: &Ebpf) -> Result<HashMap<u64, u64>, CountersError> {
+    let failed = |source| CountersError { map: "LISTENERS", source };
+    let listeners = BpfHashMap::<_, u64, ListenerInfo>::try_from(map(ebpf, "LISTENERS")?);
+    let listeners = listeners.map_err(failed)?;
+    let known = listeners.iter().filter_map(Result::ok);
+    Ok(known.map(|(inode, info)| (inode, info.accepted)).collect())
+}
+
 /// How far this listener has come; nothing, if nothing of it was seen.
 pub fn read_progress(ebpf: &Ebpf, listener: u64) -> Result<Progress, CountersError> {
     let failed = |source| CountersError { map: "LISTENERS", source };
@@ -70,21 +82,22 @@ pub fn read_progress(ebpf: &Ebpf, listener: u64) -> Result<Progress, CountersErr
     }
 }
 
-/// Hands every value of a hash map over. An entry that goes away in between is none.
-fn each<V: Pod>(
-    ebpf: &Ebpf,
-    name: &'static str,
-    mut take: impl FnMut(V),
-) -> Result<(), CountersError> {
+/// Hands every value of a hash map over, each once: where the entry under the cursor goes away, the
+/// kernel begins again at the first. An entry that goes away in between is none.
+fn each<V: Pod>(ebpf: &Ebpf, name: &'static str, take: impl FnMut(V)) -> Result<(), CountersError> {
     let failed = |source| CountersError { map: name, source };
     let entries = BpfHashMap::<_, u64, V>::try_from(map(ebpf, name)?).map_err(failed)?;
+    let mut all = HashMap::new();
     for entry in &entries {
         match entry {
-            Ok((_, value)) => take(value),
+            Ok((key, value)) => {
+                all.insert(key, value);
+            }
             Err(MapError::KeyNotFound) => {}
             Err(source) => return Err(failed(source)),
         }
     }
+    all.into_values().for_each(take);
     Ok(())
 }
 

@@ -318,8 +318,7 @@ impl Report {
     /// How many occurrences the verdict says may be missing: the numbers that its reasons name.
     pub fn may_be_missing(&self) -> u64 {
         let numbers = self.completeness.reasons.iter().filter_map(|reason| {
-            let words = reason.strip_prefix("up to ").unwrap_or(reason);
-            words.split(' ').next()?.parse::<u64>().ok()
+            reason.strip_prefix("up to ")?.split(' ').next()?.parse::<u64>().ok()
         });
         numbers.sum()
     }

@@ -12,13 +12,15 @@ use nix::unistd::Pid;
 
 use crate::scenario::actor::{Actor, Role, prepare};
 use crate::scenario::attempt::{failure, must_be};
-use crate::scenario::clock::{sleep_ms, wait_until};
+use crate::scenario::clock::{now_ns, sleep_ms, wait_until};
 use crate::scenario::listener::{accepts, drain, loopback};
-use crate::scenario::record::UnixDrops;
+use crate::scenario::record::{Blocked, UnixDrops};
 use crate::scenario::socket::{Address, Listener, bound, listen};
 use crate::scenario::stage::Stage;
 use crate::scenario::tcp_timeout::fill;
 
+/// Behind a signal.
+const PAUSE_MS: u64 = 50;
 /// How often this process's handler ran.
 static HANDLED: AtomicU64 = AtomicU64::new(0);
 
@@ -41,10 +43,21 @@ pub(super) fn by_signals(stage: &mut Stage) -> Result<()> {
         let fillers = full(&listener)?;
         let failed_at = interrupt(given_up)?;
         failed_at.finish()?;
+        let (begin, pid) = (now_ns()?, restarted.pid());
         let restarted = interrupt(restarted)?;
         let mut accepted = drain(&listener)?;
         drop(fillers);
         restarted.finish()?;
+        if listener.family == "unix" {
+            // From the signal on, which is half of the pause behind it at the least.
+            stage.seen.blocked.push(Blocked {
+                pid,
+                target: listener.address.clone(),
+                count: 1,
+                longest_at_least_ns: PAUSE_MS / 2 * 1_000_000,
+                sum_at_most_ns: now_ns()? - begin,
+            });
+        }
         accepted += drain(&listener)?;
         ensure!(accepted == 2, "{accepted} connections, not the filler and the restarted one");
         stage.accepted(accepts("edge_interrupted", &listener, accepted)?);
@@ -72,7 +85,7 @@ fn interrupt(mut actor: Actor<()>) -> Result<Actor<()>> {
     wait_until("a client asleep in connect()", asleep)?;
     let pid = Pid::from_raw(actor.pid().cast_signed());
     kill(pid, Signal::SIGUSR1).context("SIGUSR1")?;
-    sleep_ms(50);
+    sleep_ms(PAUSE_MS);
     Ok(actor)
 }
 

@@ -1,7 +1,7 @@
 //! Connects that fail twice, late or not at all.
 
 use anyhow::Result;
-use socktrace_tests::harness::compare::drops;
+use socktrace_tests::harness::compare::{blocked, drops};
 
 use super::{accepted, connects, exactly, in_every_tier};
 
@@ -20,6 +20,7 @@ fn a_connect_that_a_signal_interrupts_or_restarts_is_no_failure() -> Result<()> 
     in_every_tier("edge_interrupted", &[], |_, run| {
         let mut problems = connects(run);
         problems.extend(accepted(run));
+        problems.extend(blocked::problems(&run.seen, &run.report));
         problems
     })
 }
