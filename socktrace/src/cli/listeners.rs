@@ -119,7 +119,7 @@ fn oldest_waits(duration: Duration) -> Result<(u64, HashMap<u64, Stalling>), Fai
     check_privileges()?;
     let options = Options::for_ages();
     let attached = attach(&facts(&options)?, &options)?;
-    let (begin, mut ages) = (Instant::now(), Ages::default());
+    let (mut first_look, mut ages) = (None, Ages::default());
     let mut lookout = Lookout::new(Host::default());
     let progress = |inode| read_progress(&attached.ebpf, inode).unwrap_or_default();
     loop {
@@ -128,6 +128,7 @@ fn oldest_waits(duration: Duration) -> Result<(u64, HashMap<u64, Stalling>), Fai
         let queued = read_queued(&attached.ebpf).map_err(LiveError::from)?;
         let now_ns = monotonic_now_ns();
         ages.look(now_ns, &sightings, &queued, &accepted_before, &progress);
+        let begin: &mut Instant = first_look.get_or_insert_with(Instant::now);
         let left = duration.saturating_sub(begin.elapsed());
         if left.is_zero() {
             return Ok((now_ns, ages.oldest()));
