@@ -449,7 +449,7 @@ const BACKLOG_DROP: [TierPlan; 3] = [
         ],
         loses: &[
             "the listener of a drop whose softirq interrupts another kprobe on that CPU, where more \
-             than one listener can be meant (shown as unattributed)",
+             than one listener can be meant, and in other network namespaces (shown as unattributed)",
         ],
     },
     TierPlan {

@@ -57,6 +57,17 @@ pub fn tiers(report: &Report, wanted: &BTreeMap<String, String>) -> Vec<String> 
     wrong.map(|(signal, tier)| format!("{signal}: {:?}, not {tier}", report.tier(signal))).collect()
 }
 
+/// Drops without a listener are told with their number, and make the report incomplete.
+pub fn verdict_with(report: &Report, unattributed: u64) -> Vec<String> {
+    let told = format!("{unattributed} drops that the kernel counted");
+    let says = report.completeness.reasons.iter().any(|reason| reason.starts_with(&told));
+    let is_told = says && report.completeness.verdict != "complete";
+    if unattributed == 0 || is_told {
+        return Vec::new();
+    }
+    vec![format!("{unattributed} drops without a listener, told: {:?}", report.completeness)]
+}
+
 /// Every signal has the tier that was forced.
 pub fn forced_tier(report: &Report, tier: &str) -> Vec<String> {
     let signals = &report.session.signals;

@@ -160,6 +160,11 @@ fn row_of(inode: u64, report: &Report) -> Option<&Listener> {
     report.listeners.iter().find(|row| row.inode == Some(inode))
 }
 
+/// How many drops one listener has.
+pub fn of_inode(inode: u64, report: &Report) -> u64 {
+    row_of(inode, report).map_or(0, |row| ByReason::of(row.backlog_drops.iter()).dropped())
+}
+
 /// The drops of one listener, by reason, stage and owner.
 pub fn of_listener(drops: &TcpDrops, report: &Report) -> Vec<String> {
     let Some(row) = row_of(drops.inode, report) else {
