@@ -119,7 +119,7 @@ impl Aggregator {
                 known.accepted_ns = stall.accepted_ns;
             }
             Some(known) => {
-                let acceptor = stall.acceptor.clone().or_else(|| known.acceptor.take());
+                let acceptor = in_turn(known.acceptor.take(), stall.acceptor.clone());
                 let known_before = std::mem::take(&mut known.clients);
                 let named = |clients: &[Waiting]| -> u32 {
                     clients.iter().filter(|it| it.pid.is_some()).map(|it| it.count).sum()
@@ -172,5 +172,37 @@ impl Aggregator {
             Some(listener) if !listener.local_is_inferred => Some(&listener.local),
             inferred => seen.or_else(|| inferred.map(|listener| &listener.local)),
         }
+    }
+}
+
+/// What held an acceptor up, one after the other; the first few, if it changes often.
+fn in_turn(before: Option<String>, now: Option<String>) -> Option<String> {
+    const TOLD: usize = 3;
+    let (before, now) = match (before, now) {
+        (Some(before), Some(now)) => (before, now),
+        (before, now) => return before.or(now),
+    };
+    let last = before.rsplit(", then ").next();
+    if last == Some(now.as_str()) || before.split(", then ").count() >= TOLD {
+        return Some(before);
+    }
+    Some(format!("{before}, then {now}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_held_an_acceptor_up_is_told_in_turn_each_once_and_not_for_ever() {
+        let turn = |before: &str, now: &str| {
+            let own = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            in_turn(own(before), own(now)).unwrap_or_default()
+        };
+        assert_eq!(turn("", "on CPU"), "on CPU");
+        assert_eq!(turn("stopped", ""), "stopped");
+        assert_eq!(turn("stopped", "on CPU"), "stopped, then on CPU");
+        assert_eq!(turn("stopped, then on CPU", "on CPU"), "stopped, then on CPU");
+        assert_eq!(turn("a, then b, then c", "d"), "a, then b, then c");
     }
 }
