@@ -1,8 +1,8 @@
 //! Wire layout of detail events. The first eight bytes name the signal and the size.
 
 use crate::{
-    AcceptErrorKey, Actor, ConnectBlockedKey, ConnectFailureKey, DropKey, Endpoint, ListenerInfo,
-    wire,
+    AcceptErrorKey, Actor, ConnectBlockedKey, ConnectFailureKey, Credentials, DropKey, Endpoint,
+    ListenerInfo, wire,
 };
 
 /// `wait_ns` of an accept whose start was not seen.
@@ -44,12 +44,21 @@ pub struct AcceptErrorEvent {
 }}
 
 wire! { 216,
-/// A connect attempt failed.
+/// A connect attempt failed, after `connect()` had returned or while it slept: in softirq context.
 pub struct ConnectFailureEvent {
     /// Who connected.
     pub header: EventHeader,
     /// What failed.
     pub key: ConnectFailureKey,
+}}
+
+wire! { 272,
+/// `connect()` itself failed; told from a [`ConnectFailureEvent`] by its size.
+pub struct ConnectReturnedEvent {
+    /// Who connected, and what failed.
+    pub failure: ConnectFailureEvent,
+    /// With which rights.
+    pub credentials: Credentials,
 }}
 
 wire! { 216,

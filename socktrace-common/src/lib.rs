@@ -25,7 +25,7 @@ mod who;
 
 pub use event::{
     AcceptErrorEvent, AcceptEvent, BacklogDropEvent, ConnectBlockedEvent, ConnectFailureEvent,
-    EventHeader, ListenEvent, WAIT_UNKNOWN,
+    ConnectReturnedEvent, EventHeader, ListenEvent, WAIT_UNKNOWN,
 };
 pub use params::{ABSENT, Offsets, Params, family_bit, filter};
 pub use pending::{AcceptStart, BlockedCall, UnixMeeting};
@@ -35,7 +35,7 @@ pub use tally::{
     AcceptErrorKey, AcceptKey, BACKLOG_UNKNOWN, ConnectBlockedKey, ConnectFailureKey, DropKey,
     DropReason, DropStage, ListenerInfo, TaskInfo, WaitTally,
 };
-pub use who::{Actor, Endpoint, TaskKey};
+pub use who::{Actor, Credentials, Endpoint, TaskKey};
 
 /// Declares a wire type: `#[repr(C)]`, copyable, with its size asserted.
 macro_rules! wire {

@@ -67,7 +67,7 @@ pub struct Params {
     pub pad: u32,
 }}
 
-wire! { 232,
+wire! { 296,
 /// Where this kernel keeps what the programs read, from its BTF and symbols. Offsets in bytes.
 #[derive(PartialEq, Eq)]
 pub struct Offsets {
@@ -141,8 +141,40 @@ pub struct Offsets {
     pub task_comm: u32,
     /// `task_struct.nvcsw`
     pub task_nvcsw: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// `task_struct.cred`
+    pub task_cred: u32,
+    /// `task_struct.fs`
+    pub task_fs: u32,
+    /// `task_struct.nsproxy`
+    pub task_nsproxy: u32,
+    /// `cred.cap_effective`
+    pub cred_cap_effective: u32,
+    /// `cred.fsuid`
+    pub cred_fsuid: u32,
+    /// `cred.fsgid`
+    pub cred_fsgid: u32,
+    /// `cred.group_info`
+    pub cred_group_info: u32,
+    /// `cred.user_ns`
+    pub cred_user_ns: u32,
+    /// `group_info.ngroups`
+    pub group_info_ngroups: u32,
+    /// `user_namespace.ns.inum`
+    pub user_ns_inum: u32,
+    /// `fs_struct.root.dentry`
+    pub fs_root_dentry: u32,
+    /// `fs_struct.pwd.dentry`
+    pub fs_pwd_dentry: u32,
+    /// `dentry.d_inode`
+    pub dentry_inode: u32,
+    /// `inode.i_ino`
+    pub inode_ino: u32,
+    /// `nsproxy.mnt_ns`
+    pub nsproxy_mnt_ns: u32,
+    /// `nsproxy.net_ns`
+    pub nsproxy_net_ns: u32,
+    /// `mnt_namespace.ns.inum`
+    pub mnt_ns_inum: u32,
     /// `files_struct.fdt`
     pub files_fdt: u32,
     /// `fdtable.max_fds`

@@ -45,6 +45,51 @@ impl Actor {
         Self { task: TaskKey::NONE, tid: 0, uid: 0, gid: 0, pad: 0, cgroup: 0, comm: [0; 16] };
 }
 
+wire! { 56,
+/// What decides over a path, of the task that called `connect()`, as it was when the call returned.
+#[derive(PartialEq, Eq)]
+pub struct Credentials {
+    /// `cred.cap_effective`, bit n is capability n.
+    pub cap_effective: u64,
+    /// Inode number of its root directory; 0 where nothing was captured.
+    pub root: u64,
+    /// Inode number of its working directory.
+    pub cwd: u64,
+    /// `cred.fsuid` in the initial user namespace.
+    pub fsuid: u32,
+    /// `cred.fsgid` in the initial user namespace.
+    pub fsgid: u32,
+    /// How many supplementary groups it has.
+    pub groups: u32,
+    /// Inode of its user namespace.
+    pub user_namespace: u32,
+    /// Inode of its mount namespace.
+    pub mount_namespace: u32,
+    /// Inode of its network namespace, which need not be the socket's.
+    pub net_namespace: u32,
+    /// Length of the address that it passed; 0 where that is unknown.
+    pub address_len: u32,
+    /// Always 0.
+    pub pad: u32,
+}}
+
+impl Credentials {
+    /// Nothing was captured.
+    pub const NONE: Self = Self {
+        cap_effective: 0,
+        root: 0,
+        cwd: 0,
+        fsuid: 0,
+        fsgid: 0,
+        groups: 0,
+        user_namespace: 0,
+        mount_namespace: 0,
+        net_namespace: 0,
+        address_len: 0,
+        pad: 0,
+    };
+}
+
 wire! { 120,
 /// A socket address of any family that socktrace knows.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,8 +8,8 @@ use std::{
 };
 
 use socktrace_common::{
-    AcceptErrorKey, AcceptKey, BACKLOG_UNKNOWN, ConnectBlockedKey, ConnectFailureKey, DropKey,
-    DropReason, DropStage, Signal, Stage, TaskKey,
+    AcceptErrorKey, AcceptKey, BACKLOG_UNKNOWN, ConnectBlockedKey, ConnectFailureKey, Credentials,
+    DropKey, DropReason, DropStage, Signal, Stage, TaskKey,
 };
 
 /// A socket address in owned form.
@@ -102,6 +102,8 @@ pub enum Body {
         errno: u32,
         /// Whereto.
         target: Endpoint,
+        /// The client's rights when `connect()` returned; `None` where it failed later.
+        credentials: Option<Box<Credentials>>,
     },
     /// A Unix connect slept on a full backlog, and returned.
     ConnectBlocked {

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
     bpf_get_current_uid_gid, bpf_ktime_get_ns,
 };
-use socktrace_common::{Actor, TaskKey};
+use socktrace_common::{Actor, Credentials, TaskKey};
 
 use super::{Socket, read};
 use crate::globals::offset;
@@ -90,6 +90,24 @@ impl Task {
         }
     }
 
+    /// What decides over a path that this task passes.
+    #[inline(always)]
+    pub(crate) fn credentials(self, into: &mut Credentials) {
+        let cred: u64 = read(self.0, offset!(task_cred));
+        into.cap_effective = read(cred, offset!(cred_cap_effective));
+        into.fsuid = read(cred, offset!(cred_fsuid));
+        into.fsgid = read(cred, offset!(cred_fsgid));
+        into.groups = read(read(cred, offset!(cred_group_info)), offset!(group_info_ngroups));
+        into.user_namespace = read(read(cred, offset!(cred_user_ns)), offset!(user_ns_inum));
+        let fs: u64 = read(self.0, offset!(task_fs));
+        into.root = inode_number(read(fs, offset!(fs_root_dentry)));
+        into.cwd = inode_number(read(fs, offset!(fs_pwd_dentry)));
+        let namespaces: u64 = read(self.0, offset!(task_nsproxy));
+        into.mount_namespace =
+            read(read(namespaces, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
+        into.net_namespace = read(read(namespaces, offset!(nsproxy_net_ns)), offset!(net_inum));
+    }
+
     /// How often this task went to sleep of its own accord.
     #[inline(always)]
     pub(crate) fn voluntary_switches(self) -> u64 {
@@ -107,6 +125,12 @@ impl Task {
         let files: u64 = read(fdt, offset!(fdt_fd));
         Socket::of_file(read(files + u64::from(fd as u32) * 8, 0))
     }
+}
+
+/// The inode number behind a `struct dentry`.
+#[inline(always)]
+fn inode_number(dentry: u64) -> u64 {
+    read(read(dentry, offset!(dentry_inode)), offset!(inode_ino))
 }
 
 /// A mask of the bytes before the first zero byte, where the lowest is the first. Without a loop, which

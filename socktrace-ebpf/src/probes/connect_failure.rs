@@ -10,7 +10,8 @@ use aya_ebpf::{
     programs::{FExitContext, ProbeContext},
 };
 use socktrace_common::{
-    Actor, ConnectFailureEvent, ConnectFailureKey, Endpoint, Signal, Stage, TaskKey, Tier,
+    Actor, ConnectFailureEvent, ConnectFailureKey, ConnectReturnedEvent, Credentials, Endpoint,
+    Signal, Stage, TaskKey, Tier,
 };
 
 use super::interrupted;
@@ -76,11 +77,11 @@ fn fetched_unseen(errno: u32) -> bool {
     reported == Some(errno) && CONNECT_REPORTED.remove(pid_tgid()).is_ok()
 }
 
-/// Tallies and sends one failure.
+/// Tallies one failure; returns what came of that if an event is to be sent.
 #[inline(always)]
-fn failed(ctx: &impl EbpfContext, event: &mut ConnectFailureEvent, wanted: bool) {
+fn tallied(event: &mut ConnectFailureEvent, wanted: bool) -> Option<Tallied> {
     if filter::self_test(SIGNAL, event.key.task) {
-        return;
+        return None;
     }
     tally::count(SIGNAL, Stage::Seen, 1);
     if !wanted || !filter::errno(event.key.errno) || !filter::endpoint(&event.key.target) {
@@ -91,39 +92,50 @@ fn failed(ctx: &impl EbpfContext, event: &mut ConnectFailureEvent, wanted: bool)
             event.key.uid = 0;
             tally::tally(&CONNECT_TALLY, SIGNAL, &event.key, 1);
         }
-        return;
+        return None;
     }
     let tallied = tally::tally(&CONNECT_TALLY, SIGNAL, &event.key, 1);
     if tallied != Tallied::Again {
         tally::remember_task(SIGNAL, &event.header.actor);
     }
-    emit::send(ctx, SIGNAL, tallied, event);
+    Some(tallied)
 }
 
+/// A failure, to be sent as a `T` that begins with it.
 #[inline(always)]
-fn event(actor: Actor, errno: u32, target: Endpoint) -> ConnectFailureEvent {
+fn failure<T>(actor: Actor, errno: u32, target: Endpoint) -> ConnectFailureEvent {
     ConnectFailureEvent {
-        header: emit::header::<ConnectFailureEvent>(SIGNAL, actor),
+        header: emit::header::<T>(SIGNAL, actor),
         key: ConnectFailureKey { task: actor.task, errno, uid: actor.uid, target },
     }
 }
 
-/// `connect()` returned `-errno` to the current task.
+/// `connect()` returned `-errno` to the current task, which passed an address of `address_len` bytes (0 if
+/// that is unknown).
 #[inline(always)]
 fn returned(
     ctx: &impl EbpfContext,
     sock: Option<Sock>,
     errno: u32,
+    address_len: i32,
     address: impl FnOnce(&mut Endpoint),
 ) {
     if interrupted(errno) || !is_failure(sock, errno) {
         return;
     }
-    let mut event = event(Task::actor(), errno, Endpoint::NONE);
-    address(&mut event.key.target);
-    event.key.target.kind = sock.map_or(0, Sock::kind);
-    let wanted = filter::process(event.key.task);
-    failed(ctx, &mut event, wanted);
+    let mut event = ConnectReturnedEvent {
+        failure: failure::<ConnectReturnedEvent>(Task::actor(), errno, Endpoint::NONE),
+        credentials: Credentials::NONE,
+    };
+    let key = &mut event.failure.key;
+    address(&mut key.target);
+    key.target.kind = sock.map_or(0, Sock::kind);
+    let wanted = filter::process(key.task);
+    if let Some(tallied) = tallied(&mut event.failure, wanted) {
+        Task::current().credentials(&mut event.credentials);
+        event.credentials.address_len = address_len as u32;
+        emit::send(ctx, SIGNAL, tallied, &event);
+    }
 }
 
 // --- every tier: sock:inet_sock_set_state ------------------------------------------------------
@@ -161,8 +173,10 @@ pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
         // Where it is full, a call that was not seen to begin is reported twice.
         let _ = CONNECT_REPORTED.insert(thread, errno, BPF_ANY);
     }
-    let mut event = event(entry.actor, errno, entry.target);
-    failed(ctx, &mut event, entry.wanted != 0);
+    let mut event = failure::<ConnectFailureEvent>(entry.actor, errno, entry.target);
+    if let Some(tallied) = tallied(&mut event, entry.wanted != 0) {
+        emit::send(ctx, SIGNAL, tallied, &event);
+    }
 }
 
 /// A TCP socket is connected, or gone.
@@ -181,7 +195,7 @@ fn connect_failure_fexit(ctx: FExitContext) -> i32 {
     let result = ctx.arg::<i32>(4);
     if result < 0 {
         let sock = Socket::of_file(ctx.arg(0)).and_then(Socket::sock);
-        returned(&ctx, sock, -result as u32, |target| {
+        returned(&ctx, sock, -result as u32, ctx.arg(2), |target| {
             read_kernel_address(target, ctx.arg(1), ctx.arg(2));
         });
     }
@@ -200,7 +214,7 @@ fn connect_failure_early_fexit(ctx: FExitContext) -> i32 {
     };
     if early {
         let sock = Task::current().socket(ctx.arg(0)).and_then(Socket::sock);
-        returned(&ctx, sock, -result as u32, |_| {});
+        returned(&ctx, sock, -result as u32, len, |_| {});
     }
     0
 }
@@ -224,6 +238,7 @@ fn connect_failure_kprobe(ctx: ProbeContext) -> u32 {
         call.sock = sock.key();
     }
     if let (Some(address), Some(len)) = (ctx.arg(1), ctx.arg(2)) {
+        call.address_len = len;
         read_kernel_address(&mut call.target, address, len);
     }
     // io_uring and 32-bit calls come by, too, and have no sys_exit_connect: only a call that
@@ -274,7 +289,8 @@ pub(super) fn call_failed(
     sock: Option<Sock>,
     errno: u32,
 ) {
-    returned(ctx, sock, errno, |target| {
+    let address_len = call.map_or(0, |call| call.address_len);
+    returned(ctx, sock, errno, address_len, |target| {
         let Some(call) = call else { return };
         if call.user_address == 0 {
             *target = call.target;

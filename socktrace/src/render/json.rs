@@ -6,6 +6,7 @@
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
+use socktrace_common::Credentials;
 
 use super::{
     escape::{escape, hex, needs_hex, unix_name},
@@ -296,10 +297,11 @@ fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
             put_listener(object, *listener);
             object.insert("errno".into(), json!(errno_name(*errno)));
         }
-        Body::ConnectFailure { errno, target } => {
+        Body::ConnectFailure { errno, target, credentials } => {
             put_target(object, target);
             object.insert("errno".into(), json!(errno_name(*errno)));
             put_cause(object, target, *errno);
+            object.insert("credentials".into(), json!(credentials.as_deref().map(rights)));
         }
         Body::ConnectBlocked { listener, target, wait_ns, errno } => {
             put_target(object, target);
@@ -325,6 +327,21 @@ fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
             );
         }
     }
+}
+
+fn rights(held: &Credentials) -> Value {
+    json!({
+        "fsuid": held.fsuid,
+        "fsgid": held.fsgid,
+        "groups": held.groups,
+        "cap_effective": format!("{:016x}", held.cap_effective),
+        "user_namespace": held.user_namespace,
+        "mount_namespace": held.mount_namespace,
+        "net_namespace": held.net_namespace,
+        "root_inode": held.root,
+        "cwd_inode": held.cwd,
+        "address_len": (held.address_len != 0).then_some(held.address_len),
+    })
 }
 
 pub(super) fn family(end: &Endpoint) -> &'static str {

@@ -277,7 +277,7 @@ fn event_cells(body: &Body, so_far: &Aggregator) -> (&'static str, String, Strin
             let local = listener(inode);
             (family(&local), endpoint(&local), errno_name(*errno), dash())
         }
-        Body::ConnectFailure { errno, target } => {
+        Body::ConnectFailure { errno, target, .. } => {
             (family(target), endpoint(target), errno_name(*errno), dash())
         }
         Body::ConnectBlocked { target, wait_ns, errno, .. } => {

@@ -3,7 +3,7 @@
 
 use socktrace_common::{
     AcceptErrorEvent, AcceptEvent, BacklogDropEvent, ConnectBlockedEvent, ConnectFailureEvent,
-    DropReason, DropStage, EventHeader, ListenEvent, Signal, WAIT_UNKNOWN,
+    ConnectReturnedEvent, DropReason, DropStage, EventHeader, ListenEvent, Signal, WAIT_UNKNOWN,
 };
 use thiserror::Error;
 
@@ -35,6 +35,8 @@ unsafe impl Wire for AcceptErrorEvent {}
 // SAFETY: as above.
 unsafe impl Wire for ConnectFailureEvent {}
 // SAFETY: as above.
+unsafe impl Wire for ConnectReturnedEvent {}
+// SAFETY: as above.
 unsafe impl Wire for BacklogDropEvent {}
 // SAFETY: as above.
 unsafe impl Wire for ConnectBlockedEvent {}
@@ -58,7 +60,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, Undecodable> {
         let body = match signal {
             Signal::Accept => accept(sized(bytes, &header)?),
             Signal::AcceptError => accept_error(sized(bytes, &header)?),
-            Signal::ConnectFailure => connect_failure(sized(bytes, &header)?),
+            Signal::ConnectFailure => connect_failure(bytes, &header)?,
             Signal::BacklogDrop => backlog_drop(sized(bytes, &header)?)?,
             Signal::Listen => listen(&sized(bytes, &header)?),
             Signal::ConnectBlocked => connect_blocked(sized(bytes, &header)?),
@@ -99,8 +101,16 @@ fn accept_error(wire: AcceptErrorEvent) -> Body {
     Body::AcceptError { listener: known(wire.key.listener), errno: wire.key.errno }
 }
 
-fn connect_failure(wire: ConnectFailureEvent) -> Body {
-    Body::ConnectFailure { errno: wire.key.errno, target: (&wire.key.target).into() }
+/// Two events, told apart by their size.
+fn connect_failure(bytes: &[u8], header: &EventHeader) -> Option<Body> {
+    let returned = sized::<ConnectReturnedEvent>(bytes, header);
+    let credentials = returned.map(|wire| Box::new(wire.credentials));
+    let wire = returned.map(|wire| wire.failure).or_else(|| sized(bytes, header))?;
+    Some(Body::ConnectFailure {
+        errno: wire.key.errno,
+        target: (&wire.key.target).into(),
+        credentials,
+    })
 }
 
 fn backlog_drop(wire: BacklogDropEvent) -> Option<Body> {
@@ -152,6 +162,28 @@ mod tests {
         let event = decode(&bytes).expect("it is an event");
         assert_eq!(event.actor.map(|actor| actor.key.tgid), Some(7));
         assert_eq!(event.body, Body::AcceptError { listener: Some(9), errno: 24 });
+    }
+
+    #[test]
+    fn a_failed_connect_comes_with_credentials_or_without_by_its_size() {
+        let event = |size: usize| {
+            let mut bytes = vec![0; size];
+            bytes[0] = Signal::ConnectFailure as u8;
+            bytes[4..6].copy_from_slice(&u16::try_from(size).expect("it is small").to_le_bytes());
+            if let Some(capability) = bytes.get_mut(size_of::<ConnectFailureEvent>()) {
+                *capability = 1;
+            }
+            decode(&bytes)
+        };
+        let capability = |size| match event(size).map(|event| event.body) {
+            Ok(Body::ConnectFailure { credentials, .. }) => {
+                Some(credentials.map(|held| held.cap_effective))
+            }
+            _ => None,
+        };
+        assert_eq!(capability(size_of::<ConnectFailureEvent>()), Some(None));
+        assert_eq!(capability(size_of::<ConnectReturnedEvent>()), Some(Some(1)));
+        assert_eq!(capability(size_of::<ConnectReturnedEvent>() - 8), None);
     }
 
     #[test]
