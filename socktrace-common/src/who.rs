@@ -47,7 +47,7 @@ impl Actor {
 
 wire! { 56,
 /// What decides over a path, of the task that called `connect()`, as it was when the call returned.
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq, Eq, Hash)]
 pub struct Credentials {
     /// `cred.cap_effective`, bit n is capability n.
     pub cap_effective: u64,

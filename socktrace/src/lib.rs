@@ -9,6 +9,7 @@ pub mod cli;
 pub mod demo;
 pub mod diagnose;
 pub mod event;
+pub mod evidence;
 pub mod host;
 pub mod kernel;
 pub mod listener;

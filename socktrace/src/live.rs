@@ -20,6 +20,7 @@ use crate::{
         Body, Counters, Event, Listener, NamespaceCounters, NetstatDelta, Owner, ReaderLoss,
         Record, Source, Stall, Unread,
     },
+    evidence::{Investigator, Worker},
     host::{Host, NetworkNamespace, TcpExt},
     listener::{Look, Lookout, Owners, read_owners},
     probe::{Attached, Filters, Verdict, read_misses},
@@ -51,6 +52,9 @@ pub enum LiveError {
     /// Waiting for events.
     #[error("cannot wait for events: {0}")]
     Wait(#[from] io::Error),
+    /// Diagnosing beside the reader.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// The filters.
     #[error(transparent)]
     Attach(#[from] crate::probe::AttachError),
@@ -68,6 +72,7 @@ pub struct Live {
     verdicts: Vec<Verdict>,
     host: Host,
     lookout: Lookout,
+    worker: Worker,
     scout: Scout,
     look_every: Duration,
     idle_looks: u32,
@@ -84,9 +89,15 @@ pub struct Live {
 }
 
 impl Live {
-    /// Takes over what was attached; to be called on the runtime that will read it. A connection
-    /// that waits for `stall` stalls its listener.
-    pub fn new(attached: Attached, host: Host, stall: Duration) -> Result<Self, LiveError> {
+    /// Takes over what was attached, and what sees the listeners; to be called on the runtime that
+    /// will read it. A connection that waits for `stall` stalls its listener.
+    pub fn new(
+        attached: Attached,
+        lookout: Lookout,
+        investigator: Investigator,
+        host: Host,
+        stall: Duration,
+    ) -> Result<Self, LiveError> {
         let Attached { ebpf, reader, verdicts, .. } = attached;
         let fd = reader.as_fd().try_clone_to_owned()?;
         // SAFETY: `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
@@ -101,7 +112,8 @@ impl Live {
             verdicts,
             counted_at_start: HashMap::new(),
             drops_at_start: HashMap::new(),
-            lookout: Lookout::new(host.clone()),
+            lookout,
+            worker: Worker::start(investigator).map_err(LiveError::Thread)?,
             scout: Scout::new(host.clone(), u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX)),
             look_every: (stall / 2).clamp(LOOK_LIMITS[0], LOOK_LIMITS[1]),
             host,
@@ -166,7 +178,19 @@ impl Live {
             Err(_) => loss.undecodable += 1,
         });
         self.loss.perf_lost += overrun;
+        for record in into.get(first..).unwrap_or_default() {
+            if let Record::Event(event) = record {
+                self.worker.note(event);
+            }
+        }
         self.name_listeners(into, first);
+    }
+
+    /// What was found out meanwhile.
+    fn take_findings(&mut self, into: &mut Vec<Record>) {
+        let mut found = Vec::new();
+        self.worker.found(&mut found);
+        into.extend(found.into_iter().map(|it| Record::Diagnosis(Box::new(it))));
     }
 
     /// Puts the name of each listener before the events that are the first to need it.
@@ -292,7 +316,7 @@ impl Live {
     }
 
     /// Holders of the listeners that something happened to, and what could not be read.
-    fn add_owners(&self, counters: &Counters, into: &mut Vec<Record>) {
+    fn add_owners(&self, counters: &Counters, uninvestigated: u64, into: &mut Vec<Record>) {
         let mut inodes: HashSet<u64> = counters.listeners.keys().copied().collect();
         inodes.extend(counters.accepts.keys().map(|key| key.listener));
         inodes.remove(&0);
@@ -305,7 +329,12 @@ impl Live {
         let Owners { by_inode, left_out, .. } = owners.unwrap_or_default();
         into.push(Record::Owners(by_inode));
         let unread = self.lookout.unread();
-        into.push(Record::Unread(Unread { descriptors_of, owners_left_out: left_out, ..unread }));
+        into.push(Record::Unread(Unread {
+            descriptors_of,
+            owners_left_out: left_out,
+            uninvestigated,
+            ..unread
+        }));
     }
 
     fn cgroups(&self, counters: &Counters) -> HashMap<u64, Vec<u8>> {
@@ -384,6 +413,7 @@ impl Source for Live {
         }
         into.append(&mut self.baseline);
         self.drain(into);
+        self.take_findings(into);
         self.look(into)?;
         Ok(true)
     }
@@ -399,7 +429,10 @@ impl Source for Live {
         let mut counters = self.settle(into)?;
         counters.drops = since(drops, &self.drops_at_start);
         into.push(Record::Namespaces(namespaces));
-        self.add_owners(&counters, into);
+        let mut found = Vec::new();
+        let uninvestigated = self.worker.finish(&mut found);
+        into.extend(found.into_iter().map(|it| Record::Diagnosis(Box::new(it))));
+        self.add_owners(&counters, uninvestigated, into);
         into.push(Record::Cgroups(self.cgroups(&counters)));
         into.push(Record::Counters(Box::new(counters)));
         into.push(Record::Loss(self.loss));

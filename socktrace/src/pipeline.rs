@@ -4,7 +4,7 @@ use std::{future::Future, io, ops::ControlFlow, pin::Pin};
 
 use crate::{
     aggregate::Aggregator,
-    event::{Event, Record, Source, Stall, StallChange},
+    event::{Diagnosis, Event, Record, Source, Stall, StallChange},
 };
 
 /// Where events go as they come.
@@ -14,6 +14,11 @@ pub trait Sink {
 
     /// Takes one change of a stall.
     fn stall(&mut self, _: &Stall, _: &Aggregator) -> io::Result<ControlFlow<()>> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Takes what was found out of an incident.
+    fn diagnosis(&mut self, _: &Diagnosis, _: &Aggregator) -> io::Result<ControlFlow<()>> {
         Ok(ControlFlow::Continue(()))
     }
 
@@ -115,6 +120,12 @@ fn pass<K: Sink>(
             && aggregator.wants_stall(stall)
         {
             flow = quiet(sink.stall(stall, aggregator))?;
+        }
+        if let Record::Diagnosis(diagnosis) = &record
+            && flow.is_continue()
+            && aggregator.wants_diagnosis(diagnosis)
+        {
+            flow = quiet(sink.diagnosis(diagnosis, aggregator))?;
         }
         aggregator.apply(record);
     }

@@ -65,6 +65,44 @@ fn an_unknown_demo_is_named_with_the_known_ones() -> Result<()> {
 }
 
 #[test]
+fn an_unknown_topic_is_named_with_the_nearest_ones() -> Result<()> {
+    refused(&["explain", "EACESS"], &["EACESS", "EACCES"])?;
+    refused(&["explain", "listen-overflw"], &["listen-overflw", "listen-overflow"])?;
+    refused(&["explain", "a\x1b[31m"], &["a\\x1b[31m"])
+}
+
+#[test]
+fn a_topic_is_explained_by_any_of_its_names_without_rights() -> Result<()> {
+    for name in ["EACCES", "eacces", "13"] {
+        let finished = as_nobody(&["explain", name])?;
+        ensure!(finished.code() == Some(0), "{}", finished.told());
+        for word in ["EACCES (13)", "unix-parent-no-search", "unix_find_bsd()", "diagnose TARGET"] {
+            ensure!(finished.out().contains(word), "no `{word}`: {}", finished.told());
+        }
+    }
+    let overflow = run(&["explain", "accept_queue_full", "--json"])?;
+    let told: serde_json::Value = serde_json::from_slice(&overflow.stdout)?;
+    ensure!(told["topic"] == "listen-overflow" && told["kind"] == "incident", "{told}");
+    Ok(())
+}
+
+#[test]
+fn every_topic_that_is_listed_is_explained() -> Result<()> {
+    let list = run(&["explain", "--json"])?;
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout)?;
+    let topics = list["topics"].as_array().context("topics")?;
+    ensure!(topics.len() > 70, "only {} topics", topics.len());
+    let text = run(&["explain"])?.out();
+    for topic in topics {
+        let name = topic["topic"].as_str().context("a name")?;
+        ensure!(text.contains(&format!("  {name} ")), "{name} is not in the text");
+        let finished = run(&["explain", name])?;
+        ensure!(finished.code() == Some(0) && finished.out().contains(name), "{}", finished.told());
+    }
+    Ok(())
+}
+
+#[test]
 fn an_unknown_command_or_flag_is_a_usage_error() -> Result<()> {
     refused(&["recrod"], &["recrod"])?;
     refused(&["record", "--no-such-flag"], &["--no-such-flag"])
@@ -72,7 +110,9 @@ fn an_unknown_command_or_flag_is_a_usage_error() -> Result<()> {
 
 #[test]
 fn every_command_explains_itself() -> Result<()> {
-    for command in [&[][..], &["record"], &["watch"], &["listeners"], &["check"], &["demo"]] {
+    for command in
+        [&[][..], &["record"], &["watch"], &["listeners"], &["check"], &["explain"], &["demo"]]
+    {
         let args = [command, &["--help"]].concat();
         let finished = run(&args)?;
         ensure!(finished.code() == Some(0), "{args:?}: {}", finished.told());
@@ -166,7 +206,9 @@ fn a_list_in_a_file_is_for_its_owner_only_and_never_behind_a_link() -> Result<()
 #[test]
 fn a_closed_stdout_ends_quietly() -> Result<()> {
     let lists: [&[&str]; 2] = [&["listeners"], &["listeners", "--json"]];
-    for args in [&["check"][..], &["--help"], &["record", "--help"]].into_iter().chain(lists) {
+    for args in
+        [&["check"][..], &["explain"], &["--help"], &["record", "--help"]].into_iter().chain(lists)
+    {
         let finished = into_closed_pipe(args)?;
         let text = finished.err();
         for word in ["panicked", "Broken pipe", "os error"] {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use socktrace_tests::harness::run::run;
 
-const COMMANDS: [&str; 5] = ["record", "watch", "listeners", "check", "demo"];
+const COMMANDS: [&str; 6] = ["record", "watch", "listeners", "check", "explain", "demo"];
 
 /// A document: its path below the workspace, and its text.
 struct Document {
@@ -264,6 +264,8 @@ fn every_key_and_value_of_the_json_is_documented() -> Result<()> {
     let quoted: BTreeSet<&str> = text.split("\n```").step_by(2).flat_map(quoted).collect();
     let sources = [
         "socktrace/src/render/json.rs",
+        "socktrace/src/render/findings.rs",
+        "socktrace/src/render/explain.rs",
         "socktrace/src/render/listing/json.rs",
         "socktrace/src/aggregate/snapshot.rs",
     ];
@@ -303,7 +305,7 @@ fn every_tested_kernel_has_its_row_with_its_tiers() -> Result<()> {
 
 #[test]
 fn demos_are_told_in_the_words_of_the_program() -> Result<()> {
-    let stories = literals(&code("socktrace/src/demo.rs")?);
+    let stories = literals(&code("socktrace/src/demo/mod.rs")?);
     let text = read("README.md")?;
     let told: Vec<&str> =
         text.split("# socktrace demo ").skip(1).filter_map(|part| part.lines().nth(1)).collect();

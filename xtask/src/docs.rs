@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{paths, probe_tables, results};
+use crate::{paths, printed_tables, results};
 
 /// `cargo xtask docs`'s arguments.
 #[derive(clap::Args)]
@@ -34,7 +34,14 @@ const DOCUMENTS: &[Document] = &[
         path: "docs/kernels.md",
         render: |root| Ok(vec![("kernel-results".to_owned(), results::render(root)?)]),
     },
-    Document { path: "docs/probes.md", render: probe_tables::render },
+    Document {
+        path: "docs/probes.md",
+        render: |root| printed_tables::render(root, "probe_tables"),
+    },
+    Document {
+        path: "docs/diagnosis.md",
+        render: |root| printed_tables::render(root, "rule_tables"),
+    },
 ];
 
 /// Writes, or checks, every generated part.

@@ -11,7 +11,7 @@ mod kernels;
 mod libtest;
 mod modules;
 mod paths;
-mod probe_tables;
+mod printed_tables;
 mod process;
 mod provenance;
 mod qemu;

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 
 use socktrace_common::Signal;
 
-use super::{selection::Selection, snapshot::Session};
+use super::{findings::Diagnoses, selection::Selection, snapshot::Session};
 use crate::event::{
-    Body, Counters, Endpoint, Event, Listener, Misses, NamespaceCounters, Owner, ReaderLoss,
-    Record, Sighting, Stall, StallChange, Unread, Waiting,
+    Body, Counters, Diagnosis, Endpoint, Event, Incident, Listener, Misses, NamespaceCounters,
+    Owner, ReaderLoss, Record, Sighting, Stall, StallChange, Unread, Waiting,
 };
 
 /// Stalls that are kept: of more, the oldest that are over are counted only.
@@ -40,6 +40,7 @@ pub struct Aggregator {
     /// Every stall that was told, as it was last.
     pub(super) stalls: Vec<Stall>,
     pub(super) stalls_left_out: u64,
+    pub(super) diagnoses: Diagnoses,
     pub(super) delivered: [u64; Signal::COUNT],
 }
 
@@ -61,6 +62,7 @@ impl Aggregator {
             misses: Misses::default(),
             stalls: Vec::new(),
             stalls_left_out: 0,
+            diagnoses: Diagnoses::default(),
             delivered: [0; Signal::COUNT],
         }
     }
@@ -70,6 +72,7 @@ impl Aggregator {
         match record {
             Record::Event(event) => {
                 self.delivered[event.body.signal() as usize] += 1;
+                self.diagnoses.note(&event);
                 if let Body::Listen { inode, listener } = event.body {
                     self.named.insert(inode, listener);
                 }
@@ -86,6 +89,7 @@ impl Aggregator {
             Record::Loss(loss) => self.loss = loss,
             Record::Misses(misses) => self.misses = misses,
             Record::Stall(stall) => self.apply_stall(*stall),
+            Record::Diagnosis(diagnosis) => self.diagnoses.take(*diagnosis),
         }
     }
 
@@ -124,7 +128,9 @@ impl Aggregator {
                 let named = |clients: &[Waiting]| -> u32 {
                     clients.iter().filter(|it| it.pid.is_some()).map(|it| it.count).sum()
                 };
-                *known = Stall { acceptor, ..stall };
+                // From outside before anything of its own.
+                let hold = [known.hold, stall.hold].into_iter().flatten().min();
+                *known = Stall { hold, acceptor, ..stall };
                 // Clients that have gone meanwhile had waited all the same.
                 if named(&known_before) > named(&known.clients) {
                     known.clients = known_before;
@@ -146,6 +152,17 @@ impl Aggregator {
     pub fn wants_stall(&self, stall: &Stall) -> bool {
         let by_process = !self.selection.processes || stall.selected;
         by_process && !self.selection.only_errnos && self.selection.wants(&stall.local)
+    }
+
+    /// Whether what was found out is to be seen: if its incident is.
+    pub fn wants_diagnosis(&self, diagnosis: &Diagnosis) -> bool {
+        match &diagnosis.of {
+            Incident::ConnectFailure(class) => self.selection.wants_path(&class.target),
+            Incident::AcceptError { listener, .. } => {
+                let local = self.listener_address(*listener);
+                self.selection.wants_path(local.unwrap_or(&Endpoint::default()))
+            }
+        }
     }
 
     /// Whether sinks are to see this event: what the kernel's filters could not decide.

@@ -4,6 +4,7 @@
 mod aggregator;
 mod completeness;
 mod drops;
+mod findings;
 mod report;
 mod selection;
 mod snapshot;
@@ -11,6 +12,7 @@ mod waits;
 
 pub use aggregator::Aggregator;
 pub use completeness::{Completeness, Evidence, SignalStages, Unattributed, Verdict};
+pub use findings::FindingRow;
 pub use selection::Selection;
 pub use snapshot::{
     AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,

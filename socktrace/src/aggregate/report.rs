@@ -11,13 +11,16 @@ use super::{
     Aggregator,
     completeness::{Completeness, Evidence, Unattributed},
     drops::{self, Seen},
+    findings::{self, Failure, FindingRow},
     snapshot::{
         AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,
         Snapshot,
     },
     waits::Waits,
 };
-use crate::event::{Address, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner};
+use crate::event::{
+    Address, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner, Stall, StallChange,
+};
 
 const EAGAIN: u32 = 11;
 
@@ -50,6 +53,8 @@ impl Aggregator {
             .map(|row| row.signal)
             .collect();
         let namespaces = self.namespaces(&drops);
+        let processes = worst_first(processes);
+        let of_listeners = self.findings_of(&listeners);
         Snapshot {
             session: self.session.clone(),
             duration,
@@ -61,13 +66,44 @@ impl Aggregator {
                 unattributed: sum(&namespaces),
                 misses: &self.misses,
             }),
-            processes: worst_first(processes),
+            findings: findings::fold(&processes, of_listeners),
+            processes,
             listeners: listeners.into_values().collect(),
             stalls: self.stalls.clone(),
             stalls_left_out: self.stalls_left_out,
             namespaces,
             unread: self.unread.clone(),
         }
+    }
+
+    /// Findings of the listeners in the report, and of those that only stalled.
+    fn findings_of(&self, listeners: &BTreeMap<u64, ListenerRow>) -> Vec<FindingRow> {
+        let stalled = self.stalls.iter().filter(|stall| !listeners.contains_key(&stall.listener));
+        let only_stalled: BTreeMap<u64, ListenerRow> = stalled
+            .map(|stall| {
+                let mut row = ListenerRow::default();
+                self.describe(stall.listener, &mut row);
+                row.local = stall.local.clone();
+                row.owners.clone_from(&stall.owners);
+                (stall.listener, row)
+            })
+            .collect();
+        let rows = listeners.values().chain(only_stalled.values());
+        rows.flat_map(|row| findings::of_listener(row, &self.stalls)).collect()
+    }
+
+    /// How long the oldest connection has waited, where that is known: where it is long enough for a stall.
+    fn pending_oldest_ns(&self, inode: u64) -> Option<u64> {
+        let goes_on =
+            |stall: &&Stall| stall.listener == inode && stall.change != StallChange::Closed;
+        let stall = self.stalls.iter().rev().find(goes_on)?;
+        Some(stall.time_ns.saturating_sub(stall.since_ns))
+    }
+
+    /// `net.core.somaxconn` is each namespace's own; that of others is not known.
+    fn somaxconn_of(&self, row: &ListenerRow) -> Option<u32> {
+        let is_here = row.netns.is_none_or(|netns| Some(u64::from(netns)) == self.session.netns);
+        self.session.somaxconn.filter(|_| is_here)
     }
 
     fn process<'a>(
@@ -117,6 +153,7 @@ impl Aggregator {
                 errno: key.errno,
                 listener,
                 count: *count,
+                findings: self.diagnoses.of_accept_error(key.task, key.listener, key.errno),
             });
         }
     }
@@ -126,8 +163,10 @@ impl Aggregator {
             let target = Endpoint::from(&key.target);
             // Of no process: counted for the listener's sake.
             if key.task != TaskKey::NONE && self.selection.wants_path(&target) {
-                let row =
-                    ConnectFailureRow { target, errno: key.errno, uid: key.uid, count: *count };
+                let failure = Failure { task: key.task, errno: key.errno, uid: key.uid, target };
+                let findings = self.diagnoses.of_failure(&failure);
+                let Failure { errno, uid, target, .. } = failure;
+                let row = ConnectFailureRow { target, errno, uid, count: *count, findings };
                 self.process(processes, key.task).connect_failures.push(row);
             }
         }
@@ -343,29 +382,35 @@ impl Aggregator {
         row.queue_peak = watched.and_then(|watched| watched.peak);
         row.owners = self.owners_of(inode, known);
         row.listened_by = known.and_then(|known| known.owner).map(|key| self.owner(key));
+        row.somaxconn = self.somaxconn_of(row);
+        row.pending_oldest_ns = self.pending_oldest_ns(inode);
         row.last_acceptor = known.and_then(|known| known.acceptor).map(|key| self.owner(key));
     }
 
     /// Everyone with evidence: who called `listen()`, who accepts, who holds the descriptor.
     fn owners_of(&self, inode: u64, known: Option<&Listener>) -> Vec<Owner> {
-        let mut owners: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        let mut owners: BTreeMap<u32, Owner> = BTreeMap::new();
         if inode == 0 {
             return Vec::new();
         }
         for owner in self.owners.get(&inode).into_iter().flatten() {
-            owners.insert(owner.pid, owner.comm.clone());
+            owners.insert(owner.pid, owner.clone());
         }
         let acceptors = self.counters.accepts.keys().filter(|key| key.listener == inode);
         let tasks = acceptors.map(|key| key.task).chain(known.and_then(|known| known.owner));
         for key in tasks {
-            owners.entry(key.tgid).or_insert_with(|| self.owner(key).comm);
+            owners.entry(key.tgid).or_insert_with(|| self.owner(key));
         }
-        owners.into_iter().map(|(pid, comm)| Owner { pid, comm }).collect()
+        owners.into_values().collect()
     }
 
     fn owner(&self, key: TaskKey) -> Owner {
-        let comm = self.counters.tasks.get(&key).map(|task| task.comm.clone());
-        Owner { pid: key.tgid, comm: comm.unwrap_or_default() }
+        let task = self.counters.tasks.get(&key);
+        Owner {
+            pid: key.tgid,
+            comm: task.map(|task| task.comm.clone()).unwrap_or_default(),
+            cgroup: task.and_then(|task| self.cgroups.get(&task.cgroup)).cloned(),
+        }
     }
 
     /// A listener's drops are a process's where it is the only one to hold it.

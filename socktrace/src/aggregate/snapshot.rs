@@ -1,12 +1,13 @@
 //! The report as data: what happened, per process and per listener, and how much is missing.
 //! Bytes of traced programs are raw here; each sink escapes them.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use socktrace_common::{DropReason, DropStage, Signal, Tier};
 
-use super::{Completeness, Unattributed, Waits};
-use crate::event::{Endpoint, NetstatDelta, Owner, Stall, Unread};
+use super::{Completeness, FindingRow, Unattributed, Waits};
+use crate::event::{Endpoint, Finding, NetstatDelta, Owner, Stall, Unread};
 
 /// How a session was recorded.
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ pub struct Snapshot {
     pub stalls: Vec<Stall>,
     /// Stalls that are not in it, because there were too many.
     pub stalls_left_out: u64,
+    /// What was found out of all of it, the most harmful first.
+    pub findings: Vec<FindingRow>,
     /// Network namespaces that counted what listeners threw away, and the tracer's own.
     pub namespaces: Vec<NamespaceRow>,
     /// What of listeners and their owners could not be read; `None` before the session's end.
@@ -123,6 +126,8 @@ pub struct AcceptErrorRow {
     pub listener: Option<Endpoint>,
     /// How many.
     pub count: u64,
+    /// What was found out, the explanation first; `None` where nobody looked.
+    pub findings: Option<Arc<[Finding]>>,
 }
 
 /// Connects to one target that failed with one errno.
@@ -136,6 +141,8 @@ pub struct ConnectFailureRow {
     pub uid: u32,
     /// How many.
     pub count: u64,
+    /// What was found out, the explanation first; `None` where nobody looked.
+    pub findings: Option<Arc<[Finding]>>,
 }
 
 /// Why connections were thrown away.
@@ -218,6 +225,10 @@ pub struct ListenerRow {
     pub requested: Option<i32>,
     /// Backlog that applies.
     pub effective: Option<u32>,
+    /// `net.core.somaxconn` of its network namespace; `None` where that was not read.
+    pub somaxconn: Option<u32>,
+    /// For how long the oldest connection waited when last looked at; `None` where none waited for long.
+    pub pending_oldest_ns: Option<u64>,
     /// Connections in the accept queue when last looked at.
     pub queue_now: Option<u32>,
     /// Most of them seen.

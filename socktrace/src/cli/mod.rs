@@ -4,6 +4,8 @@ mod args;
 mod check;
 mod child;
 mod demo;
+mod diagnose;
+mod explain;
 mod failure;
 mod listeners;
 mod output;
@@ -31,7 +33,9 @@ enum Command {
     Record(record::Record),
     Watch(watch::Watch),
     Listeners(listeners::Listeners),
+    Diagnose(diagnose::Diagnose),
     Check(check::Check),
+    Explain(explain::Explain),
     Demo(demo::Demo),
     #[command(hide = true)]
     DemoIncident(demo::Incident),
@@ -45,7 +49,9 @@ impl Cli {
             Command::Record(command) => command.run(),
             Command::Watch(command) => command.run(),
             Command::Listeners(command) => command.run(),
+            Command::Diagnose(command) => command.run(),
             Command::Check(command) => command.run(),
+            Command::Explain(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::DemoIncident(command) => command.run(),
         };

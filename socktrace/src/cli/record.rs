@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Args;
+use clap::{Args, Parser};
 use nix::sys::signal::Signal;
 use tokio::process::Child;
 
@@ -73,6 +73,29 @@ pub(super) struct Record {
     /// Command to run and record
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
+}
+
+/// `record` as another command calls it, with the flags of the command line.
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    record: Record,
+}
+
+impl Record {
+    /// From the words of a command line behind `record`.
+    pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, Failure> {
+        let line = std::iter::once(OsString::from("record")).chain(words);
+        let line = Line::try_parse_from(line).map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(line.record)
+    }
+}
+
+/// What happens to a target in this time; `filters` are the flags that select it.
+pub(super) fn on_target(duration: Duration, filters: &[OsString]) -> Result<Snapshot, Failure> {
+    let lasting = format!("{}ns", duration.as_nanos());
+    let words = ["-d".into(), lasting.into()].into_iter().chain(filters.iter().cloned());
+    Ok(Record::parse(words)?.record()?.snapshot)
 }
 
 /// A session's outcome.
@@ -144,7 +167,9 @@ impl Record {
         let mut aggregator = Aggregator::new(prepared.session(&self.command), selection);
         session::runtime()?.block_on(async {
             let mut signals = Signals::catch()?;
-            let mut live = Live::new(prepared.attached, Host::default(), self.trace.stall)?;
+            let session::Prepared { attached, lookout, investigator, .. } = prepared;
+            let mut live =
+                Live::new(attached, lookout, investigator, Host::default(), self.trace.stall)?;
             live.select_listeners(&options.filters)?;
             if self.command.is_empty() {
                 session::announce(live.verdicts(), "Ctrl-C ends it");

@@ -12,8 +12,10 @@ use super::failure::Failure;
 use crate::{
     aggregate::{Aggregator, Session, SessionSignal},
     event::Misses,
+    evidence::{Investigator, Namespaces},
     host::Host,
     kernel::{drop_all_but_reading, missing_privileges},
+    listener::Lookout,
     live::Live,
     pipeline::{self, Sink},
     probe::{Attached, Options, SelfTest, Verdict, attach, facts},
@@ -27,6 +29,10 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 pub(super) struct Prepared {
     /// What is attached.
     pub(super) attached: Attached,
+    /// What sees listeners, in every network namespace.
+    pub(super) lookout: Lookout,
+    /// Finds out causes.
+    pub(super) investigator: Investigator,
     /// `uname -r`.
     release: String,
 }
@@ -52,11 +58,14 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, Failure> {
     check_privileges()?;
     let facts = facts(options)?;
     let attached = attach(&facts, options)?;
+    // No other network namespace may be entered after this.
+    let lookout = Lookout::new(Host::default()).with_windows();
+    let investigator = Investigator::new(Host::default(), Namespaces::open(Host::default()));
     drop_all_but_reading().map_err(|error| Failure::System {
         what: "cannot give up privileges after attaching",
         source: std::io::Error::other(error.to_string()),
     })?;
-    Ok(Prepared { attached, release: facts.release })
+    Ok(Prepared { attached, lookout, investigator, release: facts.release })
 }
 
 impl Prepared {

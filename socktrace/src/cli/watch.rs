@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     aggregate::{Aggregator, Verdict},
-    event::{Event, Stall},
+    event::{Diagnosis, Event, Stall},
     host::Host,
     live::Live,
     pipeline::{Sink, StopAfter},
@@ -61,7 +61,9 @@ impl Watch {
         let mut lines = Lines::new(format, self.stop_after);
         session::runtime()?.block_on(async {
             let mut signals = Signals::catch()?;
-            let mut live = Live::new(prepared.attached, Host::default(), self.trace.stall)?;
+            let session::Prepared { attached, lookout, investigator, .. } = prepared;
+            let mut live =
+                Live::new(attached, lookout, investigator, Host::default(), self.trace.stall)?;
             live.select_listeners(&options.filters)?;
             session::announce(live.verdicts(), "Ctrl-C ends it");
             let stop = async {
@@ -134,6 +136,25 @@ impl Sink for Lines {
             Format::Json => writeln!(self.out, "{}", json::render_stall(stall, &self.clock))?,
         }
         Ok(self.limit.one_more())
+    }
+
+    fn diagnosis(&mut self, diagnosis: &Diagnosis, _: &Aggregator) -> io::Result<ControlFlow<()>> {
+        if std::mem::take(&mut self.header) {
+            writeln!(self.out, "{}", text::event_header())?;
+        }
+        match self.format {
+            Format::Text => {
+                for line in text::render_diagnosis(diagnosis, &self.clock) {
+                    writeln!(self.out, "{line}")?;
+                }
+            }
+            Format::Json => {
+                for line in json::render_diagnosis(diagnosis, &self.clock) {
+                    writeln!(self.out, "{line}")?;
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -7,24 +7,7 @@
 
 use nix::errno::Errno;
 
-/// How sure a cause is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Certainty {
-    /// The kernel said so.
-    Measured,
-    /// Several causes are possible, or none is known.
-    Unknown,
-}
-
-impl Certainty {
-    /// As reports print it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Measured => "measured",
-            Self::Unknown => "unknown",
-        }
-    }
-}
+use crate::event::Certainty;
 
 /// Why a connect failed and what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,9 +127,14 @@ fn inet(errno: Errno) -> Option<Cause> {
         Errno::ECONNRESET => {
             unknown("the other side broke the handshake off", "look at the server's log")
         }
-        Errno::EACCES | Errno::EPERM => unknown(
-            "a firewall rule or a security module forbids it, or the address is a broadcast",
-            "look at the firewall's rules and at the audit log",
+        // tcp_connect() ignores that a filter dropped its packet; only a route's type reaches it.
+        Errno::EACCES => unknown(
+            "a security module forbids it, or the route to the target is one of type prohibit",
+            "look at the audit log, and at the route (ip route get ADDRESS)",
+        ),
+        Errno::EPERM => unknown(
+            "a BPF program of the client's cgroup or a security module forbids it",
+            "look at those programs (bpftool cgroup tree), and at the audit log",
         ),
         _ => return common(errno),
     })

@@ -1,5 +1,24 @@
-//! Why something failed. So far: what an errno alone tells; pure.
+//! Why something failed: from facts to findings. Pure.
+//!
+//! Owns the facts of a case (`case`), the rules (`rules`), how they are run (`rule`), what the kernel
+//! checks on a path (`access`), what an errno alone tells (`errno`), what all of that means to a reader
+//! (`explain`), and the checkup of a process (`process`). Reads nothing: `evidence` gathers the facts.
 
+pub mod access;
+pub mod case;
+mod check;
+mod checkup;
 mod errno;
+pub mod explain;
+mod listener;
+pub mod process;
+mod rule;
+mod rules;
 
-pub use errno::{Cause, Certainty, cause, errno_name, parse_errno};
+pub use case::{Case, Question};
+pub use check::Check;
+pub use checkup::checkup;
+pub use errno::{Cause, cause, errno_name, parse_errno};
+pub use listener::{ListenerCase, Thrown, diagnose_listener};
+pub use rule::{Cause as Found, Described, Outcome, Rule, Step, diagnose};
+pub use rules::{LISTENER_TABLE as LISTENER_RULES, TABLE as RULES, all as all_rules};

@@ -59,6 +59,11 @@ impl Host {
 }
 
 impl Cgroups {
+    /// Where the top of the hierarchy is mounted; `None` where only a part of it is.
+    pub(super) fn top(&self) -> Option<&Path> {
+        (self.mount.root == b"/").then_some(self.mount.point.as_path())
+    }
+
     /// The path, as `/proc/PID/cgroup` would show it, of a cgroup that a walk has seen.
     pub fn path(&self, id: u64) -> Option<&[u8]> {
         self.paths.get(&id).map(Vec::as_slice)

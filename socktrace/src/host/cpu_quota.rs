@@ -3,13 +3,9 @@
 //! Owns `cpu.stat` and `cgroup.freeze` of a process's cgroup, in the v2 hierarchy or (`cpu.stat`) the
 //! v1 hierarchy of the `cpu` controller. Documentation: cgroup-v2.rst, sched-bwc.rst.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
-
+use super::cgroup_dirs::{CPU_V1, UNIFIED, value_of};
 use super::error::read_with;
-use super::mountinfo::parse_mounts;
-use super::{Host, HostError, decimal, numbered_lines, words};
+use super::{Host, HostError};
 
 /// What a cgroup does to its processes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -23,17 +19,10 @@ pub struct CpuQuota {
 impl Host {
     /// Reads what the cgroup of `pid` does to it. A cgroup above it may do it, too.
     pub fn read_cpu_quota(&self, pid: u32) -> Result<CpuQuota, HostError> {
-        let cgroups = read_with(&self.proc_path(pid, "cgroup"), |bytes| Ok(bytes.to_vec()))?;
-        let mounts = read_with(&self.below("proc/self/mountinfo"), |bytes| Ok(bytes.to_vec()))?;
         let mut quota = CpuQuota::default();
-        for (kind, is_it) in HIERARCHIES {
-            let path = numbered_lines(&cgroups).find_map(|(_, line)| path_in(line, *is_it));
-            let Some(path) = path else { continue };
-            for mount in parse_mounts(&mounts, kind) {
-                let Some(below) = path.strip_prefix(mount.root.as_slice()) else { continue };
-                let mut dir = self.below(PathBuf::from(OsString::from_vec(mount.point)));
-                let below = below.strip_prefix(b"/").unwrap_or(below);
-                dir.push(OsString::from_vec(below.to_vec()));
+        for hierarchy in [UNIFIED, CPU_V1] {
+            for dir in self.read_cgroup_dirs(pid, hierarchy)? {
+                let dir = dir.path();
                 // Absent at the root, and where the controller is not on.
                 let stat = read_with(&dir.join("cpu.stat"), |bytes| Ok(parse_throttled(bytes)));
                 quota.throttled = quota.throttled.or(stat.ok().flatten());
@@ -45,21 +34,6 @@ impl Host {
     }
 }
 
-/// Type of the filesystem, and whether a line's controllers are the hierarchy's.
-type Hierarchy = (&'static [u8], fn(&[u8]) -> bool);
-
-const HIERARCHIES: &[Hierarchy] = &[
-    (b"cgroup2", |controllers| controllers.is_empty()),
-    (b"cgroup", |controllers| controllers.split(|&byte| byte == b',').any(|name| name == b"cpu")),
-];
-
-/// The path of a line `id:controllers:path`.
-fn path_in(line: &[u8], is_it: fn(&[u8]) -> bool) -> Option<&[u8]> {
-    let mut fields = line.splitn(3, |&byte| byte == b':');
-    let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-    is_it(controllers).then_some(path)
-}
-
 /// `nr_throttled N`; the kernel shows it where there is a quota.
 fn parse_throttled(bytes: &[u8]) -> Option<u64> {
     value_of(bytes, b"nr_throttled")
@@ -68,15 +42,6 @@ fn parse_throttled(bytes: &[u8]) -> Option<u64> {
 /// `frozen 1` of `cgroup.events`: it is, by whichever ancestor.
 fn parse_frozen(bytes: &[u8]) -> bool {
     value_of(bytes, b"frozen") == Some(1)
-}
-
-fn value_of(bytes: &[u8], name: &[u8]) -> Option<u64> {
-    let pair = |line| {
-        let mut words = words(line);
-        Some((words.next()?, words.next()?))
-    };
-    let mut pairs = numbered_lines(bytes).filter_map(|(_, line)| pair(line));
-    pairs.find(|(found, _)| *found == name).and_then(|(_, value)| decimal(value))
 }
 
 #[cfg(test)]

@@ -8,29 +8,73 @@
 //! hand them a fake tree. `sock_diag` has no root: it answers for the network namespace of the
 //! calling thread, as `/proc/thread-self/net` does.
 
+mod accounts;
+mod addresses;
+mod bounded;
 mod cgroup;
+mod cgroup_dirs;
+mod cgroup_memory;
 mod cpu_quota;
+mod credentials;
+mod descriptors;
 mod error;
+mod file_limits;
+mod id_map;
+mod interfaces;
 mod mountinfo;
+mod namespace_pids;
 mod netns;
 mod netstat;
+pub mod path_walk;
+mod ports;
+mod pressure;
 mod process;
+mod routes;
+mod security_modules;
 pub mod sock_diag;
+mod socket_memory;
 mod sockets;
+mod systemd_units;
+mod tcp_tables;
 mod threads;
 
 use std::path::{Path, PathBuf};
 
+pub use accounts::{Accounts, Group, User};
+pub use addresses::AddressFact;
 pub use cgroup::{CgroupWalk, Cgroups, Container, Runtime, container, systemd_unit};
+pub use cgroup_memory::{CgroupMemory, MemoryEvents};
 pub use cpu_quota::CpuQuota;
+pub use credentials::Credentials;
+pub use descriptors::{
+    Descriptor, DescriptorClass, DescriptorKind, Descriptors, PipeEnd, PipeHolders, SocketProtocol,
+};
 pub use error::HostError;
+pub use file_limits::FileLimits;
+pub use id_map::{IdMap, IdMaps, IdRange};
+pub use interfaces::Interface;
+pub use namespace_pids::NamespaceRepresentatives;
 pub use netns::{
-    EnterError, NetworkNamespace, NetworkNamespaces, ScratchError, in_scratch_namespace,
+    EnterError, NamespaceWindow, NetworkNamespace, NetworkNamespaces, ScratchError,
+    in_scratch_namespace,
 };
 pub use netstat::TcpExt;
+pub use ports::{NetworkSettings, PortRange};
+pub use pressure::{Pressure, PressureStall, Pressures};
 pub use process::{NofileLimits, same_start};
+pub use routes::RouteFact;
+pub use security_modules::{
+    AppArmor, AppArmorMode, Sandbox, SeccompMode, SecurityLabels, SecurityModules,
+    parse_apparmor_label,
+};
+pub use socket_memory::{ProtocolMemory, SocketMemory};
 pub use sockets::{Holder, SocketOwners};
-pub use threads::Thread;
+pub use systemd_units::{
+    BindIpv6Only, Listen, ListenAddress, ListenKind, ServiceUnit, ServiceUnits, SocketUnit,
+    SocketUnits, TmpfilesDirectories, TmpfilesDirectory, UnitState,
+};
+pub use tcp_tables::{ListenerRow, TcpState, TcpTable};
+pub use threads::{FutexWaiters, Thread};
 
 /// The tree that `/proc` and `/sys` are read from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,7 +29,7 @@ pub(super) fn parse_mounts<'a>(
 }
 
 /// `mangle_path()` writes space, tab, newline, backslash and `#` as `\ooo`.
-fn unescape_octal(field: &[u8]) -> Vec<u8> {
+pub(super) fn unescape_octal(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [byte, tail @ ..] = rest {

@@ -3,6 +3,8 @@
 //! Owns `TcpExt` of `/proc/PID/net/netstat` and `net.core.somaxconn`. Does not own rates or
 //! comparisons: these are monotonic totals since the namespace was made.
 
+use std::path::PathBuf;
+
 use super::error::{Malformed, read_with};
 use super::{Host, HostError, decimal, words};
 
@@ -34,7 +36,12 @@ impl Host {
     /// `net.core.somaxconn` of the calling thread's network namespace: listen(2) silently caps its
     /// backlog to it (`__sys_listen_socket()`).
     pub fn read_somaxconn(&self) -> Result<u32, HostError> {
-        read_with(&self.below("proc/sys/net/core/somaxconn"), parse_somaxconn)
+        read_with(&self.somaxconn_path(), parse_somaxconn)
+    }
+
+    /// Which namespace's limit it shows is settled when it is opened.
+    pub(super) fn somaxconn_path(&self) -> PathBuf {
+        self.below("proc/sys/net/core/somaxconn")
     }
 }
 
@@ -55,7 +62,7 @@ fn parse_tcp_ext(bytes: &[u8]) -> TcpExt {
     }
 }
 
-fn parse_somaxconn(bytes: &[u8]) -> Result<u32, Malformed> {
+pub(super) fn parse_somaxconn(bytes: &[u8]) -> Result<u32, Malformed> {
     decimal(bytes.trim_ascii())
         .and_then(|value| value.try_into().ok())
         .ok_or(Malformed { line: 1, expected: "a 32-bit number" })

@@ -8,13 +8,14 @@
 //! process that holds any, and a number for each pair of them, up to a limit.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, readlinkat_raw, statat};
 
 use super::process::{parse_cgroup_path, parse_comm, parse_uid};
 use super::{Host, HostError, bracketed_inode};
@@ -51,7 +52,7 @@ pub struct Holder {
 
 /// `/proc/PID`, held open: it stays that process's, so that a pid which is used again is told from
 /// it. Reading below it fails once the process is gone.
-struct ProcessDir {
+pub(super) struct ProcessDir {
     dir: OwnedFd,
     path: PathBuf,
 }
@@ -119,7 +120,7 @@ impl Host {
 }
 
 impl ProcessDir {
-    fn open(path: PathBuf) -> Result<Self, HostError> {
+    pub(super) fn open(path: PathBuf) -> Result<Self, HostError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat(CWD, &path, flags, Mode::empty()) {
             Ok(dir) => Ok(Self { dir, path }),
@@ -127,29 +128,51 @@ impl ProcessDir {
         }
     }
 
-    fn open_below(&self, name: &str, flags: OFlags) -> Result<OwnedFd, HostError> {
+    pub(super) fn open_below(&self, name: &str, flags: OFlags) -> Result<OwnedFd, HostError> {
         let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
         openat(&self.dir, name, flags, Mode::empty()).map_err(self.failed(name))
     }
 
     /// For `map_err`: the same error, with its path.
-    fn failed<E: Into<io::Error>>(&self, name: &str) -> impl FnOnce(E) -> HostError {
+    pub(super) fn failed<E: Into<io::Error>>(&self, name: &str) -> impl FnOnce(E) -> HostError {
         let path = self.path.join(Path::new(name));
         move |error| HostError::read(&path)(error.into())
     }
 
-    fn read(&self, name: &str) -> Result<Vec<u8>, HostError> {
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, HostError> {
         let mut file = File::from(self.open_below(name, OFlags::empty())?);
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(self.failed(name))?;
         Ok(bytes)
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The inode of what `path` below it is, without following a link at its end.
+    pub(super) fn stat_below(&self, path: &Path) -> Option<u64> {
+        Some(statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_ino)
+    }
+
     /// Adds the `wanted` inodes among the descriptors, one for each descriptor.
     fn read_sockets(&self, wanted: &HashSet<u64>, held: &mut Vec<u64>) -> Result<(), HostError> {
+        self.read_links(|_, _, link| {
+            let inode = bracketed_inode(link, "socket");
+            held.extend(inode.filter(|inode| wanted.contains(inode)));
+        })
+    }
+
+    /// Hands on the links of the descriptors: the directory, the name in it, and what it leads to,
+    /// cut to 64 bytes. A name that the kernel gives to a socket or a pipe has at most 30 bytes; a
+    /// longer link is none.
+    pub(super) fn read_links(
+        &self,
+        mut take: impl FnMut(&OwnedFd, &CStr, &[u8]),
+    ) -> Result<(), HostError> {
         let fds = self.open_below("fd", OFlags::DIRECTORY)?;
         let mut entries_buffer = [MaybeUninit::uninit(); 4096];
-        // A name of a socket has at most 30 bytes; a longer link is none, and may be cut.
         let mut link_buffer = [MaybeUninit::uninit(); 64];
         let mut entries = RawDir::new(&fds, &mut entries_buffer);
         while let Some(entry) = entries.next() {
@@ -158,10 +181,7 @@ impl ProcessDir {
                 continue;
             }
             match readlinkat_raw(&fds, entry.file_name(), &mut link_buffer) {
-                Ok((link, _)) => {
-                    let inode = bracketed_inode(link, "socket");
-                    held.extend(inode.filter(|inode| wanted.contains(inode)));
-                }
+                Ok((link, _)) => take(&fds, entry.file_name(), link),
                 // Closed meanwhile.
                 Err(rustix::io::Errno::NOENT) => {}
                 Err(errno) => return Err(self.failed("fd")(errno)),

@@ -12,6 +12,24 @@ use super::{Host, HostError, decimal, words};
 /// Threads that are read of one process: a process with more is described by these.
 const MOST: usize = 64;
 
+/// Threads of which it is read whether they wait for a futex.
+const MOST_WAITERS: usize = 4096;
+
+/// System calls that wait for a futex, of programs of this machine's own word size; the last two have
+/// one number on all architectures (`futex_waitv`, `futex_wait`).
+const FUTEX_CALLS: [i64; 3] = [libc::SYS_futex, 449, 455];
+
+/// How many threads of a process wait for a futex: a lock, a condition, the end of a thread.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct FutexWaiters {
+    /// Threads that wait.
+    pub waiting: u32,
+    /// Threads of which the kernel did not tell.
+    pub unknown: u32,
+    /// All threads of the process, those included that there were too many of to be asked.
+    pub threads: usize,
+}
+
 /// One thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thread {
@@ -27,6 +45,25 @@ pub struct Thread {
 impl Host {
     /// The threads of a process, [`MOST`] of them at most, and how many there are.
     pub fn read_threads(&self, pid: u32) -> Result<(Vec<Thread>, usize), HostError> {
+        self.read_threads_up_to(pid, MOST)
+    }
+
+    /// How many threads of a process wait for a futex.
+    pub fn read_futex_waiters(&self, pid: u32) -> Result<FutexWaiters, HostError> {
+        let (threads, count) = self.read_threads_up_to(pid, MOST_WAITERS)?;
+        let mut waiters = FutexWaiters { threads: count, ..FutexWaiters::default() };
+        for thread in &threads {
+            match thread.waits_for_futex() {
+                Some(waits) => waiters.waiting += u32::from(waits),
+                None => waiters.unknown += 1,
+            }
+        }
+        let left_out = count.saturating_sub(MOST_WAITERS);
+        waiters.unknown += u32::try_from(left_out).unwrap_or(u32::MAX);
+        Ok(waiters)
+    }
+
+    fn read_threads_up_to(&self, pid: u32, most: usize) -> Result<(Vec<Thread>, usize), HostError> {
         let path = self.proc_path(pid, "task");
         let mut tids = Vec::new();
         for entry in fs::read_dir(&path).map_err(HostError::read(&path))? {
@@ -35,7 +72,7 @@ impl Host {
         }
         tids.sort_unstable();
         let mut threads = Vec::new();
-        for tid in tids.iter().take(MOST) {
+        for tid in tids.iter().take(most) {
             match self.read_thread(pid, *tid) {
                 Ok(thread) => threads.push(thread),
                 Err(error) if error.is_gone() => {}
@@ -52,6 +89,20 @@ impl Host {
         let function = read_with(&file("wchan"), |bytes| Ok(parse_function(bytes)));
         let syscall = read_with(&file("syscall"), |bytes| Ok(parse_syscall(bytes)));
         Ok(Thread { state, function: function.ok().flatten(), syscall: syscall.ok().flatten() })
+    }
+}
+
+impl Thread {
+    /// `None` where the kernel tells neither its call nor where it sleeps.
+    fn waits_for_futex(&self) -> Option<bool> {
+        if self.state == b'R' {
+            return Some(false);
+        }
+        match (self.syscall, &self.function) {
+            (Some(call), _) => Some(FUTEX_CALLS.contains(&i64::from(call))),
+            (None, Some(function)) => Some(function.contains("futex")),
+            (None, None) => None,
+        }
     }
 }
 
@@ -112,6 +163,36 @@ mod tests {
         });
         drop(word);
         let _ended = sleeper.join();
+        assert!(seen);
+    }
+
+    #[test]
+    fn a_thread_waits_for_a_futex_by_its_call_or_where_it_sleeps() {
+        let thread = |state, function: Option<&str>, syscall| {
+            Thread { state, function: function.map(str::to_owned), syscall }.waits_for_futex()
+        };
+        let futex = u32::try_from(libc::SYS_futex).expect("a number");
+        assert_eq!(thread(b'S', None, Some(futex)), Some(true));
+        assert_eq!(thread(b'S', Some("futex_wait_queue"), Some(0)), Some(false));
+        assert_eq!(thread(b'S', Some("futex_wait_queue"), None), Some(true));
+        assert_eq!(thread(b'R', None, None), Some(false));
+        assert_eq!(thread(b'S', None, None), None);
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_a_lock_is_counted() {
+        let lock = std::sync::Mutex::new(());
+        let held = lock.lock().expect("the lock");
+        let seen = std::thread::scope(|scope| {
+            scope.spawn(|| drop(lock.lock()));
+            let seen = (0..1000).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                let waiters = Host::default().read_futex_waiters(std::process::id());
+                waiters.is_ok_and(|waiters| waiters.waiting > 0 && waiters.threads > 1)
+            });
+            drop(held);
+            seen
+        });
         assert!(seen);
     }
 }

@@ -1,13 +1,15 @@
 //! Looks at listeners again and again, at the cost of one look each.
 //!
-//! Owns when the namespaces are enumerated anew: that reads a link of every process.
+//! Owns when the namespaces are enumerated anew: that reads a link of every process. Into a namespace
+//! that may be entered when windows are opened it looks on when it may not be entered any more; one
+//! that is made later it then cannot see, and tells so.
 
 use std::{
     collections::{BTreeSet, HashSet},
     time::{Duration, Instant},
 };
 
-use super::{Look, Unseen, read_own_sightings, read_sightings};
+use super::{Look, Unseen, read_own_sightings, windows::Windows};
 use crate::{
     event::Unread,
     host::{EnterError, Host, NetworkNamespace},
@@ -22,6 +24,7 @@ const ENUMERATE_SHARE: u32 = 100;
 pub struct Lookout {
     host: Host,
     namespaces: Vec<NetworkNamespace>,
+    windows: Windows,
     /// Namespaces that it may not enter: not tried again before the next enumeration.
     refused: HashSet<u32>,
     /// Every namespace that was once refused.
@@ -36,6 +39,7 @@ impl Lookout {
         Self {
             host,
             namespaces: Vec::new(),
+            windows: Windows::default(),
             refused: HashSet::new(),
             not_entered: BTreeSet::new(),
             next_enumeration: None,
@@ -43,7 +47,17 @@ impl Lookout {
         }
     }
 
-    /// Looks into every namespace that it may enter; where none can be enumerated, into its own.
+    /// Opens a window into every other namespace: to be called while they may be entered, and where
+    /// that is given up. Each takes descriptors, and keeps its namespace alive until it is found that
+    /// nothing else does.
+    #[must_use]
+    pub fn with_windows(mut self) -> Self {
+        self.enumerate_if_due();
+        self.windows = Windows::open(&self.host, &self.namespaces);
+        self
+    }
+
+    /// Looks into every namespace that it has a window into, or may enter; where none can be enumerated, into its own.
     /// Once refused, a namespace is not tried again before namespaces are enumerated anew, nor told
     /// as unseen by the looks between.
     pub fn look(&mut self) -> Look {
@@ -51,11 +65,25 @@ impl Lookout {
         let look = if self.namespaces.is_empty() {
             read_own_sightings(&self.host)
         } else {
-            let open = |known: &&NetworkNamespace| !self.refused.contains(&known.inode);
-            read_sightings(&self.host, self.namespaces.iter().filter(open))
+            self.look_into_all()
         };
         self.refused.extend(look.unseen.not_entered.iter().map(EnterError::inode));
         self.note(&look.unseen);
+        look
+    }
+
+    fn look_into_all(&mut self) -> Look {
+        let mut look = Look::default();
+        for namespace in &self.namespaces {
+            if let Some(window) = self.windows.get_mut(namespace.inode) {
+                if !look.look_through(window, namespace) {
+                    // One that is broken must not hide the others from now on.
+                    self.windows.close(namespace.inode);
+                }
+            } else if !self.refused.contains(&namespace.inode) {
+                look.enter(&self.host, namespace);
+            }
+        }
         look
     }
 
@@ -81,6 +109,7 @@ impl Lookout {
         // Those known before are still good where `/proc` cannot be read now.
         if let Ok(found) = self.host.read_network_namespaces() {
             self.namespaces = found.all;
+            self.windows.retain_known(&self.namespaces);
             self.refused.clear();
             self.unread.namespaces_of = found.unreadable;
         }
@@ -122,5 +151,67 @@ mod tests {
         let told: Vec<usize> = (0..2).map(|_| lookout.look().unseen.not_entered.len()).collect();
         assert_eq!(told, [1, 0]);
         assert_eq!(lookout.unread().not_entered, [8]);
+    }
+
+    /// A namespace with a process in it.
+    struct Elsewhere(std::process::Child);
+
+    impl Elsewhere {
+        fn make() -> (Self, NetworkNamespace) {
+            let mut command = std::process::Command::new("unshare");
+            let child = command.args(["-n", "sleep", "60"]).spawn().expect("unshare(1)");
+            let elsewhere = Self(child);
+            let host = Host::default();
+            let own = host.read_netns(std::process::id()).expect("a namespace");
+            for _ in 0..5000 {
+                std::thread::sleep(Duration::from_millis(1));
+                let inode = host.read_netns(elsewhere.0.id()).expect("a namespace");
+                let mut all = host.read_network_namespaces().expect("namespaces").all;
+                all.retain(|namespace| u64::from(namespace.inode) == inode && inode != own);
+                if let Some(namespace) = all.pop() {
+                    return (elsewhere, namespace);
+                }
+            }
+            unreachable!("no namespace after seconds");
+        }
+    }
+
+    impl Drop for Elsewhere {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_namespace_is_seen_on_when_it_may_not_be_entered_any_more_and_let_go_with_its_process() {
+        let (elsewhere, namespace) = Elsewhere::make();
+        let listener =
+            namespace.enter(|| std::net::TcpListener::bind("0.0.0.0:0").expect("a port"));
+        let listener = listener.expect("the way in, as root");
+        let inode = rustix::fs::fstat(&listener).expect("fstat").st_ino;
+        let work = || {
+            let mut open = Lookout::new(Host::default()).with_windows();
+            let mut shut = Lookout::new(Host::default());
+            // Of this thread alone, which ends.
+            caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN)
+                .expect("a capability to drop");
+            assert!(!shut.look().sightings.contains_key(&inode));
+            assert!(shut.unread().not_entered.contains(&namespace.inode));
+            for _ in 0..2 {
+                let look = open.look();
+                assert_eq!(look.sightings[&inode].netns, Some(namespace.inode));
+                let known =
+                    |it: &&super::super::NamespaceSighting| it.inode == Some(namespace.inode);
+                let seen = look.namespaces.iter().find(known).expect("the namespace");
+                assert!(seen.somaxconn.is_some() && seen.tcp_ext.is_some(), "{seen:?}");
+            }
+            assert!(!open.unread().not_entered.contains(&namespace.inode));
+            drop(elsewhere);
+            open.next_enumeration = None;
+            assert!(!open.look().sightings.contains_key(&inode));
+            assert!(open.windows.get_mut(namespace.inode).is_none());
+        };
+        std::thread::scope(|scope| scope.spawn(work).join()).expect("no panic");
     }
 }

@@ -8,8 +8,10 @@ mod listing;
 mod lookout;
 mod owners;
 mod sightings;
+mod windows;
 
 pub use listing::{Age, HolderFilter, Listed, Listing, UnseenHolders, read_listing};
 pub use lookout::Lookout;
 pub use owners::{Owners, read_owners};
 pub use sightings::{Look, NamespaceSighting, Unseen, read_own_sightings, read_sightings};
+pub use windows::open_windows;

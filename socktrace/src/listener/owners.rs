@@ -23,8 +23,12 @@ pub struct Owners {
 pub fn read_owners(host: &Host, inodes: &HashSet<u64>) -> Result<Owners, HostError> {
     let found = host.read_socket_owners(inodes)?;
     let owner = |pid: u32| {
-        let comm = found.processes.get(&pid).map(|holder| holder.comm.clone());
-        Owner { pid, comm: comm.unwrap_or_default() }
+        let holder = found.processes.get(&pid);
+        Owner {
+            pid,
+            comm: holder.map(|holder| holder.comm.clone()).unwrap_or_default(),
+            cgroup: holder.and_then(|holder| holder.cgroup.clone()),
+        }
     };
     let named = found.owners.into_iter();
     let by_inode = named.map(|(inode, pids)| (inode, pids.into_iter().map(owner).collect()));

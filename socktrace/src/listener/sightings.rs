@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::{
     event::{Address, Endpoint, Sighting, SocketKind},
     host::{
-        EnterError, Host, NetworkNamespace, TcpExt,
+        EnterError, Host, NamespaceWindow, NetworkNamespace, TcpExt,
         sock_diag::{
             Dump, SockDiagError, TcpListener, UnixKind, UnixListener, tcp_listeners, unix_listeners,
         },
@@ -63,11 +63,7 @@ pub fn read_sightings<'a>(
 ) -> Look {
     let mut look = Look::default();
     for namespace in namespaces {
-        match namespace.enter(|| read_here(host, Some(namespace.inode))) {
-            Ok(answer) => look.take(answer),
-            Err(error) if error.is_gone() => {}
-            Err(error) => look.unseen.not_entered.push(error),
-        }
+        look.enter(host, namespace);
     }
     look
 }
@@ -90,6 +86,32 @@ fn read_here(host: &Host, inode: Option<u32>) -> Answer {
 }
 
 impl Look {
+    /// Looks into a namespace from inside.
+    pub(super) fn enter(&mut self, host: &Host, namespace: &NetworkNamespace) {
+        match namespace.enter(|| read_here(host, Some(namespace.inode))) {
+            Ok(answer) => self.take(answer),
+            Err(error) if error.is_gone() => {}
+            Err(error) => self.unseen.not_entered.push(error),
+        }
+    }
+
+    /// Looks into a namespace from here. Says whether it showed everything it was asked for.
+    pub(super) fn look_through(
+        &mut self,
+        window: &mut NamespaceWindow,
+        namespace: &NetworkNamespace,
+    ) -> bool {
+        let (tcp, unix) = (window.tcp_listeners(), window.unix_listeners());
+        let shown = tcp.is_ok() && unix.is_ok();
+        let seen = NamespaceSighting {
+            inode: Some(namespace.inode),
+            somaxconn: window.read_somaxconn(),
+            tcp_ext: namespace.read_tcp_ext(),
+        };
+        self.take(Answer { namespace: seen, tcp, unix });
+        shown
+    }
+
     fn take(&mut self, answer: Answer) {
         let Answer { namespace, tcp, unix } = answer;
         self.namespaces.push(namespace);
@@ -104,10 +126,10 @@ impl Look {
         sighting: impl Fn(&T) -> (u64, Sighting),
     ) {
         match dump {
-            Ok(Dump { listeners, malformed, interrupted }) => {
+            Ok(Dump { sockets, malformed, interrupted }) => {
                 self.unseen.malformed += malformed;
                 self.unseen.interrupted += u32::from(interrupted);
-                let found = listeners.iter().map(sighting);
+                let found = sockets.iter().map(sighting);
                 self.sightings
                     .extend(found.map(|(inode, seen)| (inode, Sighting { netns, ..seen })));
             }
@@ -151,7 +173,7 @@ mod tests {
 
     fn answer(tcp: Result<Dump<TcpListener>, SockDiagError>) -> Answer {
         let namespace = NamespaceSighting { inode: Some(7), somaxconn: Some(128), tcp_ext: None };
-        let unix = Dump { listeners: Vec::new(), malformed: 2, interrupted: true };
+        let unix = Dump { sockets: Vec::new(), malformed: 2, interrupted: true };
         Answer { namespace, tcp, unix: Ok(unix) }
     }
 
@@ -179,7 +201,7 @@ mod tests {
             v6only: None,
         };
         let mut look = Look::default();
-        look.take(answer(Ok(Dump { listeners: vec![listener], malformed: 0, interrupted: false })));
+        look.take(answer(Ok(Dump { sockets: vec![listener], malformed: 0, interrupted: false })));
         let seen = &look.sightings[&9];
         assert_eq!((seen.netns, seen.queue, seen.drops), (Some(7), Some(1), Some(3)));
     }

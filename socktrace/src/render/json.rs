@@ -10,7 +10,7 @@ use socktrace_common::Credentials;
 
 use super::{
     escape::{escape, hex, needs_hex, unix_name},
-    stalls,
+    findings, stalls,
     unread::unread_sentences,
 };
 use crate::{
@@ -18,8 +18,10 @@ use crate::{
         Aggregator, ConnectFailureRow, DropRow, ListenerRow, NamespaceRow, ProcessRow, Session,
         SessionSignal, Snapshot, Waits,
     },
-    diagnose::{Certainty, cause, errno_name},
-    event::{Address, Body, Endpoint, Event, NetstatDelta, Owner, Stall, Unread},
+    diagnose::errno_name,
+    event::{
+        Address, Body, Diagnosis, Endpoint, Event, Finding, NetstatDelta, Owner, Stall, Unread,
+    },
     transport::Clock,
 };
 
@@ -39,7 +41,7 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
         "listeners": snapshot
             .listeners
             .iter()
-            .map(|row| listener(row, &snapshot.session))
+            .map(listener)
             .collect::<Vec<_>>(),
         "netstat": own.and_then(|own| own.counted).map(netstat),
         "unattributed": rest.map(|rest| rest.drops),
@@ -48,7 +50,11 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
         "unseen": snapshot.unread.as_ref().map(unseen),
         "stalls": snapshot.stalls.iter().map(|it| stalls::object(it, &clock)).collect::<Vec<_>>(),
         "stalls_left_out": snapshot.stalls_left_out,
-        "findings": null,
+        "findings": snapshot
+            .findings
+            .iter()
+            .map(|row| findings::row(row, snapshot.duration.as_secs_f64()))
+            .collect::<Vec<_>>(),
     })
 }
 
@@ -130,6 +136,7 @@ fn unseen(unread: &Unread) -> Value {
         "malformed": unread.malformed,
         "descriptors_of": unread.descriptors_of,
         "owners_left_out": unread.owners_left_out,
+        "uninvestigated": unread.uninvestigated,
         "reasons": unread_sentences(unread),
     })
 }
@@ -158,6 +165,9 @@ fn process(row: &ProcessRow) -> Value {
             put_endpoint(&mut object, "listener", listener);
         }
         object.insert("count".into(), json!(error.count));
+        if let Some(found) = error.findings.as_deref().and_then(<[_]>::first) {
+            object.insert("rule".into(), json!(found.rule));
+        }
         Value::Object(object)
     });
     object.insert("accept_errors".into(), errors.collect());
@@ -203,16 +213,21 @@ fn connect_failure(row: &ConnectFailureRow) -> Value {
     object.insert("errno".into(), json!(errno_name(row.errno)));
     object.insert("uid".into(), json!(row.uid));
     object.insert("count".into(), json!(row.count));
-    put_cause(&mut object, &row.target, row.errno);
+    put_why(&mut object, row.findings.as_deref(), &row.target, row.errno);
     Value::Object(object)
 }
 
-fn put_cause(object: &mut Map<String, Value>, target: &Endpoint, errno: u32) {
-    let known = cause(family(target), errno);
-    let certainty = known.map_or(Certainty::Unknown, |known| known.certainty);
-    object.insert("cause".into(), json!(known.map(|known| known.cause)));
-    object.insert("fix".into(), json!(known.map(|known| known.fix)));
-    object.insert("certainty".into(), json!(certainty.name()));
+fn put_why(
+    object: &mut Map<String, Value>,
+    found: Option<&[Finding]>,
+    target: &Endpoint,
+    errno: u32,
+) {
+    let why = findings::why(found, target, errno);
+    object.insert("cause".into(), json!(why.cause));
+    object.insert("fix".into(), json!(why.fix));
+    object.insert("certainty".into(), json!(why.certainty.name()));
+    object.insert("rule".into(), json!(why.rule));
 }
 
 fn drop_row(drop: &DropRow) -> Map<String, Value> {
@@ -223,7 +238,15 @@ fn drop_row(drop: &DropRow) -> Map<String, Value> {
     object
 }
 
-fn listener(row: &ListenerRow, session: &Session) -> Value {
+/// The unit that all owners belong to.
+fn common_unit(owners: &[Owner]) -> Option<&[u8]> {
+    let mut units =
+        owners.iter().map(|it| it.cgroup.as_deref().and_then(crate::host::systemd_unit));
+    let first = units.next()?;
+    units.all(|unit| unit == first).then_some(first)?
+}
+
+fn listener(row: &ListenerRow) -> Value {
     let mut object = Map::new();
     object.insert("family".into(), json!(family(&row.local)));
     put_endpoint(&mut object, "local", &row.local);
@@ -237,13 +260,13 @@ fn listener(row: &ListenerRow, session: &Session) -> Value {
         json!({
             "requested": row.requested,
             "effective": row.effective,
-            "somaxconn": session.somaxconn,
+            "somaxconn": row.somaxconn,
         }),
     );
     object.insert("queue".into(), json!({"now": row.queue_now, "peak": row.queue_peak}));
-    for not_observed in ["pending_oldest_ns", "unit", "socket_unit"] {
-        object.insert(not_observed.into(), Value::Null);
-    }
+    object.insert("pending_oldest_ns".into(), json!(row.pending_oldest_ns));
+    put_bytes(&mut object, "unit", common_unit(&row.owners));
+    object.insert("socket_unit".into(), Value::Null);
     object.insert("accept".into(), Value::Object(counted_waits(&row.accept)));
     let drops = row.backlog_drops.iter().map(|drop| Value::Object(drop_row(drop)));
     object.insert("backlog_drops".into(), drops.collect());
@@ -280,6 +303,11 @@ pub fn render_stall(stall: &Stall, clock: &Clock) -> Value {
     stalls::event(stall, clock)
 }
 
+/// What was found out, an object for each finding.
+pub fn render_diagnosis(diagnosis: &Diagnosis, clock: &Clock) -> Vec<Value> {
+    findings::events(diagnosis, clock)
+}
+
 fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
     let put_listener = |object: &mut Map<String, Value>, inode: Option<u64>| {
         let local = inode.and_then(|inode| so_far.listener_address(inode));
@@ -300,7 +328,7 @@ fn put_body(object: &mut Map<String, Value>, body: &Body, so_far: &Aggregator) {
         Body::ConnectFailure { errno, target, credentials } => {
             put_target(object, target);
             object.insert("errno".into(), json!(errno_name(*errno)));
-            put_cause(object, target, *errno);
+            put_why(object, None, target, *errno);
             object.insert("credentials".into(), json!(credentials.as_deref().map(rights)));
         }
         Body::ConnectBlocked { listener, target, wait_ns, errno } => {

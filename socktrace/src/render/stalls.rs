@@ -4,61 +4,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     cells::{UNKNOWN, bytes, endpoint, family, number},
-    escape::escape,
     json::{owner, put_bytes, put_endpoint, time},
 };
 use crate::{
-    event::{Owner, Stall, StallChange, Waiting},
+    event::{Stall, StallChange, Waiting},
     transport::Clock,
 };
-
-/// Fact, consequence, next step.
-pub(super) fn sentence(stall: &Stall) -> String {
-    let over = stall.change == StallChange::Closed;
-    // Somebody was accepted while the oldest waited: it does accept.
-    let slowly = stall.accepted_ns.is_some_and(|at| at > stall.since_ns);
-    let did = match (over, slowly) {
-        (true, _) => "did not accept in time",
-        (false, true) => "accepts too slowly",
-        (false, false) => "does not accept",
-    };
-    let waiting = if over { stall.pending_peak } else { stall.pending };
-    let connections = if waiting == 1 { "1 connection" } else { &format!("{waiting} connections") };
-    let waits = match (over, waiting) {
-        (true, _) => "waited",
-        (false, 1) => "waits",
-        (false, _) => "wait",
-    };
-    let more = match stall.blocked {
-        0 => String::new(),
-        more => format!("; {more} more sleep in connect(), as the queue is full"),
-    };
-    let state = stall.acceptor.as_ref().map(|state| format!("; its owner is {state}"));
-    format!(
-        "{} of {} {did}: {connections} {waits}, the oldest for {}{}{more}{}. Next: {}",
-        endpoint(&stall.local),
-        owners(&stall.owners),
-        age(stall),
-        clients(&stall.clients),
-        state.unwrap_or_default(),
-        next_step(stall.acceptor.as_deref().unwrap_or_default()),
-    )
-}
-
-/// By what holds the owner up: all of them, where there are several.
-fn next_step(acceptor: &str) -> &'static str {
-    let all = |words: &str| acceptor.split("; ").all(|one| one.contains(words));
-    match acceptor {
-        _ if all("stopped (SIGSTOP)") => "let it go on (kill -CONT), and find who stopped it.",
-        _ if all("frozen") => "thaw its cgroup (cgroup.freeze), and find who froze it.",
-        _ if all("out of descriptors") => {
-            "raise its limit (ulimit -n, LimitNOFILE=), or find what it does not close."
-        }
-        _ if all("throttled") => "raise its CPU quota (cpu.max, CPUQuota=).",
-        _ if all("on CPU") => "look at what it computes (perf top -p).",
-        _ => "look at what its threads wait for instead of accept().",
-    }
-}
 
 /// One line of `watch`, in the columns of [`super::text::event_header`].
 pub(super) fn line(stall: &Stall, clock: &Clock) -> String {
@@ -133,42 +84,8 @@ const fn age_ns(stall: &Stall) -> u64 {
     stall.time_ns.saturating_sub(stall.since_ns)
 }
 
-fn age(stall: &Stall) -> String {
-    bounded(stall, &format!("{:.1} s", age_ns(stall) as f64 / 1e9))
-}
-
 fn bounded(stall: &Stall, age: &str) -> String {
     if stall.is_lower_bound { format!("≥{age}") } else { age.to_owned() }
-}
-
-fn owners(owners: &[Owner]) -> String {
-    match owners {
-        [] => "an unknown owner".to_owned(),
-        [one] => format!("{}({})", escape(&one.comm), one.pid),
-        [first, rest @ ..] => {
-            format!("{}({}) and {} more", escape(&first.comm), first.pid, rest.len())
-        }
-    }
-}
-
-fn clients(clients: &[Waiting]) -> String {
-    const SHOWN: usize = 3;
-    let named = clients.iter().take(SHOWN).map(|client| {
-        let who = match (client.pid, client.address) {
-            (Some(pid), _) => format!("{}({pid})", bytes(client.comm.as_deref())),
-            (None, Some(address)) => address.to_string(),
-            (None, None) => UNKNOWN.to_owned(),
-        };
-        if client.count == 1 { who } else { format!("{who} ×{}", client.count) }
-    });
-    let mut named: Vec<String> = named.collect();
-    if named.is_empty() {
-        return String::new();
-    }
-    if clients.len() > SHOWN {
-        named.push(format!("{} more", clients.len() - SHOWN));
-    }
-    format!(", from {}", named.join(", "))
 }
 
 fn client(client: &Waiting) -> Value {

@@ -7,13 +7,13 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use super::{
     cells::{UNKNOWN, bytes, endpoint, family, millis, number, owners},
     escape::escape,
-    sentences, stalls,
+    findings, sentences, stalls,
     unread::unread_sentences,
 };
 use crate::{
     aggregate::{Aggregator, Completeness, SessionSignal, Snapshot, Waits},
     diagnose::errno_name,
-    event::{Body, Event, Stall},
+    event::{Body, Diagnosis, Event, Stall},
     transport::Clock,
 };
 
@@ -249,6 +249,11 @@ pub fn render_event(event: &Event, clock: &Clock, so_far: &Aggregator) -> String
 /// One change of a stall as one line, in the columns of [`event_header`].
 pub fn render_stall(stall: &Stall, clock: &Clock) -> String {
     stalls::line(stall, clock)
+}
+
+/// What was found out, a line for each finding, in the columns of [`event_header`].
+pub fn render_diagnosis(diagnosis: &Diagnosis, clock: &Clock) -> Vec<String> {
+    findings::lines(diagnosis, clock)
 }
 
 /// Column heads of [`render_event`]; the address comes last because it may be long.

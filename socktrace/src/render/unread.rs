@@ -32,6 +32,11 @@ pub(super) fn unread_sentences(unread: &Unread) -> Vec<String> {
         "processes that would not show their descriptors",
         unnamed,
     );
+    tell(
+        unread.uninvestigated,
+        "incidents that nobody looked into for want of time",
+        "only what their errno tells is said of them",
+    );
     tell(unread.owners_left_out, "owners that were too many to keep", "they are not shown");
     if unread.descriptors_of.is_none() {
         sentences.push(format!("no process could be read in /proc, so {unnamed}"));
@@ -58,12 +63,13 @@ mod tests {
             interrupted: 4,
             malformed: 5,
             descriptors_of: Some(6),
-            owners_left_out: 7,
+            uninvestigated: 7,
+            owners_left_out: 8,
         };
         let told = unread_sentences(&unread);
         let numbers: Vec<&str> =
             told.iter().filter_map(|sentence| sentence.split([':', ',']).nth(1)).collect();
-        assert_eq!(numbers, [" 1", " 2", " 3", " 4", " 5", " 6", " 7"]);
+        assert_eq!(numbers, [" 1", " 2", " 3", " 4", " 5", " 6", " 7", " 8"]);
         let unknown = unread_sentences(&Unread::default());
         assert!(matches!(unknown.as_slice(), [only] if only.contains("/proc")), "{unknown:?}");
     }

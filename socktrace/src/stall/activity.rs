@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::Thread;
+use crate::{event::Hold, host::Thread};
 
 /// What was read of a process that holds a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,25 +16,10 @@ pub struct Activity {
     /// Whether its cgroup's CPU quota held it up since the look before; `None` where that is not
     /// known.
     pub throttled: Option<bool>,
+    /// How often it was held up so far.
+    pub throttled_times: Option<u64>,
     /// Open descriptors and the limit.
     pub descriptors: Option<(u64, u64)>,
-}
-
-/// What holds it up, the plainest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hold {
-    /// Its cgroup is frozen.
-    Frozen,
-    /// A signal stopped it, or a debugger.
-    Stopped,
-    /// It has no descriptor left for a connection.
-    NoDescriptors,
-    /// Its cgroup's CPU quota is used up.
-    Throttled,
-    /// Nothing: it runs, something else.
-    Running,
-    /// It sleeps.
-    Asleep,
 }
 
 impl Activity {

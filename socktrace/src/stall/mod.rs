@@ -9,7 +9,7 @@ mod glance;
 mod scout;
 mod watch;
 
-pub use activity::{Activity, Hold};
+pub use activity::Activity;
 pub use ages::Ages;
-pub use scout::{Scout, Sight};
+pub use scout::{Scout, Sight, read_activity};
 pub use watch::{Change, Glance, Stalling, Watch};

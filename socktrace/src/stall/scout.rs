@@ -6,13 +6,14 @@ use std::{
 };
 
 use super::{
-    activity::{Activity, Hold},
+    activity::Activity,
     glance::Known,
     watch::{Change, Stalling, Watch},
 };
 use crate::{
     event::{
-        Address, Endpoint, Listener, Owner, Queued, Sighting, Sleeper, Stall, StallChange, Waiting,
+        Address, Endpoint, Hold, Listener, Owner, Queued, Sighting, Sleeper, Stall, StallChange,
+        Waiting,
     },
     host::{Host, sock_diag::tcp_clients},
     listener::read_owners,
@@ -106,11 +107,12 @@ impl Scout {
             };
             self.told.insert(inode, hold);
             let known = (stalls.len() < EXAMINED).then(|| known.of(inode));
-            stalls.push(self.describe(sight, inode, now, change, words, known));
+            stalls.push(self.describe(sight, inode, now, change, (hold, words), known));
         }
         for (inode, (change, was)) in &changes {
             if *change == Change::Closed {
-                stalls.push(self.describe(sight, *inode, *was, StallChange::Closed, None, None));
+                let none = (None, None);
+                stalls.push(self.describe(sight, *inode, *was, StallChange::Closed, none, None));
                 self.told.remove(inode);
                 self.owners.remove(inode);
             }
@@ -128,10 +130,10 @@ impl Scout {
         let still: Vec<(u64, Stalling)> =
             self.watch.stalling().filter(|(inode, _)| !told.contains(inode)).collect();
         for (inode, now) in still {
-            let words = holds.get(&inode).and_then(|(_, words)| words.clone());
+            let holds = holds.get(&inode).cloned().unwrap_or_default();
             let change = StallChange::Still;
             let known = (stalls.len() < EXAMINED).then(|| known.of(inode));
-            stalls.push(self.describe(sight, inode, now, change, words, known));
+            stalls.push(self.describe(sight, inode, now, change, holds, known));
         }
         stalls
     }
@@ -163,7 +165,9 @@ impl Scout {
             let mut words = Vec::new();
             let mut hold = None;
             for owner in owners.iter().take(DESCRIBED) {
-                let activity = self.read_activity(owner.pid, &mut throttled);
+                let before = self.throttled.get(&owner.pid).copied();
+                let activity = read_activity(&self.host, owner.pid, before);
+                throttled.extend(activity.throttled_times.map(|times| (owner.pid, times)));
                 hold = hold.max(activity.hold());
                 let Some(described) = activity.describe() else { continue };
                 words.push(match owners.len() {
@@ -178,24 +182,6 @@ impl Scout {
         holds
     }
 
-    fn read_activity(&self, pid: u32, throttled: &mut HashMap<u32, u64>) -> Activity {
-        let (threads, thread_count) = self.host.read_threads(pid).unwrap_or_default();
-        let quota = self.host.read_cpu_quota(pid).unwrap_or_default();
-        if let Some(times) = quota.throttled {
-            throttled.insert(pid, times);
-        }
-        let grew = |times| Some(times > *self.throttled.get(&pid)?);
-        let open = self.host.read_open_fds(pid).ok().and_then(|open| u64::try_from(open).ok());
-        let limit = self.host.read_nofile_limits(pid).ok().map(|limits| limits.soft);
-        Activity {
-            threads,
-            thread_count,
-            frozen: quota.frozen,
-            throttled: quota.throttled.and_then(grew),
-            descriptors: open.zip(limit),
-        }
-    }
-
     /// A stall as it is told; its clients only where there are `known` connections to look for.
     fn describe(
         &self,
@@ -203,7 +189,7 @@ impl Scout {
         inode: u64,
         now: Stalling,
         change: StallChange,
-        acceptor: Option<String>,
+        (hold, acceptor): (Option<Hold>, Option<String>),
         known: Option<&[&Queued]>,
     ) -> Stall {
         let seen = sight.sightings.get(&inode);
@@ -230,6 +216,7 @@ impl Scout {
             blocked: u32::try_from(sleepers.len()).unwrap_or(u32::MAX),
             accepted_ns: progress.accepted_ns,
             owners: self.owners.get(&inode).cloned().unwrap_or_default(),
+            hold,
             acceptor,
             clients: clients.unwrap_or_default(),
         }
@@ -286,6 +273,23 @@ impl Scout {
         clients.sort_by_key(|client| std::cmp::Reverse(client.count));
         clients.truncate(NAMED);
         clients
+    }
+}
+
+/// What a process does now. Whether its CPU quota holds it up shows against how often it had
+/// `throttled_before`.
+pub fn read_activity(host: &Host, pid: u32, throttled_before: Option<u64>) -> Activity {
+    let (threads, thread_count) = host.read_threads(pid).unwrap_or_default();
+    let quota = host.read_cpu_quota(pid).unwrap_or_default();
+    let open = host.read_open_fds(pid).ok().and_then(|open| u64::try_from(open).ok());
+    let limit = host.read_nofile_limits(pid).ok().map(|limits| limits.soft);
+    Activity {
+        threads,
+        thread_count,
+        frozen: quota.frozen,
+        throttled: quota.throttled.zip(throttled_before).map(|(now, before)| now > before),
+        throttled_times: quota.throttled,
+        descriptors: open.zip(limit),
     }
 }
 

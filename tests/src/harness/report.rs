@@ -16,6 +16,9 @@ pub struct Report {
     pub processes: Vec<Process>,
     /// Per listener.
     pub listeners: Vec<Listener>,
+    /// What was found out.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
     /// Listeners that did not accept in time.
     #[serde(default)]
     pub stalls: Vec<Stall>,
@@ -25,6 +28,29 @@ pub struct Report {
     /// Drops that the kernel counted and no listener could be named for, in any shape.
     #[serde(default)]
     pub unattributed: Value,
+}
+
+/// A cause that was found.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Finding {
+    /// Which rule found it.
+    pub rule: String,
+    /// Inode of the listener that it is about; none where it is about failures.
+    pub listener: Option<u64>,
+    /// `measured`, `inferred` or `unknown`.
+    pub certainty: String,
+    /// What it is about.
+    pub subject: String,
+    /// What is so.
+    pub fact: String,
+    /// What follows.
+    pub consequence: String,
+    /// What to do.
+    pub fix: String,
+    /// What was looked at.
+    pub evidence: Vec<String>,
+    /// Processes that failed for it.
+    pub pids: Vec<u32>,
 }
 
 /// The session's header.
@@ -217,6 +243,9 @@ pub struct AcceptError {
     pub errno: String,
     /// How many.
     pub count: u64,
+    /// Which rule explains it; none where nothing was looked into.
+    #[serde(default)]
+    pub rule: Option<String>,
 }
 
 /// Failed connects.
@@ -238,6 +267,8 @@ pub struct ConnectFailure {
     pub cause: Option<String>,
     /// How sure that is.
     pub certainty: Option<String>,
+    /// Which rule found that; none where nothing was looked into.
+    pub rule: Option<String>,
 }
 
 /// Connections thrown away.

@@ -9,6 +9,7 @@ pub mod accept_error;
 pub mod accept_waits;
 pub mod actor;
 pub mod attempt;
+pub mod causes;
 pub mod clock;
 pub mod closed;
 pub mod edges;

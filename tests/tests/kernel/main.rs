@@ -5,9 +5,11 @@
 //! Runs the same on the host and in a VM; `kernels.toml` says what this kernel must manage. Nothing
 //! is skipped: what the table promises and the machine lacks is a failure.
 
+mod causes;
 mod check;
 mod command;
 mod demo;
+mod diagnose;
 mod edges;
 mod filters;
 mod leftovers;

@@ -1,12 +1,17 @@
 //! Connections that wait now: told while they wait, with what their server does instead.
 
-use anyhow::{Context, Result, anyhow};
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use socktrace_tests::harness::compare::stalls;
 use socktrace_tests::harness::kernels::this_kernel;
 use socktrace_tests::harness::process::Running;
-use socktrace_tests::harness::run::{play, record, socktrace};
+use socktrace_tests::harness::report::Stall;
+use socktrace_tests::harness::run::{Run, play, record, scenario, socktrace, start_record};
+use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::record::{Seen, Stalled};
 
 use crate::matrix::tell;
@@ -36,6 +41,59 @@ fn a_stall_is_told_soon_after_its_threshold_with_what_the_server_does_instead() 
     let out = tracer.finish()?.out();
     let lines = out.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
     tell(&as_they_happened(&seen, &lines.context("JSON Lines")?))
+}
+
+/// Records the whole host while a listener does not accept that is in a network namespace which was
+/// made before, and which the tracer may not enter any more once it is attached.
+fn record_another_namespace(tier: &str, stall: &str) -> Result<(Run, u64)> {
+    let dir = tempfile::tempdir().context("a gate")?;
+    let gate = Gate::at(dir.path());
+    let program = scenario()?;
+    let mut command = Command::new(&program);
+    command.args(["netns", "--"]).arg(&program).arg("--gate").arg(dir.path()).arg(stall);
+    let server = Running::start(&mut command)?;
+    let pid = gate.wait_ready()?;
+    let netns = std::fs::metadata(format!("/proc/{pid}/ns/net")).context("its namespace")?.ino();
+    let mut recording = start_record(&["--tier", tier], &[])?;
+    recording.running.wait_err("attached")?;
+    gate.open()?;
+    let finished = server.finish()?;
+    let seen = serde_json::from_slice(&finished.stdout).with_context(|| finished.told())?;
+    recording.running.signal(Signal::SIGINT)?;
+    Ok((recording.finish_with(seen)?, netns))
+}
+
+#[test]
+fn a_stall_in_another_namespace_that_was_there_before_is_told_with_its_queue_and_owner()
+-> Result<()> {
+    let mut told = Vec::new();
+    for tier in this_kernel()?.tiers_of("stalls") {
+        let (run, netns) = record_another_namespace(tier, "stall_sleeping")?;
+        let [expected] = run.seen.stalls.as_slice() else { bail!("one stall: {:?}", run.seen) };
+        let of_it = |stall: &&Stall| stall.inode == expected.inode;
+        let rows: Vec<&Stall> = run.report.stalls.iter().filter(of_it).collect();
+        let right = |row: &Stall| {
+            row.listener == expected.listener
+                && row.until.is_some()
+                && row.pending_peak == expected.connections
+                && (expected.at_least_ns..=expected.at_most_ns + LATE_NS).contains(&row.oldest_ns)
+                && row.owners.iter().map(|owner| owner.pid).eq([expected.pid])
+        };
+        if !matches!(rows.as_slice(), [row] if right(row)) {
+            told.push(format!("[{tier}] {expected:?}, found {rows:?}"));
+        }
+        let unseen = &run.raw["unseen"]["not_entered"];
+        let unseen = unseen.as_array().with_context(|| format!("no `not_entered`: {unseen}"))?;
+        if unseen.contains(&netns.into()) {
+            told.push(format!("[{tier}] its namespace is told as unseen"));
+        }
+        let rows = run.raw["listeners"].as_array().context("no `listeners`")?;
+        let row = rows.iter().find(|row| row["inode"] == expected.inode);
+        if row.is_none_or(|row| row["queue"]["peak"] != expected.connections) {
+            told.push(format!("[{tier}] the queue was seen at its peak: {row:?}"));
+        }
+    }
+    tell(&told)
 }
 
 fn as_they_happened(seen: &Seen, lines: &[Value]) -> Vec<String> {

@@ -4,6 +4,7 @@
 //! Needs root, `SOCKTRACE_BIN`, the servers (`cargo xtask setup`), and `--test-threads=1`. Runs on the
 //! host only. A server that is not installed is a failure, not a skipped test.
 
+mod causes;
 mod gunicorn;
 mod haproxy;
 mod nginx;

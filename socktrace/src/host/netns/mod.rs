@@ -1,6 +1,7 @@
 //! The network namespaces of the host: which there are, and what can be read inside each.
 //!
-//! Owns `/proc/PID/ns/net`, the namespaces that a mount keeps alive, and the way in (`enter`). Does
+//! Owns `/proc/PID/ns/net`, the namespaces that a mount keeps alive, and the way in (`enter`),
+//! or to see in later (`window`). Does
 //! not own what is read there: `sock_diag` and `netstat` answer for the calling thread's namespace.
 //!
 //! Found are namespaces of processes (of their first threads) and those bound to a file that this
@@ -9,6 +10,7 @@
 
 mod enter;
 mod scratch;
+mod window;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,6 +24,7 @@ use super::{Host, HostError, TcpExt, bracketed_inode};
 
 pub use enter::EnterError;
 pub use scratch::{ScratchError, in_scratch_namespace};
+pub use window::NamespaceWindow;
 
 /// A network namespace and every known way into it.
 #[derive(Debug, Clone, PartialEq, Eq)]

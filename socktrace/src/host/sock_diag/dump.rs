@@ -1,7 +1,8 @@
 //! One `sock_diag` dump: request, datagrams, messages.
 //!
-//! Owns the netlink exchange and its loss. Does not look into a message beyond its header; `tcp`
-//! and `unix` do.
+//! Owns the netlink exchange and its loss. Does not look into a message beyond its header; `tcp`,
+//! `udp` and `unix` and what stands beside them do. A message is handed on as it is decoded and not
+//! kept here: what a dump costs in memory is what its reader keeps.
 
 use std::io;
 
@@ -12,7 +13,7 @@ use netlink_packet_core::{
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
-use super::{Dump, SockDiagError, Subject};
+use super::{SockDiagError, Subject};
 
 /// A dump that the kernel calls inconsistent is asked for this often in all.
 const ATTEMPTS: u32 = 3;
@@ -20,102 +21,148 @@ const ATTEMPTS: u32 = 3;
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A netlink socket that takes one dump after the other.
-pub(super) struct DumpSocket {
-    subject: Subject,
+///
+/// It belongs to the network namespace of the thread that opened it and answers for that one
+/// wherever it is used (`sock_net(skb->sk)`), without any capability. It also keeps that namespace
+/// alive (`sk_net_refcnt`).
+#[derive(Debug)]
+pub struct SockDiag {
     socket: Socket,
     sequence: u32,
-    buffer: Vec<u8>,
+    /// The last dump was not read to its end: the kernel would refuse the next one with EBUSY.
+    unfinished: bool,
+}
+
+/// What a dump came to, and what it lost.
+pub(super) struct Folded<S> {
+    /// What its reader kept.
+    pub(super) state: S,
+    /// Messages that could not be decoded, or that are none of what was asked for.
+    pub(super) malformed: u32,
+    /// See [`super::Dump::interrupted`].
+    pub(super) interrupted: bool,
 }
 
 /// What the datagrams of one dump have brought so far.
-struct Progress {
+struct Progress<S> {
     sequence: u32,
-    dump: Dump<SockDiagMessage>,
+    folded: Folded<S>,
     done: bool,
 }
 
-impl DumpSocket {
-    pub(super) fn open(subject: Subject) -> Result<Self, SockDiagError> {
-        let failed = |action| move |source| SockDiagError::Netlink { subject, action, source };
+impl SockDiag {
+    /// Opens it in the calling thread's network namespace.
+    pub fn open() -> Result<Self, SockDiagError> {
+        let failed = |action| move |source| SockDiagError::Open { action, source };
         let socket = Socket::new(NETLINK_SOCK_DIAG).map_err(failed("open"))?;
         // Connected to the kernel, the socket takes datagrams from nobody else.
         socket.connect(&SocketAddr::new(0, 0)).map_err(failed("connect"))?;
-        Ok(Self { subject, socket, sequence: 0, buffer: Vec::with_capacity(BUFFER_BYTES) })
+        Ok(Self { socket, sequence: 0, unfinished: false })
     }
 
-    /// Asks until the kernel calls the answer consistent, a few times at most.
-    pub(super) fn dump(
+    /// Asks until the kernel calls the answer consistent, a few times at most; each time `take`
+    /// begins with a new state. It says whether the message is one that was asked for.
+    pub(super) fn fold<S: Default>(
         &mut self,
+        subject: Subject,
         request: &SockDiagMessage,
-    ) -> Result<Dump<SockDiagMessage>, SockDiagError> {
-        let mut dump = self.dump_once(request.clone())?;
+        take: impl Fn(&mut S, SockDiagMessage) -> bool,
+    ) -> Result<Folded<S>, SockDiagError> {
+        let mut folded = self.fold_once(subject, request.clone(), &take)?;
         for _ in 1..ATTEMPTS {
-            if !dump.interrupted {
+            if !folded.interrupted {
                 break;
             }
-            dump = self.dump_once(request.clone())?;
+            folded = self.fold_once(subject, request.clone(), &take)?;
         }
-        Ok(dump)
+        Ok(folded)
     }
 
-    fn dump_once(
+    fn fold_once<S: Default>(
         &mut self,
+        subject: Subject,
         request: SockDiagMessage,
-    ) -> Result<Dump<SockDiagMessage>, SockDiagError> {
-        let subject = self.subject;
+        take: impl Fn(&mut S, SockDiagMessage) -> bool,
+    ) -> Result<Folded<S>, SockDiagError> {
         let failed = |action| move |source| SockDiagError::Netlink { subject, action, source };
-        self.sequence += 1;
+        let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+        self.finish_last(&mut buffer);
+        self.sequence = self.sequence.wrapping_add(1);
         let request = serialize_request(request, self.sequence);
         self.socket.send(&request, 0).map_err(failed("write to"))?;
+        self.unfinished = true;
         let mut progress = Progress::new(self.sequence);
         while !progress.done {
-            self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, 0) {
+            buffer.clear();
+            match self.socket.recv(&mut buffer, 0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(failed("read from"))?,
             };
-            progress.take_datagram(&self.buffer).map_err(|errno| refusal(subject, errno))?;
+            // An error of the kernel's ends the dump, too.
+            progress.take_datagram(&buffer, &take).map_err(|errno| {
+                self.unfinished = false;
+                refusal(subject, errno)
+            })?;
         }
-        Ok(progress.dump)
+        self.unfinished = false;
+        Ok(progress.folded)
+    }
+
+    /// Reads away what a dump that broke off has left: each read makes the kernel go on with it.
+    fn finish_last(&mut self, buffer: &mut Vec<u8>) {
+        while std::mem::take(&mut self.unfinished) {
+            buffer.clear();
+            self.unfinished = self.socket.recv(buffer, libc::MSG_DONTWAIT).is_ok();
+        }
     }
 }
 
-impl Progress {
+impl<S: Default> Progress<S> {
     fn new(sequence: u32) -> Self {
-        let dump = Dump { listeners: Vec::new(), malformed: 0, interrupted: false };
-        Self { sequence, dump, done: false }
+        let folded = Folded { state: S::default(), malformed: 0, interrupted: false };
+        Self { sequence, folded, done: false }
     }
 
     /// Takes every message of a datagram. A message that cannot be decoded costs itself; a length
     /// that cannot be followed costs the rest of the datagram, counted once. `Err` is the errno
     /// that the kernel ended the dump with.
-    fn take_datagram(&mut self, datagram: &[u8]) -> Result<(), i32> {
+    fn take_datagram(
+        &mut self,
+        datagram: &[u8],
+        take: impl Fn(&mut S, SockDiagMessage) -> bool,
+    ) -> Result<(), i32> {
         let mut rest = datagram;
         while !rest.is_empty() {
             let Ok(length) =
                 NetlinkBuffer::new_checked(rest).map(|message| message.length() as usize)
             else {
-                self.dump.malformed += 1;
+                self.folded.malformed += 1;
                 break;
             };
             let (message, _) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            self.take_message(message)?;
+            self.take_message(message, &take)?;
             rest = rest.get(length.next_multiple_of(NLMSG_ALIGNTO as usize)..).unwrap_or(&[]);
         }
         Ok(())
     }
 
-    fn take_message(&mut self, bytes: &[u8]) -> Result<(), i32> {
+    fn take_message(
+        &mut self,
+        bytes: &[u8],
+        take: impl Fn(&mut S, SockDiagMessage) -> bool,
+    ) -> Result<(), i32> {
         let Ok(message) = NetlinkMessage::<SockDiagMessage>::deserialize(bytes) else {
-            self.dump.malformed += 1;
+            self.folded.malformed += 1;
             return Ok(());
         };
         if message.header.sequence_number != self.sequence {
             return Ok(());
         }
-        self.dump.interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+        self.folded.interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
         match message.payload {
-            NetlinkPayload::InnerMessage(inner) => self.dump.listeners.push(inner),
+            NetlinkPayload::InnerMessage(inner) => {
+                self.folded.malformed += u32::from(!take(&mut self.folded.state, inner));
+            }
             NetlinkPayload::Done(done) if done.code < 0 => return Err(-done.code),
             NetlinkPayload::Done(_) => self.done = true,
             NetlinkPayload::Error(error) => return Err(-error.raw_code()),
@@ -168,9 +215,14 @@ mod tests {
         bytes
     }
 
-    fn take(datagram: &[u8]) -> (Progress, Result<(), i32>) {
+    type Messages = Vec<SockDiagMessage>;
+
+    fn take(datagram: &[u8]) -> (Progress<Messages>, Result<(), i32>) {
         let mut progress = Progress::new(SEQUENCE);
-        let outcome = progress.take_datagram(datagram);
+        let outcome = progress.take_datagram(datagram, |all: &mut Messages, message| {
+            all.push(message);
+            true
+        });
         (progress, outcome)
     }
 
@@ -188,7 +240,7 @@ mod tests {
         .concat();
         let (progress, outcome) = take(&datagram);
         assert_eq!(outcome, Ok(()));
-        assert_eq!((progress.dump.listeners.len(), progress.dump.malformed), (1, 3));
+        assert_eq!((progress.folded.state.len(), progress.folded.malformed), (1, 3));
         assert!(progress.done);
     }
 
@@ -200,10 +252,10 @@ mod tests {
             let (progress, outcome) = take(&whole[..length]);
             assert_eq!(outcome, Ok(()));
             assert!(!progress.done, "{length}");
-            assert_eq!(progress.dump.malformed, u32::from(length != first.len()), "{length}");
+            assert_eq!(progress.folded.malformed, u32::from(length != first.len()), "{length}");
         }
         let impossible = [3, 0, 0, 0].iter().chain(&first[4..]).copied().collect::<Vec<_>>();
-        assert_eq!(take(&impossible).0.dump.malformed, 1);
+        assert_eq!(take(&impossible).0.folded.malformed, 1);
     }
 
     #[test]
@@ -220,13 +272,13 @@ mod tests {
             payload.resize(payload.len().next_multiple_of(4), 0);
         }
         let good = message(ANSWER, 0, SEQUENCE, &payload);
-        assert_eq!(take(&good).0.dump.listeners.len(), 1);
+        assert_eq!(take(&good).0.folded.state.len(), 1);
         for position in 0..good.len() {
             for value in 0..=u8::MAX {
                 let mut bad = good.clone();
                 bad[position] = value;
                 let (progress, _) = take(&bad);
-                assert!(progress.dump.listeners.len() <= 1);
+                assert!(progress.folded.state.len() <= 1);
             }
         }
     }
@@ -235,11 +287,11 @@ mod tests {
     fn an_interrupted_dump_says_so_and_a_strangers_answer_does_not_count() {
         let interrupted = NLM_F_DUMP_INTR;
         let own = message(ANSWER, interrupted, SEQUENCE, &LISTENER);
-        assert!(take(&own).0.dump.interrupted);
+        assert!(take(&own).0.folded.interrupted);
         let other = message(ANSWER, interrupted, SEQUENCE - 1, &LISTENER);
         let (progress, _) = take(&[other, message(NLMSG_DONE, 0, SEQUENCE - 1, &[0; 4])].concat());
-        assert!(!progress.dump.interrupted && !progress.done);
-        assert!(progress.dump.listeners.is_empty());
+        assert!(!progress.folded.interrupted && !progress.done);
+        assert!(progress.folded.state.is_empty());
     }
 
     #[test]
@@ -249,7 +301,7 @@ mod tests {
         let error = [denied.as_slice(), &[0; 16]].concat();
         assert_eq!(take(&message(NLMSG_ERROR, 0, SEQUENCE, &error)).1, Err(libc::EPERM));
         let text = refusal(Subject::Unix, libc::EPERM).to_string();
-        assert!(text.starts_with("the kernel refused to list Unix listeners: "), "{text}");
+        assert!(text.starts_with("the kernel refused to list Unix sockets: "), "{text}");
     }
 
     #[test]
@@ -262,8 +314,8 @@ mod tests {
             states: StateFlags::LISTEN,
             socket_id: SocketId::new_v4(),
         });
-        let mut socket = DumpSocket::open(Subject::Tcp).expect("a netlink socket");
-        let error = socket.dump(&request).expect_err("no handler");
+        let mut socket = SockDiag::open().expect("a netlink socket");
+        let error = socket.fold(Subject::Tcp, &request, |(), _| true).err().expect("no handler");
         assert!(matches!(error, SockDiagError::NoHandler { subject: Subject::Tcp }), "{error}");
         assert!(error.to_string().contains("run `modprobe tcp_diag`"));
     }

@@ -1,18 +1,15 @@
 //! TCP listeners: address, accept queue, backlog, drops.
 //!
-//! Owns the `inet_diag` request and what its answer means for a listener.
+//! Owns what the answer of `inet_diag` means for a listener.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
+use netlink_packet_sock_diag::TCP_LISTEN;
 use netlink_packet_sock_diag::inet::nlas::Nla;
-use netlink_packet_sock_diag::inet::{
-    ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags,
-};
-use netlink_packet_sock_diag::{AF_INET, AF_INET6, IPPROTO_TCP, SockDiagMessage, TCP_LISTEN};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetResponse, SocketId, StateFlags};
 
-use super::dump::DumpSocket;
-use super::{Dump, SockDiagError, Subject};
+use super::inet::InetQuery;
+use super::{Dump, SockDiag, SockDiagError, Subject};
 
 /// A TCP socket in `LISTEN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,59 +36,40 @@ pub struct TcpListener {
 
 /// Lists every TCP listener of the calling thread's network namespace.
 pub fn tcp_listeners() -> Result<Dump<TcpListener>, SockDiagError> {
-    let mut socket = DumpSocket::open(Subject::Tcp)?;
-    let v4 = socket.dump(&request(AF_INET, SocketId::new_v4()))?;
-    let v6 = socket.dump(&request(AF_INET6, SocketId::new_v6()))?;
-    let mut all = Dump {
-        listeners: Vec::new(),
-        malformed: v4.malformed + v6.malformed,
-        interrupted: v4.interrupted || v6.interrupted,
-    };
-    let mut seen = HashSet::new();
-    for message in v4.listeners.into_iter().chain(v6.listeners) {
-        let SockDiagMessage::InetResponse(response) = message else {
-            all.malformed += 1;
-            continue;
-        };
-        if response.header.state == TCP_LISTEN && seen.insert(response.header.socket_id.cookie) {
-            all.listeners.push(decode(&response));
-        }
-    }
-    Ok(all)
+    SockDiag::open()?.tcp_listeners()
 }
 
 /// The sockets of this network namespace that are connected, or were, to `port`: local address and
 /// inode. Of a listener on this host they are its local clients.
 pub fn tcp_clients(port: u16) -> Result<Vec<(SocketAddr, u64)>, SockDiagError> {
-    let mut socket = DumpSocket::open(Subject::Tcp)?;
-    let mut clients = Vec::new();
-    for (family, id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
-        // The kernel compares the ports of a dump's request with each socket's (`inet_diag_dump_icsk`).
-        let id = SocketId { destination_port: port, ..id };
-        let states = StateFlags::all() & !StateFlags::LISTEN;
-        for message in socket.dump(&request_states(family, id, states))?.listeners {
-            if let SockDiagMessage::InetResponse(response) = message {
-                let id = &response.header.socket_id;
-                let local = SocketAddr::new(id.source_address.to_canonical(), id.source_port);
-                clients.push((local, u64::from(response.header.inode)));
-            }
-        }
-    }
-    Ok(clients)
-}
-
-fn request(family: u8, socket_id: SocketId) -> SockDiagMessage {
-    request_states(family, socket_id, StateFlags::LISTEN)
-}
-
-fn request_states(family: u8, socket_id: SocketId, states: StateFlags) -> SockDiagMessage {
-    SockDiagMessage::InetRequest(InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
+    // The kernel compares the ports of a dump's request with each socket's (`inet_diag_dump_icsk`).
+    let id = |id| SocketId { destination_port: port, ..id };
+    let client = |response: &InetResponse| {
+        let id = &response.header.socket_id;
+        let local = SocketAddr::new(id.source_address.to_canonical(), id.source_port);
+        Some((local, u64::from(response.header.inode)))
+    };
+    let query = InetQuery {
+        subject: Subject::Tcp,
         extensions: ExtensionFlags::SKMEMINFO,
-        states,
-        socket_id,
-    })
+        states: StateFlags::all() & !StateFlags::LISTEN,
+        ids: [id(SocketId::new_v4()), id(SocketId::new_v6())],
+    };
+    Ok(SockDiag::open()?.inet_sockets(&query, client)?.sockets)
+}
+
+impl SockDiag {
+    /// Lists every TCP listener of its network namespace.
+    pub fn tcp_listeners(&mut self) -> Result<Dump<TcpListener>, SockDiagError> {
+        let query = InetQuery {
+            subject: Subject::Tcp,
+            extensions: ExtensionFlags::SKMEMINFO,
+            states: StateFlags::LISTEN,
+            ids: [SocketId::new_v4(), SocketId::new_v6()],
+        };
+        let listening = |it: &InetResponse| it.header.state == TCP_LISTEN;
+        self.inet_sockets(&query, |it| listening(it).then(|| decode(it)))
+    }
 }
 
 fn decode(response: &InetResponse) -> TcpListener {
@@ -137,7 +115,7 @@ mod tests {
         let inode = rustix::fs::fstat(fd).expect("fstat").st_ino;
         let dump = tcp_listeners().expect("a dump");
         assert_eq!(dump.malformed, 0);
-        let mut found = dump.listeners.into_iter().filter(|listener| listener.inode == inode);
+        let mut found = dump.sockets.into_iter().filter(|listener| listener.inode == inode);
         let first = found.next().expect("the listener");
         assert_eq!(found.next(), None, "listed once");
         first

@@ -8,7 +8,7 @@
 //! asks for clients alone, in the 32 KiB datagrams that the first one earned its socket; whatever
 //! it does not reach is unknown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::os::unix::ffi::OsStringExt;
 
 use netlink_packet_core::Emitable;
@@ -16,8 +16,7 @@ use netlink_packet_sock_diag::unix::nlas::{Nla, UnixDiagName, Vfs};
 use netlink_packet_sock_diag::unix::{ShowFlags, StateFlags, UnixRequest, UnixResponse};
 use netlink_packet_sock_diag::{SOCK_SEQPACKET, SOCK_STREAM, SockDiagMessage, TCP_LISTEN};
 
-use super::dump::DumpSocket;
-use super::{Dump, SockDiagError, Subject};
+use super::{Dump, SockDiag, SockDiagError, Subject};
 
 /// The two kinds of Unix socket that can listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,33 +64,66 @@ pub struct UnixListener {
 
 /// Lists every Unix listener of the calling thread's network namespace.
 pub fn unix_listeners() -> Result<Dump<UnixListener>, SockDiagError> {
-    let mut socket = DumpSocket::open(Subject::Unix)?;
-    let found = socket.dump(&request(ShowFlags::NAME | ShowFlags::VFS | ShowFlags::RQLEN))?;
-    let mut all =
-        Dump { listeners: Vec::new(), malformed: found.malformed, interrupted: found.interrupted };
-    let mut cookies = HashMap::new();
-    for response in responses(found.listeners, &mut all.malformed) {
-        // Only stream and seqpacket sockets listen: another kind would be another kernel's.
-        let Some(listener) = decode(&response) else {
-            all.malformed += 1;
-            continue;
-        };
-        cookies.entry(response.header.cookie).or_insert_with(|| {
-            all.listeners.push(listener);
-            all.listeners.len() - 1
-        });
-    }
-    if all.listeners.iter().any(|listener| listener.queue != Some(0)) {
-        let clients = socket.dump(&request(ShowFlags::ICONS))?;
-        all.malformed += clients.malformed;
-        for response in responses(clients.listeners, &mut all.malformed) {
-            let known = cookies.get(&response.header.cookie);
-            if let Some(listener) = known.and_then(|&index| all.listeners.get_mut(index)) {
-                listener.pending = pending(&response);
+    SockDiag::open()?.unix_listeners()
+}
+
+/// The listeners of a dump, and where each is by its cookie.
+#[derive(Default)]
+struct Listeners {
+    all: Vec<UnixListener>,
+    by_cookie: HashMap<[u8; 8], usize>,
+}
+
+impl SockDiag {
+    /// Lists every Unix listener of its network namespace.
+    pub fn unix_listeners(&mut self) -> Result<Dump<UnixListener>, SockDiagError> {
+        let shown = request(ShowFlags::NAME | ShowFlags::VFS | ShowFlags::RQLEN);
+        let found = self.fold(Subject::Unix, &shown, |listeners: &mut Listeners, message| {
+            with_listener(message, |response| listeners.take(response))
+        })?;
+        let Listeners { mut all, by_cookie } = found.state;
+        let mut malformed = found.malformed;
+        if all.iter().any(|listener| listener.queue != Some(0)) {
+            let shown = request(ShowFlags::ICONS);
+            let clients = self.fold(Subject::Unix, &shown, |lists: &mut Vec<_>, message| {
+                with_listener(message, |response| {
+                    let known = by_cookie.get(&response.header.cookie);
+                    lists.extend(known.map(|&index| (index, pending(response))));
+                    true
+                })
+            })?;
+            malformed += clients.malformed;
+            for (index, pending) in clients.state {
+                if let Some(listener) = all.get_mut(index) {
+                    listener.pending = pending;
+                }
             }
         }
+        Ok(Dump { sockets: all, malformed, interrupted: found.interrupted })
     }
-    Ok(all)
+}
+
+impl Listeners {
+    /// Only stream and seqpacket sockets listen: another kind would be another kernel's.
+    fn take(&mut self, response: &UnixResponse) -> bool {
+        let Some(listener) = decode(response) else { return false };
+        if let Entry::Vacant(new) = self.by_cookie.entry(response.header.cookie) {
+            new.insert(self.all.len());
+            self.all.push(listener);
+        }
+        true
+    }
+}
+
+/// Hands on the answer if it is a listener's; says whether it could be understood.
+fn with_listener(message: SockDiagMessage, take: impl FnOnce(&UnixResponse) -> bool) -> bool {
+    match message {
+        SockDiagMessage::UnixResponse(response) if response.header.state == TCP_LISTEN => {
+            take(&response)
+        }
+        SockDiagMessage::UnixResponse(_) => true,
+        _ => false,
+    }
 }
 
 fn request(show_flags: ShowFlags) -> SockDiagMessage {
@@ -101,21 +133,6 @@ fn request(show_flags: ShowFlags) -> SockDiagMessage {
         show_flags,
         cookie: [0xff; 8],
     })
-}
-
-/// The listeners among the answers to a Unix request.
-fn responses(messages: Vec<SockDiagMessage>, malformed: &mut u32) -> Vec<UnixResponse> {
-    let mut listeners = Vec::with_capacity(messages.len());
-    for message in messages {
-        match message {
-            SockDiagMessage::UnixResponse(response) if response.header.state == TCP_LISTEN => {
-                listeners.push(*response);
-            }
-            SockDiagMessage::UnixResponse(_) => {}
-            _ => *malformed += 1,
-        }
-    }
-    listeners
 }
 
 fn decode(response: &UnixResponse) -> Option<UnixListener> {
@@ -144,7 +161,7 @@ fn pending(response: &UnixResponse) -> Option<Vec<u64>> {
     Some(inodes.iter().copied().map(u64::from).collect())
 }
 
-fn name_bytes(name: &UnixDiagName) -> Vec<u8> {
+pub(super) fn name_bytes(name: &UnixDiagName) -> Vec<u8> {
     match name {
         UnixDiagName::Pathname(path) => path.clone().into_vec(),
         UnixDiagName::Abstract(name) => [&[0], name.as_slice()].concat(),
@@ -153,7 +170,7 @@ fn name_bytes(name: &UnixDiagName) -> Vec<u8> {
 
 /// `struct unix_diag_vfs` by its bytes, as the crate keeps its fields private. The device is the
 /// kernel's own number: 20 bits of minor below the major (`MINORBITS`).
-fn file_id(vfs: &Vfs) -> FileId {
+pub(super) fn file_id(vfs: &Vfs) -> FileId {
     let mut bytes = [0; 8];
     vfs.emit(&mut bytes);
     let [i0, i1, i2, i3, d0, d1, d2, d3] = bytes;
@@ -206,7 +223,7 @@ mod tests {
     fn find(fd: &OwnedFd) -> UnixListener {
         let dump = unix_listeners().expect("a dump");
         assert_eq!((dump.malformed, dump.interrupted), (0, false));
-        let mut found = dump.listeners.into_iter().filter(|listener| listener.inode == inode(fd));
+        let mut found = dump.sockets.into_iter().filter(|listener| listener.inode == inode(fd));
         let first = found.next().expect("the listener");
         assert_eq!(found.next(), None, "listed once");
         first
@@ -284,7 +301,7 @@ mod tests {
         assert_eq!(found.pending, Some(vec![0; CLIENTS]));
         let dump = unix_listeners().expect("a dump");
         for other in &others {
-            let found = dump.listeners.iter().find(|listener| listener.inode == inode(other));
+            let found = dump.sockets.iter().find(|listener| listener.inode == inode(other));
             assert_eq!(found.and_then(|listener| listener.pending.clone()), Some(vec![]));
         }
     }

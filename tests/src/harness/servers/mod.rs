@@ -14,6 +14,7 @@ pub mod holders;
 pub mod nginx;
 pub mod postgres;
 pub mod redis;
+pub mod socket_activate;
 
 pub use load::{http_requests, pgbench, redis_benchmark, wrk};
 pub use place::{Place, exchange};

@@ -31,6 +31,8 @@ pub struct Nginx {
     pub place: Place,
     /// Where it tells its status.
     pub status: Place,
+    /// Where it expects an application that answers `/app`.
+    pub upstream: PathBuf,
     server: Server,
     log: PathBuf,
     asked: Cell<u64>,
@@ -47,6 +49,7 @@ impl Nginx {
         let place = Place::free_port()?;
         let status = Place::socket(dir.path(), "status.sock");
         let log = dir.path().join("access.log");
+        let upstream = dir.path().join("app.sock");
         let file = dir.path().join("nginx.conf");
         let reuseport = if sharing == Sharing::Reuseport { "reuseport" } else { "" };
         let path = dir.path().display().to_string();
@@ -55,7 +58,17 @@ impl Nginx {
         command.args(["-e", "stderr", "-p"]).arg(dir.path()).arg("-c").arg(&file);
         let places = [place.clone(), status.clone()];
         let server = Server::start(&mut command, &places, Signal::SIGTERM)?;
-        Ok(Self { place, status, server, log, asked: Cell::new(0), _dir: dir })
+        Ok(Self { place, status, upstream, server, log, asked: Cell::new(0), _dir: dir })
+    }
+
+    /// Asks for what only the application has, which is not there.
+    ///
+    /// # Errors
+    /// When the answer is another than "502 Bad Gateway".
+    pub fn ask_application(&self) -> Result<()> {
+        let answer = exchange(&self.place, b"GET /app HTTP/1.0\r\n\r\n")?;
+        anyhow::ensure!(answer.contains(" 502 "), "nginx answers: {answer}");
+        Ok(())
     }
 
     /// What `stub_status` says was accepted, once that rests: by the place that serves, then by
@@ -101,7 +114,8 @@ fn configuration(dir: &str, place: &Place, reuseport: &str) -> String {
          scgi_temp_path {dir}/scgi;\n\
          log_format connections '$pid $connection';\naccess_log {dir}/access.log connections;\n\
          keepalive_requests 20;\n\
-         server {{ listen {place} {reuseport}; location / {{ return 200 'served'; }} }}\n\
+         server {{ listen {place} {reuseport}; location / {{ return 200 'served'; }} \
+         location /app {{ fastcgi_pass unix:{dir}/app.sock; }} }}\n\
          server {{ listen unix:{dir}/status.sock; location / {{ stub_status; }} }}\n\
          }}\n"
     )

@@ -52,6 +52,19 @@ impl Postgres {
         Ok(Self { tcp, unix, port, server, dir })
     }
 
+    /// Starts psql as somebody who may not use its socket, and waits for the refusal.
+    ///
+    /// # Errors
+    /// When it is not installed, or is not refused.
+    pub fn refuse(&self, uid: u32) -> Result<()> {
+        let mut command = Command::new(program("psql")?);
+        command.uid(uid).gid(uid).current_dir("/").arg("-h").arg(self.dir.path());
+        command.args(["-p", &self.port.to_string(), "-U", "postgres", "-c", "SELECT 1"]);
+        let finished = Running::start(&mut command)?.finish()?;
+        ensure!(finished.err().contains("Permission denied"), "psql: {}", finished.told());
+        Ok(())
+    }
+
     /// The postmaster's pid.
     pub fn pid(&self) -> u32 {
         self.server.pid()
@@ -98,11 +111,13 @@ fn initialise(dir: &Path) -> Result<PathBuf> {
     Ok(data)
 }
 
-fn settings(dir: &Path, port: u16) -> [String; 8] {
+fn settings(dir: &Path, port: u16) -> [String; 9] {
     [
         "listen_addresses=127.0.0.1".to_owned(),
         format!("port={port}"),
         format!("unix_socket_directories={}", dir.display()),
+        // The default opens it to everybody.
+        "unix_socket_permissions=0700".to_owned(),
         "log_connections=on".to_owned(),
         "logging_collector=off".to_owned(),
         "log_destination=stderr".to_owned(),

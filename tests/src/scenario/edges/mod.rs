@@ -22,6 +22,7 @@ mod unix_kinds;
 use anyhow::{Context, Result};
 
 use super::Incident;
+use super::causes;
 use super::gate::Gate;
 use super::stage::Stage;
 
@@ -60,6 +61,9 @@ const STAGED: &[Staged] = &[
     ("edge_blocked_unix", blocked::unix),
     ("edge_queued_before", blocked::queued_before),
     ("edge_prefork", prefork::processes_and_threads),
+    ("causes", causes::all),
+    ("causes_changed", causes::changed),
+    ("causes_hostile", causes::hostile),
 ];
 
 /// Plays one staged incident.

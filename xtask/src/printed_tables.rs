@@ -1,5 +1,4 @@
-//! The tables of `docs/probes.md`, from the probe plan: printed by an example of the library, which
-//! alone can read the plan.
+//! Tables that the library knows: printed by one of its examples, which alone can read them.
 
 use std::path::Path;
 
@@ -7,10 +6,10 @@ use anyhow::{Context as _, Result};
 
 use crate::{docs::Parts, process};
 
-/// Every table, by the name of its place.
-pub(crate) fn render(root: &Path) -> Result<Parts> {
+/// Every table that the example prints, by the name of its place.
+pub(crate) fn render(root: &Path, example: &str) -> Result<Parts> {
     let mut command = process::cargo();
-    command.args(["run", "--quiet", "--package", "socktrace", "--example", "probe_tables"]);
+    command.args(["run", "--quiet", "--package", "socktrace", "--example", example]);
     let printed = process::capture(command.current_dir(root))?;
     parse(&printed)
 }

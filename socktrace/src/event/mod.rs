@@ -1,6 +1,9 @@
 //! Owned events and totals, and where they come from: [`Source`] is live tracing or, later, a
 //! saved session; everything behind it is the same code.
 
+mod finding;
+mod phrase;
+
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
@@ -11,6 +14,10 @@ use socktrace_common::{
     AcceptErrorKey, AcceptKey, BACKLOG_UNKNOWN, ConnectBlockedKey, ConnectFailureKey, Credentials,
     DropKey, DropReason, DropStage, Signal, Stage, TaskKey,
 };
+
+pub use finding::{Certainty, Diagnosis, FailureClass, Finding, Incident, Severity};
+pub(crate) use phrase::phrase;
+pub use phrase::{Part, Phrase, name, word};
 
 /// A socket address in owned form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -212,6 +219,8 @@ pub struct Unread {
     pub descriptors_of: Option<u32>,
     /// Owners that were too many to keep.
     pub owners_left_out: u64,
+    /// Incidents that nobody looked into, because there were too many at once.
+    pub uninvestigated: u64,
 }
 
 /// A process that holds a listener, and how socktrace knows.
@@ -221,6 +230,8 @@ pub struct Owner {
     pub pid: u32,
     /// Its `comm`, raw.
     pub comm: Vec<u8>,
+    /// Path of its cgroup; `None` without one, or where it was not read.
+    pub cgroup: Option<Vec<u8>>,
 }
 
 /// Totals of waits: of accepted connections, or of blocked connects.
@@ -357,6 +368,23 @@ pub enum StallChange {
     Closed,
 }
 
+/// What holds a process up that does not accept, the plainest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// Its cgroup is frozen.
+    Frozen,
+    /// A signal stopped it, or a debugger.
+    Stopped,
+    /// It has no descriptor left for a connection.
+    NoDescriptors,
+    /// Its cgroup's CPU quota is used up.
+    Throttled,
+    /// Nothing: it runs, something else.
+    Running,
+    /// It sleeps.
+    Asleep,
+}
+
 /// Clients of one process, or of one address, that wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
@@ -400,7 +428,9 @@ pub struct Stall {
     pub accepted_ns: Option<u64>,
     /// Who holds the listener.
     pub owners: Vec<Owner>,
-    /// What they do instead of accepting; `None` where that cannot be told.
+    /// What holds them up; `None` where that cannot be told.
+    pub hold: Option<Hold>,
+    /// The same in words, with all that is known.
     pub acceptor: Option<String>,
     /// Who waits, as far as known.
     pub clients: Vec<Waiting>,
@@ -417,6 +447,8 @@ pub enum Record {
     Counters(Box<Counters>),
     /// What waits too long.
     Stall(Box<Stall>),
+    /// What was found out about an incident.
+    Diagnosis(Box<Diagnosis>),
     /// New sightings of listeners, by inode.
     Sightings(HashMap<u64, Sighting>),
     /// Who holds a listener, by inode.

@@ -1,0 +1,231 @@
+//! What was found out of incidents, and how often each finding counts.
+//!
+//! Owns which failure has which diagnosis. A diagnosis is of a class of failures; which class a counted
+//! failure belongs to, its event tells. One whose event was lost has no diagnosis.
+
+use std::collections::{BTreeSet, HashMap, hash_map::Entry};
+use std::sync::Arc;
+
+use socktrace_common::{DropReason, TaskKey};
+
+use super::snapshot::{DropRow, Drops, ListenerRow, ProcessRow};
+use crate::{
+    diagnose::{ListenerCase, Thrown, diagnose_listener},
+    event::{Diagnosis, Endpoint, Event, FailureClass, Finding, Incident, Stall, StallChange},
+};
+
+/// Failures of which the class is kept: as many as the kernel counts.
+const MOST_FAILURES: usize = 16384;
+/// Diagnoses that are kept.
+const MOST_DIAGNOSES: usize = 4096;
+
+/// A failure as it is counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Failure {
+    pub(super) task: TaskKey,
+    pub(super) errno: u32,
+    pub(super) uid: u32,
+    pub(super) target: Endpoint,
+}
+
+/// Every diagnosis, and what it is of.
+#[derive(Default)]
+pub(super) struct Diagnoses {
+    classes: HashMap<Failure, Arc<FailureClass>>,
+    found: HashMap<Incident, Arc<[Finding]>>,
+}
+
+impl Diagnoses {
+    /// Remembers the class of the failure that an event tells of: that of its latest event.
+    pub(super) fn note(&mut self, event: &Event) {
+        let Some((class, actor)) = FailureClass::of(event).zip(event.actor.as_ref()) else {
+            return;
+        };
+        let failure = Failure {
+            task: actor.key,
+            errno: class.errno,
+            uid: class.uid,
+            target: class.target.clone(),
+        };
+        let room = self.classes.len() < MOST_FAILURES;
+        match self.classes.entry(failure) {
+            Entry::Occupied(mut known) if **known.get() != class => {
+                known.insert(Arc::new(class));
+            }
+            Entry::Vacant(new) if room => {
+                new.insert(Arc::new(class));
+            }
+            Entry::Occupied(_) | Entry::Vacant(_) => {}
+        }
+    }
+
+    /// Takes a diagnosis in; a newer one of the same incident replaces it.
+    pub(super) fn take(&mut self, diagnosis: Diagnosis) {
+        if self.found.len() < MOST_DIAGNOSES || self.found.contains_key(&diagnosis.of) {
+            self.found.insert(diagnosis.of, diagnosis.findings.into());
+        }
+    }
+
+    /// What was found of a failed connect.
+    pub(super) fn of_failure(&self, failure: &Failure) -> Option<Arc<[Finding]>> {
+        let class = self.classes.get(failure)?;
+        self.found.get(&Incident::ConnectFailure(FailureClass::clone(class))).cloned()
+    }
+
+    /// What was found of a failed accept.
+    pub(super) fn of_accept_error(
+        &self,
+        task: TaskKey,
+        listener: u64,
+        errno: u32,
+    ) -> Option<Arc<[Finding]>> {
+        self.found.get(&Incident::AcceptError { task, listener, errno }).cloned()
+    }
+}
+
+/// One finding, and what it explains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FindingRow {
+    /// What was found.
+    pub finding: Finding,
+    /// Failures that it explains, or that it stands in the way of, too; of a listener, what it threw away.
+    pub count: u64,
+    /// Inode of the listener that it is about; `None` where it is about failures.
+    pub listener: Option<u64>,
+    /// Whether connections wait now.
+    pub goes_on: bool,
+    /// Pids of the processes that failed, or that hold the listener, ascending.
+    pub pids: BTreeSet<u32>,
+}
+
+/// What is to be said of a listener.
+pub(super) fn of_listener(row: &ListenerRow, stalls: &[Stall]) -> Vec<FindingRow> {
+    let waits = &row.accept;
+    let case = ListenerCase {
+        local: row.local.clone(),
+        owners: row.owners.clone(),
+        requested: row.requested,
+        effective: row.effective,
+        somaxconn: row.somaxconn,
+        peak: row.queue_peak,
+        accepted: waits.count(),
+        median_ns: waits.any().then(|| waits.permille_ns(500)),
+        longest_ns: waits.any().then(|| waits.max_ns()),
+        thrown: thrown(&row.backlog_drops),
+        stalls: stalls.iter().filter(|stall| stall.listener == row.inode).cloned().collect(),
+    };
+    let lost: u64 =
+        row.backlog_drops.iter().filter(|it| it.reason.is_drop()).map(|it| it.count).sum();
+    let goes_on = case.stalls.iter().any(|stall| stall.change != StallChange::Closed);
+    let row = |finding| FindingRow {
+        finding,
+        count: lost,
+        listener: Some(row.inode),
+        goes_on,
+        pids: row.owners.iter().map(|owner| owner.pid).collect(),
+    };
+    diagnose_listener(&case).into_iter().map(row).collect()
+}
+
+fn thrown(drops: &[DropRow]) -> Thrown {
+    let mut thrown = Thrown::default();
+    for drop in drops {
+        let slot = match drop.reason {
+            Drops::Tcp(DropReason::AcceptQueueFull) => &mut thrown.accept_queue_full,
+            Drops::Tcp(DropReason::SynQueueFull) => &mut thrown.syn_queue_full,
+            Drops::Tcp(DropReason::SyncookieSent) => &mut thrown.syncookies,
+            Drops::Tcp(DropReason::ListenerClosed) => &mut thrown.closed,
+            Drops::Tcp(DropReason::Other) => &mut thrown.other,
+            Drops::TcpUnknown => &mut thrown.unknown,
+            Drops::UnixBacklogFull => &mut thrown.unix_backlog_full,
+            // Packets, not connections.
+            Drops::Tcp(DropReason::Discarded) => continue,
+        };
+        *slot += drop.count;
+    }
+    thrown
+}
+
+/// Findings of all processes, each once.
+fn of_processes(processes: &[ProcessRow]) -> Vec<FindingRow> {
+    let mut rows: HashMap<&Finding, (u64, BTreeSet<u32>)> = HashMap::new();
+    for process in processes {
+        let failures = process.connect_failures.iter().map(|row| (&row.findings, row.count));
+        let errors = process.accept_errors.iter().map(|row| (&row.findings, row.count));
+        for (findings, count) in failures.chain(errors) {
+            for finding in findings.iter().flat_map(|found| found.iter()) {
+                let (sum, pids) = rows.entry(finding).or_default();
+                *sum += count;
+                pids.extend(process.pid);
+            }
+        }
+    }
+    let row = |(finding, (count, pids)): (&Finding, _)| FindingRow {
+        finding: finding.clone(),
+        count,
+        listener: None,
+        goes_on: false,
+        pids,
+    };
+    rows.into_iter().map(row).collect()
+}
+
+/// All findings, each once, the most harmful first.
+pub(super) fn fold(processes: &[ProcessRow], of_listeners: Vec<FindingRow>) -> Vec<FindingRow> {
+    let mut rows = of_processes(processes);
+    rows.extend(of_listeners);
+    rows.sort_by(|a, b| {
+        let harm =
+            |row: &FindingRow| (row.finding.severity, !row.goes_on, std::cmp::Reverse(row.count));
+        harm(a).cmp(&harm(b)).then_with(|| a.finding.cmp(&b.finding))
+    });
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        aggregate::snapshot::ConnectFailureRow,
+        event::{Certainty, Phrase, Severity},
+    };
+
+    fn finding(severity: Severity, rule: &'static str) -> Finding {
+        Finding {
+            severity,
+            certainty: Certainty::Inferred,
+            rule: rule.into(),
+            subject: Phrase::default(),
+            fact: rule.into(),
+            consequence: Phrase::default(),
+            fix: Phrase::default(),
+            evidence: Vec::new(),
+        }
+    }
+
+    fn process(pid: u32, count: u64, findings: &[Finding]) -> ProcessRow {
+        let row = ConnectFailureRow {
+            target: Endpoint::default(),
+            errno: 13,
+            uid: 0,
+            count,
+            findings: Some(findings.to_vec().into()),
+        };
+        ProcessRow { pid: Some(pid), connect_failures: vec![row], ..ProcessRow::default() }
+    }
+
+    #[test]
+    fn the_same_finding_of_many_processes_is_one_with_their_sum_and_the_worst_comes_first() {
+        let (file, advice) =
+            (finding(Severity::Error, "file"), finding(Severity::Warning, "advice"));
+        let processes = [
+            process(7, 2, &[file.clone(), advice.clone()]),
+            process(5, 3, std::slice::from_ref(&file)),
+            process(9, 90, std::slice::from_ref(&advice)),
+        ];
+        let rows = fold(&processes, Vec::new());
+        let told: Vec<_> = rows.iter().map(|row| (row.finding.rule.as_ref(), row.count)).collect();
+        assert_eq!(told, [("file", 5), ("advice", 92)]);
+        assert_eq!(rows[0].pids, BTreeSet::from([5, 7]));
+    }
+}

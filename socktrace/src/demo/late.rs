@@ -1,0 +1,70 @@
+//! Servers that accept late or cannot accept: busy elsewhere, stopped, out of descriptors.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use nix::sys::resource::{Resource, setrlimit};
+
+use super::stage::{Server, linger, unexpected};
+
+pub(super) fn stall() -> io::Result<()> {
+    let server = TcpListener::bind("127.0.0.1:0")?;
+    let address = server.local_addr()?;
+    let clients: io::Result<Vec<TcpStream>> = (0..5).map(|_| TcpStream::connect(address)).collect();
+    let clients = clients?;
+    thread::sleep(Duration::from_millis(300));
+    for _ in &clients {
+        server.accept()?;
+    }
+    Ok(())
+}
+
+pub(super) fn stopped_server() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let server = Server::start(|| {
+        let listener = listener.try_clone()?;
+        Ok(thread::spawn(move || listener.incoming().collect::<Vec<_>>()))
+    })?;
+    // From here on it is the server's alone.
+    drop(listener);
+    server.stop()?;
+    let clients: io::Result<Vec<TcpStream>> = (0..3).map(|_| TcpStream::connect(address)).collect();
+    thread::sleep(Duration::from_secs(2));
+    server.go_on()?;
+    linger();
+    drop(clients?);
+    Ok(())
+}
+
+pub(super) fn fd_limit() -> io::Result<()> {
+    let server = TcpListener::bind("127.0.0.1:0")?;
+    let address: SocketAddr = server.local_addr()?;
+    // One client at a time, so that both ends fill the table together.
+    setrlimit(Resource::RLIMIT_NOFILE, 16, 16)?;
+    let mut held = Vec::new();
+    loop {
+        match TcpStream::connect(address) {
+            Ok(client) => held.push(client),
+            // No descriptor for a client either: make room for one connection that waits.
+            Err(_) => break,
+        }
+        match server.accept() {
+            Ok((accepted, _)) => held.push(accepted),
+            Err(_) => break,
+        }
+    }
+    held.truncate(held.len().saturating_sub(1));
+    let _waiting = TcpStream::connect(address)?;
+    for _ in 0..4 {
+        if server.accept().is_ok() {
+            return Err(unexpected("an accept that had to fail succeeded"));
+        }
+    }
+    linger();
+    Ok(())
+}

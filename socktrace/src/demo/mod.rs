@@ -1,0 +1,245 @@
+//! The incidents of `socktrace demo`: real sockets, a scratch directory, nothing left behind.
+//!
+//! Owns the table of them and their stories. How each is made is with its like: on the way to a path
+//! (`unix_path`), by permissions (`unix_access`), at a Unix socket (`unix_socket`), for TCP (`tcp`), by a
+//! server that is late (`late`); what they share is in `stage`.
+
+mod late;
+mod stage;
+mod tcp;
+mod unix_access;
+mod unix_path;
+mod unix_socket;
+
+use std::io;
+
+pub use stage::Server;
+
+/// One incident.
+#[derive(Clone, Copy, Debug)]
+pub struct Incident {
+    /// As the command line names it.
+    pub name: &'static str,
+    /// What it shows, for `--help`.
+    pub about: &'static str,
+    /// What is about to happen, in a sentence.
+    pub story: &'static str,
+    /// The rule that is to explain it; `None` where it is told by what was counted.
+    pub rule: Option<&'static str>,
+    /// The topic of `socktrace explain` that it shows besides.
+    pub topic: Option<&'static str>,
+    /// What has to be there before anything is traced.
+    prepare: Option<fn() -> io::Result<Server>>,
+    play: fn() -> io::Result<()>,
+}
+
+impl Incident {
+    /// Sets up what has to be there before anything is traced; it goes when that is dropped. To be called
+    /// while the process has one thread.
+    pub fn prepare(&self) -> io::Result<Option<Server>> {
+        self.prepare.map(|prepare| prepare()).transpose()
+    }
+
+    /// Makes it happen, in this process, which has one thread.
+    pub fn play(&self) -> io::Result<()> {
+        (self.play)()
+    }
+
+    /// The incident of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        INCIDENTS.iter().copied().find(|incident| incident.name == name)
+    }
+}
+
+/// Every incident.
+pub const INCIDENTS: &[Incident] = &[
+    Incident {
+        name: "eacces",
+        about: "A client without permission on a Unix socket",
+        story: "A server listens on a Unix socket of mode 0600; a client of uid 65534 tries three \
+                times to connect.",
+        rule: Some("unix-socket-mode"),
+        topic: None,
+        prepare: None,
+        play: unix_access::eacces,
+    },
+    Incident {
+        name: "no-search",
+        about: "A client that may not enter a directory above the socket",
+        story: "A server listens on a Unix socket of mode 0666 in a directory of mode 0700; a client \
+                of uid 65534 tries three times to connect.",
+        rule: Some("unix-parent-no-search"),
+        topic: None,
+        prepare: None,
+        play: unix_access::no_search,
+    },
+    Incident {
+        name: "acl",
+        about: "A client that an ACL keeps out",
+        story: "A server listens on a Unix socket of mode 0666 with an ACL entry that gives uid 65534 \
+                nothing; a client of that uid tries three times to connect.",
+        rule: Some("unix-acl"),
+        topic: None,
+        prepare: None,
+        play: unix_access::acl,
+    },
+    Incident {
+        name: "missing-directory",
+        about: "A path through a directory that nobody made",
+        story: "A client tries twice to connect to a path in a directory that does not exist.",
+        rule: Some("unix-no-such-path"),
+        topic: None,
+        prepare: None,
+        play: unix_path::missing_directory,
+    },
+    Incident {
+        name: "not-a-socket",
+        about: "A path that leads to a regular file",
+        story: "A client tries twice to connect to a path where a regular file lies.",
+        rule: Some("unix-not-a-socket"),
+        topic: None,
+        prepare: None,
+        play: unix_path::not_a_socket,
+    },
+    Incident {
+        name: "stale-socket",
+        about: "A socket file that a server left behind",
+        story: "A server ended and left its socket file behind; a client tries twice to connect.",
+        rule: Some("unix-stale-socket"),
+        topic: Some("stale-socket"),
+        prepare: None,
+        play: unix_path::stale_socket,
+    },
+    Incident {
+        name: "replaced-socket",
+        about: "A server whose socket file another one replaced",
+        story: "A server listens; a second one put its own file in place of the first one's and ended; \
+                a client tries twice to connect.",
+        rule: Some("unix-replaced-socket"),
+        topic: None,
+        prepare: None,
+        play: unix_path::replaced_socket,
+    },
+    Incident {
+        name: "wrong-type",
+        about: "A stream client at a datagram socket",
+        story: "A server has a datagram socket; a client with a stream socket tries twice to connect.",
+        rule: Some("unix-wrong-type"),
+        topic: None,
+        prepare: None,
+        play: unix_socket::wrong_type,
+    },
+    Incident {
+        name: "not-listening",
+        about: "A server between bind() and listen()",
+        story: "A server has bound its Unix socket and has not called listen() yet; a client tries \
+                twice to connect.",
+        rule: Some("unix-not-listening"),
+        topic: None,
+        prepare: None,
+        play: unix_socket::not_listening,
+    },
+    Incident {
+        name: "unix-backlog",
+        about: "A Unix listener whose backlog is full, and clients that do not wait",
+        story: "A server asks for a backlog of 1 and accepts nothing; two clients fill it, and another \
+                one, which does not wait, tries three times to connect.",
+        rule: Some("unix-backlog-full"),
+        topic: Some("unix-backlog-full"),
+        prepare: None,
+        play: unix_socket::backlog,
+    },
+    Incident {
+        name: "blocked-connect",
+        about: "A Unix client that sleeps in connect()",
+        story: "A server asks for a backlog of 1 and accepts nothing for 300 ms; a third client sleeps \
+                in connect() until there is room.",
+        rule: None,
+        topic: Some("connect-blocked"),
+        prepare: None,
+        play: unix_socket::blocked_connect,
+    },
+    Incident {
+        name: "abstract-namespace",
+        about: "An abstract name in another network namespace",
+        story: "A server listens on an abstract name in a network namespace of its own; a client \
+                outside of it tries twice to connect.",
+        rule: Some("abstract-other-network-namespace"),
+        topic: Some("abstract-names"),
+        prepare: Some(unix_socket::in_another_namespace),
+        play: unix_socket::abstract_namespace,
+    },
+    Incident {
+        name: "tcp-refused",
+        about: "A TCP port on which nobody listens",
+        story: "A client tries twice to connect to a port of 127.0.0.1 on which nobody listens.",
+        rule: Some("tcp-nobody-listens"),
+        topic: None,
+        prepare: None,
+        play: tcp::refused,
+    },
+    Incident {
+        name: "tcp-other-address",
+        about: "A TCP server on another address of the host",
+        story: "A server listens on 127.0.0.2; a client tries twice to connect to the same port of \
+                127.0.0.1.",
+        rule: Some("tcp-listens-on-other-address"),
+        topic: None,
+        prepare: None,
+        play: tcp::other_address,
+    },
+    Incident {
+        name: "backlog",
+        about: "A listener whose accept queue overflows",
+        story: "A server asks for a backlog of 2 and accepts nothing while 12 clients connect.",
+        rule: None,
+        topic: Some("listen-overflow"),
+        prepare: None,
+        play: tcp::backlog,
+    },
+    Incident {
+        name: "stall",
+        about: "A server that accepts late",
+        story: "A server leaves five connections waiting for 300 ms before it accepts them.",
+        rule: None,
+        topic: Some("accept-stall"),
+        prepare: None,
+        play: late::stall,
+    },
+    Incident {
+        name: "stopped-server",
+        about: "A server that is stopped while connections wait",
+        story: "A server is stopped by a signal for two seconds while three connections wait to be \
+                accepted.",
+        rule: None,
+        topic: Some("accept-stall"),
+        prepare: None,
+        play: late::stopped_server,
+    },
+    Incident {
+        name: "fd-limit",
+        about: "A server that runs out of descriptors",
+        story: "A server with a limit of 16 descriptors goes on accepting until it has none left.",
+        rule: Some("accept-out-of-descriptors"),
+        topic: Some("fd-limit"),
+        prepare: None,
+        play: late::fd_limit,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_incident_has_a_name_of_its_own_and_a_story_that_is_a_sentence() {
+        let names: BTreeSet<&str> = INCIDENTS.iter().map(|incident| incident.name).collect();
+        assert_eq!(names.len(), INCIDENTS.len());
+        for incident in INCIDENTS {
+            assert!(incident.story.ends_with('.'), "{}", incident.name);
+            assert!(!incident.about.ends_with('.'), "{}", incident.name);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What the incidents share: a directory, a server in a process of its own, an ordinary user, the time
+//! that it takes to look.
+
+use std::{
+    fs, io,
+    io::{Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{fs::PermissionsExt, net::UnixStream},
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sys::{
+        prctl::set_pdeathsig,
+        signal::{Signal, kill},
+        socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, bind, listen, socket},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::{ForkResult, Gid, Pid, Uid, fork, setgroups, setresgid, setresuid},
+};
+
+/// An ordinary user without any right.
+pub(super) const NOBODY: u32 = 65534;
+
+/// A directory of its own that goes away with it.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("socktrace-demo-{}", std::process::id()));
+        fs::create_dir(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nobody is left to tell; the directory is in the temporary one.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Until the files are older than what happens to them, as they would be in an incident: what is read of
+/// them then is known to have been so before.
+pub(super) fn settle() {
+    thread::sleep(Duration::from_millis(50));
+}
+
+/// As long as it takes to look into what happened, while all who were part of it are still there.
+pub(super) fn linger() {
+    thread::sleep(Duration::from_millis(600));
+}
+
+pub(super) fn unexpected(what: &'static str) -> io::Error {
+    io::Error::other(what)
+}
+
+/// Connects that fail, from settled files, and time to look into it.
+pub(super) fn fail_to_connect(path: &Path, times: usize) -> io::Result<()> {
+    fail(times, || UnixStream::connect(path))
+}
+
+/// The same with any way to connect.
+pub(super) fn fail<T>(times: usize, connect: impl Fn() -> io::Result<T>) -> io::Result<()> {
+    settle();
+    for _ in 0..times {
+        if connect().is_ok() {
+            return Err(unexpected("a connect that had to fail succeeded"));
+        }
+    }
+    linger();
+    Ok(())
+}
+
+/// Runs as [`NOBODY`]. Only the effective ids change, so that the scratch directory can be removed
+/// afterwards.
+pub(super) fn as_nobody(run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    setgroups(&[])?;
+    let (nobody, root) = (Uid::from_raw(NOBODY), Uid::from_raw(0));
+    setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(0))?;
+    setresuid(nobody, nobody, root)?;
+    let result = run();
+    setresuid(root, root, root)?;
+    result
+}
+
+/// A socket that is bound and does not listen.
+pub(super) fn bound(
+    family: AddressFamily,
+    kind: SockType,
+    address: &dyn SockaddrLike,
+) -> io::Result<OwnedFd> {
+    let server = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(server.as_raw_fd(), address)?;
+    Ok(server)
+}
+
+/// A listener with a backlog of its own.
+pub(super) fn listener(
+    family: AddressFamily,
+    address: &dyn SockaddrLike,
+    backlog: i32,
+) -> io::Result<OwnedFd> {
+    let server = bound(family, SockType::Stream, address)?;
+    listen(&server.as_fd(), Backlog::new(backlog)?)?;
+    Ok(server)
+}
+
+/// A server in a process of its own, which ends with it.
+pub struct Server {
+    pid: Pid,
+    /// Its end is what the server waits for.
+    line: Option<UnixStream>,
+}
+
+impl Server {
+    /// Starts one; `open` is what it does before it waits for its end, with what it keeps open meanwhile.
+    pub(super) fn start<T>(open: impl FnOnce() -> io::Result<T>) -> io::Result<Self> {
+        let (own, mut its) = UnixStream::pair()?;
+        // SAFETY: the callers have one thread (`Incident::prepare`, `Incident::play`), so no lock is held by
+        // another.
+        match unsafe { fork() }? {
+            ForkResult::Parent { child } => {
+                drop(its);
+                let mut server = Self { pid: child, line: Some(own) };
+                server.hear()?;
+                Ok(server)
+            }
+            ForkResult::Child => {
+                drop(own);
+                // Also where it is stopped, and its line is nobody's any more.
+                let bound = set_pdeathsig(Signal::SIGKILL);
+                let opened = open();
+                let told = bound.is_ok() && opened.is_ok() && its.write_all(&[1]).is_ok();
+                let waited = told && matches!(its.read(&mut [0]), Ok(0));
+                // Without dropping what belongs to the other process.
+                std::process::exit(i32::from(!waited));
+            }
+        }
+    }
+
+    /// Stops it, and returns when it has stopped.
+    pub(super) fn stop(&self) -> io::Result<()> {
+        kill(self.pid, Signal::SIGSTOP)?;
+        waitpid(self.pid, Some(WaitPidFlag::WUNTRACED))?;
+        Ok(())
+    }
+
+    /// Lets it go on.
+    pub(super) fn go_on(&self) -> io::Result<()> {
+        Ok(kill(self.pid, Signal::SIGCONT)?)
+    }
+
+    fn hear(&mut self) -> io::Result<()> {
+        let heard = self.line.as_mut().map_or(Ok(0), |line| line.read(&mut [0]))?;
+        if heard == 0 { Err(unexpected("the demo's server could not start")) } else { Ok(()) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.line = None;
+        // In case that it is stopped.
+        let _ = self.go_on();
+        // It ends once its line is closed; nobody is left to tell how.
+        let _ = waitpid(self.pid, None);
+    }
+}

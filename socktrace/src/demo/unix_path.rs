@@ -1,0 +1,33 @@
+//! Paths that lead to no listener: to nothing, to another file, to a file that was left or replaced.
+
+use std::{fs, io, os::unix::net::UnixListener};
+
+use super::stage::{Scratch, Server, fail_to_connect};
+
+pub(super) fn missing_directory() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    fail_to_connect(&scratch.join("run").join("app.sock"), 2)
+}
+
+pub(super) fn not_a_socket() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("app.sock");
+    fs::write(&path, "not a socket\n")?;
+    fail_to_connect(&path, 2)
+}
+
+pub(super) fn stale_socket() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("gone.sock");
+    drop(UnixListener::bind(&path)?);
+    fail_to_connect(&path, 2)
+}
+
+pub(super) fn replaced_socket() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("app.sock");
+    let _first = Server::start(|| UnixListener::bind(&path))?;
+    fs::remove_file(&path)?;
+    drop(UnixListener::bind(&path)?);
+    fail_to_connect(&path, 2)
+}

@@ -1,0 +1,88 @@
+//! Unix sockets that take no connection: of another type, not listening, full, in another namespace.
+
+use std::{
+    io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+    },
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
+};
+
+use super::stage::{Scratch, Server, bound, fail, fail_to_connect, linger, listener};
+
+pub(super) fn wrong_type() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("log.sock");
+    let _server = UnixDatagram::bind(&path)?;
+    fail_to_connect(&path, 2)
+}
+
+pub(super) fn not_listening() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("app.sock");
+    let _server = bound(AddressFamily::Unix, SockType::Stream, &UnixAddr::new(&path)?)?;
+    fail_to_connect(&path, 2)
+}
+
+/// A listener with a backlog of 1, and the two connections that fill it.
+fn full(path: &Path) -> io::Result<(UnixListener, [UnixStream; 2])> {
+    let server = listener(AddressFamily::Unix, &UnixAddr::new(path)?, 1)?;
+    Ok((server.into(), [UnixStream::connect(path)?, UnixStream::connect(path)?]))
+}
+
+/// A connect that does not wait.
+fn try_connect(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let client = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(client.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(client)
+}
+
+pub(super) fn backlog() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("app.sock");
+    let _full = full(&path)?;
+    fail(3, || try_connect(&path))
+}
+
+pub(super) fn blocked_connect() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("app.sock");
+    let (server, _waiting) = full(&path)?;
+    thread::scope(|scope| {
+        let sleeper = scope.spawn(|| UnixStream::connect(&path));
+        thread::sleep(Duration::from_millis(300));
+        for _ in 0..3 {
+            server.accept()?;
+        }
+        sleeper.join().map_err(|_| io::Error::other("the client panicked"))?
+    })?;
+    linger();
+    Ok(())
+}
+
+/// The same in every run: in a namespace of its own, nothing else can have it.
+const ABSTRACT: &str = "socktrace-demo";
+
+/// A namespace that is made while socktrace traces could not be looked into: it has given up the right.
+pub(super) fn in_another_namespace() -> io::Result<Server> {
+    let address = SocketAddr::from_abstract_name(ABSTRACT)?;
+    Server::start(|| {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        UnixListener::bind_addr(&address)
+    })
+}
+
+pub(super) fn abstract_namespace() -> io::Result<()> {
+    let address = SocketAddr::from_abstract_name(ABSTRACT)?;
+    fail(2, || UnixStream::connect_addr(&address))
+}

@@ -1,0 +1,328 @@
+//! The facts of one incident, gathered for the rules: what is unknown is `None`.
+//!
+//! Owns what a rule may know. Does not read anything (`evidence`), nor decide (`rules`).
+
+use std::{collections::BTreeMap, net::SocketAddr, time::SystemTime};
+
+use nix::errno::Errno;
+
+use super::access;
+use crate::{
+    event::{Hold, SocketKind},
+    host::{
+        Accounts, AddressFact, NetworkSettings, NofileLimits, RouteFact, SocketUnit, UnitState,
+        path_walk::Walk, sock_diag::FileId,
+    },
+};
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Why does `connect()` to this Unix address fail?
+    Unix(Vec<u8>),
+    /// Why does `connect()` to this TCP address fail?
+    Tcp(SocketAddr),
+    /// Why does `accept()` fail?
+    Accept,
+}
+
+/// Everything known of an incident.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What is asked.
+    pub question: Question,
+    /// The errno that the kernel gave; `None` where nothing happened yet, and the question is what would.
+    pub errno: Option<Errno>,
+    /// When it happened.
+    pub time: Option<SystemTime>,
+    /// Who failed.
+    pub client: Client,
+    /// How the client came to the Unix path.
+    pub path: Option<Path>,
+    /// Unix sockets that are bound there, or called so.
+    pub unix: Option<UnixSockets>,
+    /// What is known of the TCP target.
+    pub tcp: Option<Tcp>,
+    /// What systemd's unit files say of the target.
+    pub units: Option<Units>,
+    /// Security modules.
+    pub security: Option<Security>,
+    /// Descriptors of the acceptor and of the host.
+    pub descriptors: Option<Descriptors>,
+    /// Names of users and groups.
+    pub accounts: Accounts,
+}
+
+impl Case {
+    /// A case of which nothing is known yet.
+    pub fn new(question: Question, errno: Option<Errno>) -> Self {
+        Self {
+            question,
+            errno,
+            time: None,
+            client: Client::default(),
+            path: None,
+            unix: None,
+            tcp: None,
+            units: None,
+            security: None,
+            descriptors: None,
+            accounts: Accounts::default(),
+        }
+    }
+
+    /// Whether the kernel gave this errno, or would have to be asked.
+    pub fn may_be(&self, errno: Errno) -> bool {
+        self.errno.is_none_or(|known| known == errno)
+    }
+
+    /// The Unix path that is asked about; `None` for an abstract name and all else.
+    pub fn unix_path(&self) -> Option<&[u8]> {
+        match &self.question {
+            Question::Unix(name) if name.first().is_some_and(|byte| *byte != 0) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The abstract name that is asked about, with its leading NUL.
+    pub fn abstract_name(&self) -> Option<&[u8]> {
+        match &self.question {
+            Question::Unix(name) if name.first() == Some(&0) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// The task that connects, or would.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// Its process; `None` where one is only imagined.
+    pub pid: Option<u32>,
+    /// `comm` of it.
+    pub comm: Option<Vec<u8>>,
+    /// What decides over a path; `None` where it is not known.
+    pub rights: Option<access::Client>,
+    /// Inode of its network namespace.
+    pub net_namespace: Option<u64>,
+    /// Inode of its mount namespace.
+    pub mount_namespace: Option<u64>,
+    /// What kind of socket it connects.
+    pub kind: Option<SocketKind>,
+    /// The length of the address that it passed.
+    pub address_len: Option<u32>,
+}
+
+/// The way to a Unix path.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// As walked.
+    pub walk: Walk,
+    /// Whether it was walked as the client itself would: in its tree, from its directory.
+    pub as_client: bool,
+    /// Whether nothing on it can have changed since the incident, and the client's rights are those that
+    /// the kernel captured.
+    pub settled: bool,
+    /// The first on the way that was changed since the incident, or just before; of a directory, what is in
+    /// it counts.
+    pub changed: Option<Vec<u8>>,
+    /// `fs.protected_symlinks`; `None` where unknown.
+    pub protected_symlinks: Option<bool>,
+    /// Where this host has what the client sees.
+    pub bases: Bases,
+}
+
+/// What stands before a path of the client to make it a path of this host; `None` where that is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bases {
+    /// Before an absolute one: nothing where both see the same tree, else `/proc/PID/root`.
+    pub root: Option<Vec<u8>>,
+    /// Before a relative one: its working directory, or `/proc/PID/cwd`.
+    pub cwd: Option<Vec<u8>>,
+}
+
+impl Bases {
+    /// A path of a step as commands of this host can name it; as it is where nothing is known.
+    pub fn on_host(&self, path: &[u8]) -> Vec<u8> {
+        match (path, &self.root, &self.cwd) {
+            ([b'/', ..], Some(root), _) => [root, path].concat(),
+            ([b'/', ..], None, _) | (_, _, None) => path.to_vec(),
+            (b".", _, Some(cwd)) => cwd.clone(),
+            (_, _, Some(cwd)) => {
+                let cwd = cwd.strip_suffix(b"/").unwrap_or(cwd);
+                [cwd, b"/", path].concat()
+            }
+        }
+    }
+
+    /// The same as findings show it: an absolute path stays what the client calls it.
+    pub fn shown(&self, path: &[u8]) -> Vec<u8> {
+        if path.starts_with(b"/") { path.to_vec() } else { self.on_host(path) }
+    }
+
+    /// Whether the client sees another tree than this host's.
+    pub fn is_another_tree(&self) -> bool {
+        self.root.as_ref().is_none_or(|root| !root.is_empty())
+    }
+}
+
+/// Unix sockets of all network namespaces that could be looked into.
+#[derive(Clone, Debug, Default)]
+pub struct UnixSockets {
+    /// Bound to the inode that the path leads to (or, abstract, to the name in the client's namespace).
+    pub there: Vec<BoundSocket>,
+    /// Bound to the same name, but to another inode, or in another namespace.
+    pub namesakes: Vec<BoundSocket>,
+    /// Whether every known namespace was looked into.
+    pub complete: bool,
+    /// Processes that would not show which network namespace they are in.
+    pub unreadable: u32,
+}
+
+/// A bound Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundSocket {
+    /// Its inode.
+    pub inode: u64,
+    /// What kind it is.
+    pub kind: SocketKind,
+    /// Whether it listens.
+    pub listens: bool,
+    /// Whether it no longer receives: `shutdown()` was called.
+    pub shut: bool,
+    /// The file that it was bound to.
+    pub file: Option<FileId>,
+    /// Whether that file still has the socket's name, as a holder sees the tree; `None` where unknown.
+    pub in_place: Option<bool>,
+    /// Its network namespace.
+    pub net_namespace: Option<u64>,
+    /// Connections in its accept queue, and the limit.
+    pub queue: Option<(u32, u32)>,
+    /// Who holds it; `None` where that could not be found out.
+    pub holders: Option<Vec<Holder>>,
+}
+
+/// A process that holds a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its pid.
+    pub pid: u32,
+    /// Its `comm`.
+    pub comm: Vec<u8>,
+    /// Inode of its mount namespace.
+    pub mount_namespace: Option<u64>,
+    /// What holds it up, if that can be told.
+    pub hold: Option<Hold>,
+    /// What it does now, in words.
+    pub activity: Option<String>,
+    /// Open descriptors, and the limit.
+    pub descriptors: Option<(u64, u64)>,
+    /// The systemd unit that it belongs to.
+    pub unit: Option<Vec<u8>>,
+}
+
+/// A TCP listener on the port that is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpListening {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it takes IPv6 only; `None` where unknown.
+    pub v6only: Option<bool>,
+    /// Its network namespace.
+    pub net_namespace: Option<u64>,
+    /// Its inode.
+    pub inode: u64,
+    /// Connections in its accept queue, and the limit.
+    pub queue: Option<(u32, u32)>,
+    /// `sk_drops`.
+    pub drops: Option<u32>,
+    /// Who holds it.
+    pub holders: Option<Vec<Holder>>,
+}
+
+/// What is known of a TCP target.
+#[derive(Clone, Debug, Default)]
+pub struct Tcp {
+    /// Listeners on the target's port in every namespace that could be looked into.
+    pub listening: Vec<TcpListening>,
+    /// Whether the client's namespace was looked into.
+    pub looked_here: bool,
+    /// Whether every known namespace was.
+    pub complete: bool,
+    /// Processes that would not show which network namespace they are in.
+    pub unreadable: u32,
+    /// What the target's address is in the client's namespace.
+    pub address: Option<AddressFact>,
+    /// The route to it.
+    pub route: Option<RouteFact>,
+    /// Settings of the client's namespace.
+    pub settings: Option<NetworkSettings>,
+    /// Local ports in use towards the target.
+    pub ports: Option<Ports>,
+    /// Ports on which somebody listens on the target's address, ascending, the first few.
+    pub other_ports: Vec<u16>,
+}
+
+/// Local ports in use towards one target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// How many.
+    pub used: usize,
+    /// Of them, in TIME-WAIT.
+    pub time_wait: usize,
+}
+
+/// What systemd's unit files say of a Unix path.
+#[derive(Clone, Debug, Default)]
+pub struct Units {
+    /// The socket unit that listens there, and whether its service runs.
+    pub socket: Option<(SocketUnit, UnitState)>,
+    /// What would make the directory that is missing: a unit, or a file of tmpfiles.d.
+    pub maker: Option<(Vec<u8>, UnitState)>,
+}
+
+/// What security modules are about.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// Those that are active.
+    pub modules: Option<Vec<Vec<u8>>>,
+    /// Whether `SELinux` enforces.
+    pub selinux_enforces: Option<bool>,
+    /// The client's label.
+    pub label: Option<Vec<u8>>,
+}
+
+/// Descriptors of a process and of the host.
+#[derive(Clone, Debug, Default)]
+pub struct Descriptors {
+    /// How many the process has open.
+    pub open: Option<usize>,
+    /// Its limits.
+    pub limits: Option<NofileLimits>,
+    /// Open files of the host, and its limit.
+    pub host: Option<(u64, u64)>,
+    /// How many of each kind it has, by name.
+    pub kinds: BTreeMap<String, u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bases;
+
+    #[test]
+    fn paths_of_a_client_become_paths_of_the_host() {
+        let same = Bases { root: Some(Vec::new()), cwd: Some(b"/srv/app".to_vec()) };
+        assert_eq!(same.on_host(b"/run/a"), b"/run/a");
+        assert_eq!(same.on_host(b"a"), b"/srv/app/a");
+        assert_eq!(same.on_host(b".."), b"/srv/app/..");
+        assert_eq!(same.shown(b"."), b"/srv/app");
+        let other =
+            Bases { root: Some(b"/proc/7/root".to_vec()), cwd: Some(b"/proc/7/cwd".to_vec()) };
+        assert_eq!(other.on_host(b"/run/a"), b"/proc/7/root/run/a");
+        assert_eq!(other.shown(b"/run/a"), b"/run/a");
+        assert_eq!(other.shown(b"a"), b"/proc/7/cwd/a");
+        assert_eq!(Bases { root: None, cwd: Some(b"/".to_vec()) }.on_host(b"a"), b"/a");
+        assert_eq!(Bases::default().on_host(b"a"), b"a");
+        assert!(other.is_another_tree() && !same.is_another_tree());
+        assert!(Bases::default().is_another_tree());
+    }
+}

@@ -1,0 +1,363 @@
+//! Why a listener lost connections or let them wait: its backlog, who accepts, what holds that up.
+
+use crate::{
+    diagnose::{
+        listener::ListenerCase,
+        rule::{Cause, Outcome},
+    },
+    event::{
+        Address, Certainty, Endpoint, Hold, Owner, Phrase, Severity, Stall, StallChange, Waiting,
+        name, phrase,
+    },
+};
+
+use super::words::count;
+
+/// A wait that points at the acceptor and not at a burst, nanoseconds.
+const SLOW_NS: u64 = 100_000_000;
+/// Owners that are named.
+const NAMED: usize = 3;
+
+/// `127.0.0.1:80 of nginx (pid 7)`
+fn subject(case: &ListenerCase) -> Phrase {
+    phrase![address(&case.local), " of ", owners(&case.owners)]
+}
+
+fn address(end: &Endpoint) -> Phrase {
+    match &end.address {
+        Some(Address::Inet(at)) => at.to_string().into(),
+        Some(Address::Unix(path)) => name(path),
+        None => "a listener".into(),
+    }
+}
+
+fn owners(owners: &[Owner]) -> Phrase {
+    let one = |owner: &Owner| phrase![name(&owner.comm), format!(" (pid {})", owner.pid)];
+    let mut words = Phrase::default();
+    for (index, owner) in owners.iter().take(NAMED).enumerate() {
+        words = phrase![words, if index == 0 { "" } else { ", " }, one(owner)];
+    }
+    match owners.len() {
+        0 => "an unknown owner".into(),
+        more if more > NAMED => phrase![words, format!(" and {} more", more - NAMED)],
+        _ => words,
+    }
+}
+
+fn millis(ns: u64) -> String {
+    format!("{:.1} ms", ns as f64 / 1e6)
+}
+
+fn backlog(case: &ListenerCase) -> String {
+    let number = |known: Option<String>| known.unwrap_or_else(|| "unknown".to_owned());
+    format!(
+        "backlog {} asked for, {} in force, somaxconn {}, longest queue seen {}",
+        number(case.requested.map(|it| it.to_string())),
+        number(case.effective.map(|it| it.to_string())),
+        number(case.somaxconn.map(|it| it.to_string())),
+        number(case.peak.map(|it| it.to_string())),
+    )
+}
+
+/// Whether somaxconn cut what `listen()` asked for.
+fn is_capped(case: &ListenerCase) -> bool {
+    let asked = case.requested.map(|asked| u32::try_from(asked).unwrap_or(u32::MAX));
+    matches!((asked, case.effective, case.somaxconn), (Some(asked), Some(effective), Some(cap))
+        if asked > effective && effective == cap)
+}
+
+/// What is known of how fast it accepts: slowly, quickly, or not at all seen.
+fn is_slow(case: &ListenerCase) -> Option<bool> {
+    if !case.stalls.is_empty() || case.accepted == 0 {
+        return Some(true);
+    }
+    Some(case.median_ns? >= SLOW_NS)
+}
+
+/// Drops for want of room in the accept queue: which of the three limits to change.
+fn full(case: &ListenerCase, lost: u64, what: &str, clients: &'static str) -> Outcome {
+    if lost == 0 {
+        return Outcome::Clear;
+    }
+    let slow = is_slow(case);
+    let waited = case.median_ns.zip(case.longest_ns).map_or(String::new(), |(median, longest)| {
+        format!("; connections waited {} (median), {} (longest)", millis(median), millis(longest))
+    });
+    let why = match slow {
+        Some(true) if case.accepted == 0 => "nobody accepted meanwhile",
+        Some(true) => "it accepts more slowly than connections come",
+        Some(false) => "it accepts quickly: bursts are longer than its queue",
+        None => "how fast it accepts is not known",
+    };
+    let fix: Phrase = match (slow, is_capped(case)) {
+        (Some(true), _) => {
+            "accept faster (more workers, or what they wait for); a larger backlog only delays this"
+                .into()
+        }
+        (Some(false), true) => {
+            "raise net.core.somaxconn, which caps the backlog, and restart the server".into()
+        }
+        (Some(false), false) => "raise the backlog that the server passes to listen()".into(),
+        (None, true) => "raise net.core.somaxconn, or accept faster".into(),
+        (None, false) => "raise the backlog of listen(), or accept faster".into(),
+    };
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        // That bursts are the reason is concluded from short waits.
+        certainty: if slow == Some(true) { Certainty::Measured } else { Certainty::Inferred },
+        subject: subject(case),
+        fact: format!("{} thrown away: {what} was full, and {why}", were(lost)).into(),
+        consequence: clients.into(),
+        fix,
+        evidence: vec![format!("{}{waited}", backlog(case)).into()],
+    })
+}
+
+fn were(lost: u64) -> String {
+    format!("{} {}", count(lost, "connection"), if lost == 1 { "was" } else { "were" })
+}
+
+pub(super) fn accept_queue_full(case: &ListenerCase) -> Outcome {
+    let clients = "clients try again, and may time out";
+    full(case, case.thrown.accept_queue_full, "its accept queue", clients)
+}
+
+pub(super) fn unix_backlog_full(case: &ListenerCase) -> Outcome {
+    full(case, case.thrown.unix_backlog_full, "its backlog", "clients got EAGAIN")
+}
+
+pub(super) fn syn_queue_full(case: &ListenerCase) -> Outcome {
+    let lost = case.thrown.syn_queue_full;
+    if lost == 0 {
+        return Outcome::Clear;
+    }
+    let slow = case.thrown.accept_queue_full > 0 || !case.stalls.is_empty();
+    let (why, fix) = if slow {
+        ("its accept queue is full, too, so requests are not taken over", "accept faster")
+    } else {
+        (
+            "its accept queue has room, so requests come that nobody completes (a SYN flood, or \
+             clients whose way back is broken)",
+            "turn net.ipv4.tcp_syncookies on, and see who sends the SYNs (ss -tn state syn-recv)",
+        )
+    };
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Inferred,
+        subject: subject(case),
+        fact: format!("{} thrown away: its SYN queue was full; {why}", were(lost)).into(),
+        consequence: "clients try again, and may time out".into(),
+        fix: fix.into(),
+        evidence: vec![backlog(case).into()],
+    })
+}
+
+pub(super) fn syncookies(case: &ListenerCase) -> Outcome {
+    let sent = case.thrown.syncookies;
+    if sent == 0 {
+        return Outcome::Clear;
+    }
+    Outcome::found(Cause {
+        severity: Severity::Warning,
+        certainty: Certainty::Measured,
+        subject: subject(case),
+        fact: format!(
+            "{} answered with a syncookie, as its SYN queue was full or \
+                       net.ipv4.tcp_syncookies is 2",
+            requests(sent)
+        )
+        .into(),
+        consequence: "such connections do without some TCP options".into(),
+        fix:
+            "see who sends the SYNs (ss -tn state syn-recv); against bursts raise the backlog and \
+              net.ipv4.tcp_max_syn_backlog"
+                .into(),
+        evidence: vec![backlog(case).into()],
+    })
+}
+
+fn requests(number: u64) -> String {
+    format!("{} {}", count(number, "request"), if number == 1 { "was" } else { "were" })
+}
+
+pub(super) fn thrown_otherwise(case: &ListenerCase) -> Outcome {
+    let (other, unknown) = (case.thrown.other, case.thrown.unknown);
+    if other + unknown == 0 {
+        return Outcome::Clear;
+    }
+    let why = if other == 0 {
+        "for a reason that this tier cannot tell"
+    } else {
+        "and not for want of room: memory, a security module, or no route back"
+    };
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Unknown,
+        subject: subject(case),
+        fact: format!("{} thrown away, {why}", were(other + unknown)).into(),
+        consequence: "clients try again, and may time out".into(),
+        fix: "look at nstat -az TcpExtTCPMemoryPressures TcpExtListenDrops TcpExtListenOverflows"
+            .into(),
+        evidence: vec![backlog(case).into()],
+    })
+}
+
+pub(super) fn closed(case: &ListenerCase) -> Outcome {
+    let lost = case.thrown.closed;
+    if lost == 0 {
+        return Outcome::Clear;
+    }
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Measured,
+        subject: subject(case),
+        fact: format!(
+            "it was closed with {} in its queue that nobody had accepted",
+            count(lost, "connection")
+        )
+        .into(),
+        consequence: "their clients got a reset".into(),
+        fix: "accept what is queued before closing, or hand the listener over".into(),
+        evidence: Vec::new(),
+    })
+}
+
+/// The stall that lasted longest, one that goes on before one that is over.
+fn worst(case: &ListenerCase) -> Option<&Stall> {
+    let goes_on = |stall: &Stall| stall.change != StallChange::Closed;
+    case.stalls.iter().max_by_key(|stall| (goes_on(stall), age(stall)))
+}
+
+fn age(stall: &Stall) -> u64 {
+    stall.time_ns.saturating_sub(stall.since_ns)
+}
+
+/// A stall of which the owner's own state says why.
+fn held(case: &ListenerCase, by: &[Hold], fix: &'static str) -> Outcome {
+    let Some(stall) = worst(case) else { return Outcome::Clear };
+    if !stall.hold.is_some_and(|hold| by.contains(&hold)) {
+        return Outcome::Clear;
+    }
+    told(case, stall, fix, Certainty::Measured)
+}
+
+fn told(case: &ListenerCase, stall: &Stall, fix: &'static str, certainty: Certainty) -> Outcome {
+    let over = stall.change == StallChange::Closed;
+    // Somebody was accepted while the oldest waited: it does accept.
+    let slowly = stall.accepted_ns.is_some_and(|at| at > stall.since_ns);
+    let did = match (over, slowly) {
+        (true, _) => "it did not accept in time",
+        (false, true) => "it accepts too slowly",
+        (false, false) => "it does not accept",
+    };
+    let waiting = if over { stall.pending_peak } else { stall.pending };
+    let waits = match (over, waiting) {
+        (true, _) => "waited",
+        (false, 1) => "waits",
+        (false, _) => "wait",
+    };
+    let blocked = match stall.blocked {
+        0 => String::new(),
+        more => format!("; {more} more sleep in connect(), as the queue is full"),
+    };
+    let state = stall.acceptor.as_ref().map(|state| format!("; its owner is {state}"));
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty,
+        subject: subject(case),
+        fact: phrase![
+            format!(
+                "{did}: {} {waits}, the oldest for {}{:.1} s",
+                count(waiting.into(), "connection"),
+                if stall.is_lower_bound { "at least " } else { "" },
+                age(stall) as f64 / 1e9,
+            ),
+            clients(&stall.clients),
+            blocked,
+            state.unwrap_or_default(),
+        ],
+        consequence: Phrase::default(),
+        fix: fix.into(),
+        evidence: vec![backlog(case).into()],
+    })
+}
+
+/// `, from curl (pid 7) ×3, 10.0.0.1`
+fn clients(clients: &[Waiting]) -> Phrase {
+    let mut words = Phrase::default();
+    for (index, client) in clients.iter().take(NAMED).enumerate() {
+        let who = match (client.pid, client.address) {
+            (Some(pid), _) => {
+                let comm = client.comm.as_deref().map_or_else(|| "a process".into(), name);
+                phrase![comm, format!(" (pid {pid})")]
+            }
+            (None, Some(address)) => address.to_string().into(),
+            (None, None) => "unknown clients".into(),
+        };
+        let times = if client.count > 1 { format!(" ×{}", client.count) } else { String::new() };
+        words = phrase![words, if index == 0 { ", from " } else { ", " }, who, times];
+    }
+    match clients.len().saturating_sub(NAMED) {
+        0 => words,
+        more => phrase![words, format!(" and {more} more")],
+    }
+}
+
+pub(super) fn owner_stopped(case: &ListenerCase) -> Outcome {
+    held(case, &[Hold::Stopped], "let it go on (kill -CONT), and find who stopped it")
+}
+
+pub(super) fn owner_frozen(case: &ListenerCase) -> Outcome {
+    held(case, &[Hold::Frozen], "thaw its cgroup (cgroup.freeze), and find who froze it")
+}
+
+pub(super) fn owner_out_of_descriptors(case: &ListenerCase) -> Outcome {
+    let fix = "raise its limit (ulimit -n, LimitNOFILE=), or find what it does not close";
+    held(case, &[Hold::NoDescriptors], fix)
+}
+
+pub(super) fn owner_throttled(case: &ListenerCase) -> Outcome {
+    held(case, &[Hold::Throttled], "raise its CPU quota (cpu.max, CPUQuota=)")
+}
+
+pub(super) fn owner_busy(case: &ListenerCase) -> Outcome {
+    held(case, &[Hold::Running], "look at what it computes (perf top -p)")
+}
+
+pub(super) fn owner_asleep(case: &ListenerCase) -> Outcome {
+    held(case, &[Hold::Asleep], "look at what its threads wait for instead of accept()")
+}
+
+pub(super) fn stalled(case: &ListenerCase) -> Outcome {
+    match worst(case) {
+        Some(stall) if stall.hold.is_none() => {
+            let fix = "see who holds the listener, and what that process does";
+            told(case, stall, fix, Certainty::Unknown)
+        }
+        _ => Outcome::Clear,
+    }
+}
+
+pub(super) fn slow(case: &ListenerCase) -> Outcome {
+    let (Some(longest), Some(median)) = (case.longest_ns, case.median_ns) else {
+        return Outcome::Clear;
+    };
+    if longest < SLOW_NS || !case.stalls.is_empty() {
+        return Outcome::Clear;
+    }
+    Outcome::found(Cause {
+        severity: Severity::Warning,
+        certainty: Certainty::Measured,
+        subject: subject(case),
+        fact: format!(
+            "it accepted late: a connection waited up to {} in its queue (median {} of {})",
+            millis(longest),
+            millis(median),
+            case.accepted,
+        )
+        .into(),
+        consequence: Phrase::default(),
+        fix: "look at what its threads do instead of accept()".into(),
+        evidence: vec![backlog(case).into()],
+    })
+}

@@ -1,0 +1,366 @@
+//! What stands behind a TCP target: a listener, one elsewhere, nobody, another host, no way there.
+
+use std::net::{IpAddr, SocketAddr};
+
+use nix::errno::Errno;
+
+use super::words::{activity, count, holders, unseen};
+use crate::{
+    diagnose::{
+        case::{Case, Question, Tcp, TcpListening},
+        rule::{Cause, Outcome, subject},
+    },
+    event::{Certainty, Phrase, Severity, name, phrase},
+    host::{AddressFact, NetworkSettings, RouteFact},
+};
+
+/// The target and what is known of it, where it is an address of the client's own namespace.
+fn local(case: &Case) -> Result<(SocketAddr, &Tcp), Outcome> {
+    let (target, tcp) = facts(case)?;
+    match tcp.address {
+        Some(AddressFact::Local) => {}
+        Some(AddressFact::Foreign | AddressFact::NotUsable) => return Err(Outcome::Clear),
+        Some(AddressFact::Unknown) | None => {
+            return Err(Outcome::Unknown("whether the address is one of this host"));
+        }
+    }
+    if !tcp.looked_here {
+        return Err(Outcome::Unknown("the listeners of the client's network namespace"));
+    }
+    Ok((target, tcp))
+}
+
+fn facts(case: &Case) -> Result<(SocketAddr, &Tcp), Outcome> {
+    let Question::Tcp(target) = case.question else { return Err(Outcome::Clear) };
+    let tcp = case.tcp.as_ref().ok_or(Outcome::Unknown("the listeners on that port"))?;
+    Ok((target, tcp))
+}
+
+/// Whether the client's connect reaches this listener.
+fn takes(case: &Case, listening: &TcpListening, target: SocketAddr) -> bool {
+    let here = listening.net_namespace == case.client.net_namespace;
+    let (bound, wanted) = (listening.address.ip(), target.ip());
+    // connect() to the unspecified address goes to the loopback.
+    let wanted = match wanted {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        other => other.to_canonical(),
+    };
+    let any = bound.is_unspecified()
+        && (bound.is_ipv4() == wanted.is_ipv4()
+            || bound.is_ipv6() && listening.v6only != Some(true));
+    here && (any || bound.to_canonical() == wanted)
+}
+
+fn here<'a>(case: &Case, tcp: &'a Tcp) -> impl Iterator<Item = &'a TcpListening> {
+    let own = case.client.net_namespace;
+    tcp.listening.iter().filter(move |it| it.net_namespace == own)
+}
+
+/// The listener that takes the connect.
+pub(in crate::diagnose) fn met_by(case: &Case) -> Option<&TcpListening> {
+    let Question::Tcp(target) = case.question else { return None };
+    met(case, case.tcp.as_ref()?, target)
+}
+
+fn met<'a>(case: &Case, tcp: &'a Tcp, target: SocketAddr) -> Option<&'a TcpListening> {
+    tcp.listening.iter().find(|it| takes(case, it, target))
+}
+
+fn evidence<'a>(listening: impl Iterator<Item = &'a TcpListening>) -> Vec<Phrase> {
+    let line = |it: &TcpListening| {
+        let queue = it.queue.map_or(String::new(), |(now, limit)| format!(", queue {now}/{limit}"));
+        let drops =
+            it.drops.map_or(String::new(), |drops| format!(", {drops} dropped since it listens"));
+        phrase![
+            format!("listener {}", it.address),
+            it.net_namespace.map_or(String::new(), |inode| format!(" in net:[{inode}]")),
+            queue,
+            drops,
+            ", held by ",
+            holders(it.holders.as_deref()),
+        ]
+    };
+    listening.take(8).map(line).collect()
+}
+
+pub(super) fn other_address(case: &Case) -> Outcome {
+    let (target, tcp) = match local(case) {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    if met(case, tcp, target).is_some() {
+        return Outcome::Clear;
+    }
+    let Some(other) = here(case, tcp).next() else { return Outcome::Clear };
+    let reached = match other.address.ip() {
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        ip => ip,
+    };
+    let v6only = other.address.ip().is_unspecified() && other.v6only == Some(true);
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Inferred,
+        subject: subject(case),
+        fact: phrase![
+            holders(other.holders.as_deref()),
+            format!(" listens on {} ", other.address),
+            if v6only { "for IPv6 only (IPV6_V6ONLY)" } else { "only" },
+            format!(", and the client asked for {target}"),
+        ],
+        consequence: "nobody takes connections to that address".into(),
+        fix: format!(
+            "let the client connect to {}, or the server listen on {} too",
+            SocketAddr::new(reached, target.port()),
+            target.ip()
+        )
+        .into(),
+        evidence: evidence(here(case, tcp)),
+    })
+}
+
+pub(super) fn other_namespace(case: &Case) -> Outcome {
+    let (_, tcp) = match local(case) {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    if here(case, tcp).next().is_some() {
+        return Outcome::Clear;
+    }
+    let Some(other) = tcp.listening.first() else { return Outcome::Clear };
+    let namespace = |inode: Option<u64>| inode.map_or("unknown".into(), |it| format!("net:[{it}]"));
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Inferred,
+        subject: subject(case),
+        fact: phrase![
+            holders(other.holders.as_deref()),
+            format!(
+                " listens on {} in network namespace {}, and the client is in {}",
+                other.address,
+                namespace(other.net_namespace),
+                namespace(case.client.net_namespace),
+            ),
+        ],
+        consequence: "each network namespace has addresses and listeners of its own, loopback included"
+            .into(),
+        fix: "connect to an address that leads into that namespace (a published port, the address of the \
+              container), or start the client in it"
+            .into(),
+        evidence: evidence(tcp.listening.iter()),
+    })
+}
+
+pub(super) fn nobody(case: &Case) -> Outcome {
+    let (target, tcp) = match local(case) {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    if !tcp.listening.is_empty() {
+        return Outcome::Clear;
+    }
+    let others = match tcp.other_ports.as_slice() {
+        [] => Phrase::default(),
+        ports => {
+            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+            format!("; ports with listeners there: {}", ports.join(", ")).into()
+        }
+    };
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Inferred,
+        subject: subject(case),
+        fact: phrase![format!("nobody listens on port {} of this host", target.port()), others],
+        consequence: "the kernel answers with a reset".into(),
+        fix: "start the server, or correct address and port".into(),
+        evidence: unseen(tcp.unreadable)
+            .into_iter()
+            .chain(
+                (!tcp.complete).then(|| "not every network namespace could be looked into".into()),
+            )
+            .collect(),
+    })
+}
+
+pub(super) fn refused_though_listening(case: &Case) -> Outcome {
+    let (target, tcp) = match local(case) {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    let Some(listener) = met(case, tcp, target).filter(|_| case.errno.is_some()) else {
+        return Outcome::Clear;
+    };
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Unknown,
+        subject: subject(case),
+        fact: phrase![
+            holders(listener.holders.as_deref()),
+            format!(" listens on {} now", listener.address)
+        ],
+        consequence:
+            "it began to listen only after the failure, or a firewall rule rejects the client"
+                .into(),
+        fix: "try again; if it is still refused, look at the firewall (nft list ruleset)".into(),
+        evidence: evidence(std::iter::once(listener)),
+    })
+}
+
+pub(super) fn refused_by_peer(case: &Case) -> Outcome {
+    let (target, tcp) = match facts(case) {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    if tcp.address != Some(AddressFact::Foreign) {
+        return Outcome::Clear;
+    }
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Inferred,
+        subject: subject(case),
+        fact: format!(
+            "{} is not an address of this host, and it answered with a reset",
+            target.ip()
+        )
+        .into(),
+        consequence: "nobody listens on that port there, or a firewall on the way rejects it"
+            .into(),
+        fix: format!("on that host, run socktrace diagnose {target}").into(),
+        evidence: tcp.route.as_ref().map(route).into_iter().collect(),
+    })
+}
+
+pub(in crate::diagnose) fn route(route: &RouteFact) -> Phrase {
+    match route {
+        RouteFact::Via { interface, gateway } => phrase![
+            "route: through ",
+            name(interface),
+            gateway.map_or(String::new(), |gateway| format!(" by {gateway}")),
+        ],
+        RouteFact::Local => "route: the address is the namespace's own".into(),
+        RouteFact::Several => "route: one of several".into(),
+        RouteFact::Rejected => {
+            "route: rejected by a route (unreachable, prohibit or blackhole)".into()
+        }
+        RouteFact::None => "route: none".into(),
+        RouteFact::Unknown => "route: unknown, as rules decide".into(),
+    }
+}
+
+pub(super) fn accept_queue_full(case: &Case) -> Outcome {
+    let (target, tcp) = match local(case) {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    let Some(listener) = met(case, tcp, target) else { return Outcome::Clear };
+    let Some((queue, limit)) = listener.queue else {
+        return Outcome::Unknown("the listener's accept queue");
+    };
+    let full = queue > limit;
+    let aborts = tcp.settings.as_ref().and_then(|it| it.tcp_abort_on_overflow) == Some(1);
+    if !full || case.errno == Some(Errno::ECONNRESET) && !aborts {
+        return Outcome::Clear;
+    }
+    let does = activity(listener.holders.as_deref());
+    let outcome = if case.errno == Some(Errno::ECONNRESET) {
+        "net.ipv4.tcp_abort_on_overflow answers with a reset"
+    } else {
+        "the kernel drops what comes, and the client tries again until it gives up"
+    };
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Inferred,
+        subject: subject(case),
+        fact: phrase![
+            "the accept queue of ",
+            holders(listener.holders.as_deref()),
+            format!(" is full: {} wait, backlog {limit}", count(queue.into(), "connection")),
+            does.map_or(String::new(), |does| format!("; the server is {does}")),
+        ],
+        consequence: outcome.into(),
+        fix: "let the server accept faster; a larger backlog (listen(), net.core.somaxconn) only helps \
+              against short bursts"
+            .into(),
+        evidence: evidence(std::iter::once(listener)),
+    })
+}
+
+pub(super) fn no_route(case: &Case) -> Outcome {
+    let (target, tcp) = match facts(case) {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    let why = match &tcp.route {
+        Some(RouteFact::None) => "there is no route to",
+        Some(RouteFact::Rejected) => "a route (unreachable, prohibit or blackhole) rejects",
+        None => return Outcome::Unknown("the routes of the client's network namespace"),
+        Some(_) => return Outcome::Clear,
+    };
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Inferred,
+        subject: subject(case),
+        fact: format!("{why} {} in the client's network namespace", target.ip()).into(),
+        consequence: "no packet was sent".into(),
+        fix: format!("add a route (ip route get {} shows what applies)", target.ip()).into(),
+        evidence: tcp.route.as_ref().map(route).into_iter().collect(),
+    })
+}
+
+pub(super) fn no_answer(case: &Case) -> Outcome {
+    let (target, tcp) = match facts(case) {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    let out = matches!(tcp.route, Some(RouteFact::Via { .. } | RouteFact::Several));
+    if case.errno.is_none() || tcp.address != Some(AddressFact::Foreign) || !out {
+        return Outcome::Clear;
+    }
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Unknown,
+        subject: subject(case),
+        fact: format!("{} did not answer", target.ip()).into(),
+        consequence:
+            "the host is down, a firewall drops the packets, or its listener's queue is full".into(),
+        fix: format!(
+            "watch the wire: tcpdump -ni any host {} and tcp port {}",
+            target.ip(),
+            target.port()
+        )
+        .into(),
+        evidence: tcp.route.as_ref().map(route).into_iter().collect(),
+    })
+}
+
+pub(super) fn ports_exhausted(case: &Case) -> Outcome {
+    let (target, tcp) = match facts(case) {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    let usable = tcp.settings.as_ref().and_then(NetworkSettings::usable_local_ports);
+    let (Some(ports), Some(usable)) = (tcp.ports, usable) else {
+        return Outcome::Unknown("the local ports in use");
+    };
+    // A few may be given back between the failure and the look.
+    let enough = usable - usable / 20;
+    if ports.used < enough {
+        return Outcome::Clear;
+    }
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Inferred,
+        subject: subject(case),
+        fact: format!(
+            "{} of {usable} local ports towards {target} are in use, {} of them in TIME-WAIT",
+            ports.used, ports.time_wait
+        )
+        .into(),
+        consequence: "a new connection finds no local port".into(),
+        fix: "keep connections open and use them again; else widen net.ipv4.ip_local_port_range, or let \
+              net.ipv4.tcp_tw_reuse take over ports in TIME-WAIT"
+            .into(),
+        evidence: Vec::new(),
+    })
+}

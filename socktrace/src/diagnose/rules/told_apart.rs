@@ -1,0 +1,175 @@
+//! Cases that look alike and have different causes.
+//!
+//! Owns tests only; each was met on a real kernel first.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use nix::errno::Errno;
+
+use crate::{
+    diagnose::{
+        case::{Bases, BoundSocket, Case, Holder, Path, Question, Tcp, TcpListening, UnixSockets},
+        diagnose,
+    },
+    event::{Certainty, Finding, SocketKind},
+    host::{
+        AddressFact,
+        path_walk::{AclFact, End, Kind, Step, Walk},
+    },
+};
+
+const OWN: u64 = 1;
+const OTHER: u64 = 2;
+
+fn step(path: &[u8], kind: Kind) -> Step {
+    Step {
+        path: path.to_vec(),
+        name: Vec::new(),
+        trailing: false,
+        kind,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        dev: 1,
+        inode: 1,
+        ctime: (0, 0),
+        acl: AclFact::Absent,
+        immutable: Some(false),
+        mount: None,
+    }
+}
+
+/// A failure at `/run/app.sock` in a tree where nothing has changed.
+fn unix(errno: Errno, steps: Vec<Step>, end: End) -> Case {
+    let mut case = Case::new(Question::Unix(b"/run/app.sock".to_vec()), Some(errno));
+    case.client.mount_namespace = Some(OWN);
+    case.client.net_namespace = Some(OWN);
+    case.client.kind = Some(SocketKind::Stream);
+    case.path = Some(Path {
+        walk: Walk { steps, end },
+        as_client: true,
+        settled: true,
+        changed: None,
+        protected_symlinks: Some(true),
+        bases: Bases { root: Some(Vec::new()), cwd: None },
+    });
+    case.unix = Some(UnixSockets { complete: true, ..UnixSockets::default() });
+    case
+}
+
+fn missing(name: &[u8], last: bool) -> Case {
+    let steps = vec![step(b"/", Kind::Directory), step(b"/run", Kind::Directory)];
+    unix(Errno::ENOENT, steps, End::Missing { name: name.to_vec(), last })
+}
+
+fn listener(mount_namespace: u64, in_place: Option<bool>) -> BoundSocket {
+    BoundSocket {
+        inode: 7,
+        kind: SocketKind::Stream,
+        listens: true,
+        shut: false,
+        file: None,
+        in_place,
+        net_namespace: Some(OWN),
+        queue: None,
+        holders: Some(vec![Holder {
+            pid: 9,
+            comm: b"app".to_vec(),
+            mount_namespace: Some(mount_namespace),
+            hold: None,
+            activity: None,
+            descriptors: None,
+            unit: None,
+        }]),
+    }
+}
+
+fn beside(mut case: Case, namesake: BoundSocket) -> Case {
+    case.unix.as_mut().expect("sockets").namesakes.push(namesake);
+    case
+}
+
+fn first(case: &Case) -> Finding {
+    diagnose(case).into_iter().next().expect("a failure always has a finding")
+}
+
+fn text(phrase: &crate::event::Phrase) -> String {
+    format!("{phrase:?}")
+}
+
+#[test]
+fn a_listener_whose_file_is_in_place_has_not_lost_it() {
+    let rule = |in_place, namespace| {
+        first(&beside(missing(b"app.sock", true), listener(namespace, in_place))).rule
+    };
+    assert_eq!(rule(Some(false), OWN), "unix-file-removed");
+    assert_eq!(rule(None, OWN), "unix-file-removed");
+    assert_eq!(rule(Some(true), OWN), "unix-no-such-path");
+    assert_eq!(rule(Some(true), OTHER), "unix-other-mount-namespace");
+    assert_eq!(rule(None, OTHER), "unix-other-mount-namespace");
+}
+
+#[test]
+fn a_stale_file_in_a_chroot_is_stale_whoever_listens_outside() {
+    let steps = vec![step(b"/", Kind::Directory), step(b"/run/app.sock", Kind::Socket)];
+    let case = unix(Errno::ECONNREFUSED, steps, End::Found);
+    assert_eq!(first(&beside(case.clone(), listener(OWN, Some(true)))).rule, "unix-stale-socket");
+    assert_eq!(first(&beside(case, listener(OWN, Some(false)))).rule, "unix-replaced-socket");
+}
+
+#[test]
+fn the_last_name_of_a_path_is_not_called_a_directory() {
+    let fact = |last| text(&first(&missing(b"app.sock", last)).fact);
+    assert!(fact(false).contains("no directory"), "{}", fact(false));
+    assert!(!fact(true).contains("directory"), "{}", fact(true));
+}
+
+#[test]
+fn an_abstract_name_of_another_type_is_bound_and_not_found() {
+    let mut case = Case::new(Question::Unix(b"\0app".to_vec()), Some(Errno::ECONNREFUSED));
+    case.client.kind = Some(SocketKind::Stream);
+    let datagram = BoundSocket { kind: SocketKind::Dgram, listens: false, ..listener(OWN, None) };
+    let there = vec![datagram.clone()];
+    case.unix = Some(UnixSockets { there, complete: true, ..UnixSockets::default() });
+    let found = first(&case);
+    assert_eq!((&*found.rule, found.certainty), ("unix-wrong-type", Certainty::Inferred));
+    let idle = BoundSocket { listens: false, ..listener(OWN, None) };
+    case.unix.as_mut().expect("sockets").there = vec![datagram, idle];
+    assert_eq!(first(&case).rule, "unix-not-listening");
+}
+
+#[test]
+fn a_type_is_measured_only_of_the_socket_that_was_met() {
+    let steps = vec![step(b"/", Kind::Directory), step(b"/run/app.sock", Kind::Socket)];
+    let mut case = unix(Errno::EPROTOTYPE, steps, End::Found);
+    let seqpacket = BoundSocket { kind: SocketKind::Seqpacket, ..listener(OWN, None) };
+    case.unix.as_mut().expect("sockets").there.push(seqpacket);
+    assert_eq!(first(&case).certainty, Certainty::Measured);
+    case.path.as_mut().expect("a path").settled = false;
+    assert_eq!(first(&case).certainty, Certainty::Inferred);
+}
+
+#[test]
+fn a_client_is_not_sent_to_the_unspecified_address() {
+    let target: SocketAddr = "127.0.0.1:80".parse().expect("an address");
+    let mut case = Case::new(Question::Tcp(target), Some(Errno::ECONNREFUSED));
+    case.client.net_namespace = Some(OWN);
+    case.tcp = Some(Tcp {
+        listening: vec![TcpListening {
+            address: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80)),
+            v6only: Some(true),
+            net_namespace: Some(OWN),
+            inode: 3,
+            queue: None,
+            drops: None,
+            holders: None,
+        }],
+        looked_here: true,
+        complete: true,
+        address: Some(AddressFact::Local),
+        ..Tcp::default()
+    });
+    let found = first(&case);
+    assert_eq!(found.rule, "tcp-listens-on-other-address");
+    assert!(text(&found.fix).contains("connect to [::1]:80"), "{:?}", found.fix);
+}

@@ -1,0 +1,327 @@
+//! Who may pass on a Unix path: modes, ACLs, links, and what is left when all of them let the client
+//! pass.
+
+use nix::errno::Errno;
+
+use super::{
+    unix_path::{certainty, changed, describe, shown},
+    words::{group, user},
+};
+use crate::{
+    diagnose::{
+        access::{
+            Access, CAP_DAC_OVERRIDE, Class, Client, Denial, Fix, ModeClass, Need, Unknown, Who,
+            Why, denials, first_denial, smallest_fix, who_may,
+        },
+        case::{Case, Path},
+        rule::{Cause, Outcome, subject},
+    },
+    event::{Certainty, Phrase, Severity, name, phrase, word},
+    host::path_walk::{End, Kind, Step},
+};
+
+/// The denials of a rule's own kind, as one finding: the first one leads.
+fn denied(case: &Case, mine: impl Fn(&Path, &Denial) -> bool) -> Outcome {
+    let Some(path) = &case.path else { return Outcome::Unknown("the way to the path") };
+    let Some(rights) = &case.client.rights else {
+        return Outcome::Unknown("the client's credentials");
+    };
+    let all = denials(&path.walk, rights, path.protected_symlinks);
+    let found: Vec<&Denial> = all
+        .iter()
+        .filter(|it| it.errno() == case.errno.map_or(it.errno(), |errno| errno as i32))
+        .filter(|it| mine(path, it))
+        .collect();
+    let Some(first) = found.first() else {
+        return match first_denial(&path.walk, rights, path.protected_symlinks) {
+            Access::Unknown { reason, .. } => Outcome::Unknown(missing(reason)),
+            Access::Allowed | Access::Denied(_) => Outcome::Clear,
+        };
+    };
+    let Some(step) = path.walk.steps.get(first.step) else { return Outcome::Clear };
+    // A later denial was not met by the kernel: it stands in the way all the same.
+    let met = all.first().is_some_and(|all_first| all_first == *first);
+    let fixes = found.iter().filter_map(|it| smallest_fix(&path.walk, it, rights));
+    let mut fix = Phrase::default();
+    for (index, one) in fixes.enumerate() {
+        fix = phrase![fix, if index == 0 { "" } else { ", and " }, fix_words(case, &one)];
+    }
+    let fix = if fix.is_empty() { "run the client as another user".into() } else { fix };
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: if met { certainty(path) } else { Certainty::Inferred },
+        subject: subject(case),
+        fact: fact(case, step, first),
+        consequence: phrase![
+            who_words(case, step, first.need),
+            "; the client is ",
+            user(case, rights.fsuid),
+            capability_words(rights, step),
+        ],
+        fix: service_fix(case, path, first).unwrap_or(fix),
+        evidence: evidence(case, path, &found),
+    })
+}
+
+/// What a client that looks privileged lacks (`capable_wrt_inode_uidgid()`).
+fn capability_words(rights: &Client, step: &Step) -> &'static str {
+    let has = rights.cap_effective.map(|mask| mask & 1 << CAP_DAC_OVERRIDE != 0);
+    let knows = rights.id_maps.as_ref().map(|maps| maps.know(step.uid, step.gid));
+    match (has, knows) {
+        (Some(false), _) if rights.fsuid == 0 => " without CAP_DAC_OVERRIDE",
+        (Some(true), Some(false)) => {
+            ", and its capabilities do not count: its user namespace does not know the owner or the group"
+        }
+        _ => "",
+    }
+}
+
+/// Where systemd makes the socket, a `chmod` would last until it is made again.
+fn service_fix(case: &Case, path: &Path, denial: &Denial) -> Option<Phrase> {
+    let (unit, _) = case.units.as_ref()?.socket.as_ref()?;
+    let rights = case.client.rights.as_ref()?;
+    let step = path.walk.steps.get(denial.step)?;
+    if step.kind != Kind::Socket {
+        return None;
+    }
+    let fix = smallest_fix(&path.walk, denial, rights)?;
+    let lasting = match fix {
+        Fix::JoinGroup { .. } => return None,
+        Fix::AddMode { .. } | Fix::AddModeAndJoin { .. } => {
+            phrase!["SocketMode=0660 and a SocketGroup= that ", user(case, rights.fsuid), " is in"]
+        }
+        _ => phrase!["SocketGroup= a group that ", user(case, rights.fsuid), " is in"],
+    };
+    Some(phrase!["set ", lasting, " in ", name(&unit.name), ", and restart it"])
+}
+
+fn evidence(case: &Case, path: &Path, denials: &[&Denial]) -> Vec<Phrase> {
+    let denied = denials.iter().filter_map(|it| path.walk.steps.get(it.step));
+    let mut lines: Vec<Phrase> = denied.map(|step| describe(case, step)).collect();
+    if let Some(rights) = &case.client.rights {
+        let groups = rights.groups.as_ref().map_or_else(
+            || "unknown".to_owned(),
+            |gids| gids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
+        );
+        let capabilities = rights.cap_effective.map(|mask| format!("{mask:016x}"));
+        lines.push(
+            format!(
+                "client: fsuid {}, fsgid {}, groups {groups}, CapEff {}",
+                rights.fsuid,
+                rights.fsgid,
+                capabilities.as_deref().unwrap_or("unknown"),
+            )
+            .into(),
+        );
+    }
+    lines.extend(changed(path));
+    lines
+}
+
+const fn missing(reason: Unknown) -> &'static str {
+    match reason {
+        Unknown::Walk => "the way to the path",
+        Unknown::Groups => "the client's supplementary groups",
+        Unknown::Capabilities => "the client's capabilities",
+        Unknown::IdMaps => "which ids the client's user namespace knows",
+        Unknown::Acl => "the ACL of a component",
+        Unknown::ReadOnly => "whether the filesystem is read-only",
+        Unknown::ProtectedSymlinks => "fs.protected_symlinks",
+    }
+}
+
+fn fact(case: &Case, step: &Step, denial: &Denial) -> Phrase {
+    let what = match denial.need {
+        Need::Search => "search permission on the directory ",
+        Need::Write => "write permission on ",
+        Need::FollowLink => "to follow the symbolic link ",
+    };
+    let whose = match denial.why {
+        Why::Class { class: Class::Owner, .. } => "its owner's bits decide".into(),
+        Why::Class { class: Class::Group, .. } => {
+            phrase!["the bits of its group ", group(case, step.gid), " decide"]
+        }
+        Why::Class { class: Class::Other, .. } => "the bits for others decide".into(),
+        Why::Class { class: Class::AclUser(uid), masked } => {
+            phrase!["the ACL entry of ", user(case, uid), mask(masked), " decides"]
+        }
+        Why::Class { class: Class::AclGroup(gid), masked } => {
+            phrase!["the ACL entry of group ", group(case, gid), mask(masked), " decides"]
+        }
+        Why::StickyLink => {
+            "it lies in a sticky directory that everybody may write to, belongs to neither the \
+             client nor the directory's owner, and fs.protected_symlinks is on"
+                .into()
+        }
+        Why::Immutable => "it is immutable (chattr +i)".into(),
+        Why::ReadOnly => "its filesystem is read-only".into(),
+    };
+    phrase![
+        "connect() needs ",
+        what,
+        shown(case, step),
+        format!(" (mode {:04o}, owner ", step.mode & 0o7777),
+        user(case, step.uid),
+        "), and ",
+        whose,
+    ]
+}
+
+const fn mask(masked: bool) -> &'static str {
+    if masked { ", limited by the ACL's mask," } else { "" }
+}
+
+/// Who may pass, without capabilities.
+fn who_words(case: &Case, step: &Step, need: Need) -> Phrase {
+    let Some(who) = who_may(step, need).filter(|_| need != Need::FollowLink) else {
+        return "the client may not pass".into();
+    };
+    if who.only_privileged() {
+        return "only a process with CAP_DAC_OVERRIDE may pass".into();
+    }
+    let Who { owner, group: owning, users, groups, others } = who;
+    let mut may: Vec<Phrase> = Vec::new();
+    may.extend(owner.1.then(|| user(case, owner.0)));
+    may.extend(users.iter().filter(|it| it.1).map(|it| user(case, it.0)));
+    may.extend(owning.1.then(|| phrase!["members of ", group(case, owning.0)]));
+    let named = groups.iter().filter(|it| it.1);
+    may.extend(named.map(|it| phrase!["members of ", group(case, it.0)]));
+    may.extend(others.then(|| "everybody else".into()));
+    let mut words = Phrase::default();
+    for (index, one) in may.iter().enumerate() {
+        let between = match index {
+            0 => "",
+            _ if index + 1 == may.len() => " and ",
+            _ => ", ",
+        };
+        words = phrase![words, between, one.clone()];
+    }
+    phrase![words, " may pass"]
+}
+
+/// A path as a command of this host takes it. One of another tree, which has no name here, is told to be
+/// so: the same path of this host is another file.
+fn on_host(case: &Case, path: &[u8]) -> Phrase {
+    let Some(known) = &case.path else { return word(path) };
+    let nameless = known.bases.root.is_none() && path.starts_with(b"/");
+    let whose = if nameless { " (in the client's own tree)" } else { "" };
+    phrase![word(&known.bases.on_host(path)), whose]
+}
+
+fn fix_words(case: &Case, fix: &Fix) -> Phrase {
+    let letter = |need: &Need| if *need == Need::Write { "w" } else { "x" };
+    let word = |path: &[u8]| on_host(case, path);
+    match fix {
+        Fix::JoinGroup { gid } => {
+            phrase![
+                "make the client's user a member of ",
+                group(case, *gid),
+                ", and start it again"
+            ]
+        }
+        Fix::AddMode { path, class, need } => {
+            let class = match class {
+                ModeClass::Owner => "u",
+                ModeClass::Group => "g",
+                ModeClass::Other => "o",
+            };
+            phrase![format!("chmod {class}+{} ", letter(need)), word(path)]
+        }
+        Fix::AddModeAndJoin { path, gid, need } => phrase![
+            format!("chmod g+{} ", letter(need)),
+            word(path),
+            ", and make the client's user a member of ",
+            group(case, *gid),
+        ],
+        Fix::SetAcl { path, uid, need } => {
+            phrase![format!("setfacl -m u:{uid}:{} ", letter(need)), word(path)]
+        }
+        Fix::RaiseMask { path, need } => {
+            phrase![format!("setfacl -m m::r{} ", letter(need)), word(path)]
+        }
+        Fix::NameTarget { target, .. } => {
+            phrase!["let the client connect to the link's target, ", name(target)]
+        }
+        Fix::ClearImmutable { path } => phrase!["chattr -i ", word(path)],
+    }
+}
+
+fn by_acl(denial: &Denial) -> bool {
+    matches!(
+        denial.why,
+        Why::Class { class: Class::AclUser(_) | Class::AclGroup(_), .. }
+            | Why::Class { masked: true, .. }
+    )
+}
+
+fn by_mode(denial: &Denial) -> bool {
+    matches!(denial.why, Why::Class { .. }) && !by_acl(denial)
+}
+
+pub(super) fn parent_no_search(case: &Case) -> Outcome {
+    denied(case, |_, it| it.need == Need::Search && by_mode(it))
+}
+
+pub(super) fn socket_mode(case: &Case) -> Outcome {
+    denied(case, |_, it| it.need == Need::Write && by_mode(it))
+}
+
+pub(super) fn acl(case: &Case) -> Outcome {
+    denied(case, |_, it| by_acl(it))
+}
+
+pub(super) fn protected_symlink(case: &Case) -> Outcome {
+    denied(case, |_, it| it.why == Why::StickyLink)
+}
+
+pub(super) fn immutable(case: &Case) -> Outcome {
+    denied(case, |_, it| it.why == Why::Immutable)
+}
+
+/// Only where everything else was looked at and would let the client pass.
+pub(super) fn security_module(case: &Case) -> Outcome {
+    if case.errno.is_none() {
+        return Outcome::Clear;
+    }
+    let Some(path) = &case.path else { return Outcome::Unknown("the way to the path") };
+    let Some(rights) = &case.client.rights else {
+        return Outcome::Unknown("the client's credentials");
+    };
+    let reached = matches!(&path.walk.end, End::Found)
+        && path.walk.steps.last().is_some_and(|step| step.kind == Kind::Socket);
+    match first_denial(&path.walk, rights, path.protected_symlinks) {
+        Access::Allowed if reached => {}
+        Access::Unknown { reason, .. } => return Outcome::Unknown(missing(reason)),
+        _ => return Outcome::Clear,
+    }
+    // A datagram socket that is connected elsewhere answers EPERM, too.
+    if case.errno == Some(Errno::EPERM) && super::unix_socket::is_datagram(case) != Some(false) {
+        return Outcome::Unknown("whether the socket there is a datagram socket that has a peer");
+    }
+    let modules = case.security.as_ref().and_then(|security| security.modules.as_deref());
+    let known = ["selinux", "apparmor", "smack", "tomoyo", "landlock", "bpf"];
+    let active = modules.unwrap_or_default();
+    let is_active = |known: &&str| active.iter().any(|module| module == known.as_bytes());
+    let enforcing: Vec<&str> = known.into_iter().filter(is_active).collect();
+    if modules.is_none() || !path.settled || enforcing.is_empty() {
+        return Outcome::Unknown("whether path or client changed between the failure and the look");
+    }
+    let label = case.security.as_ref().and_then(|security| security.label.as_deref());
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Inferred,
+        subject: subject(case),
+        fact: "owner, mode and ACL of every component let the client pass, and nothing of that has \
+               changed since"
+            .into(),
+        consequence: phrase![
+            "a security module denied it; active ones that can: ",
+            enforcing.join(", "),
+            label.map(|label| phrase![" (the client's label is ", name(label), ")"]),
+        ],
+        fix: "look at the audit log (ausearch -m avc -ts recent, or journalctl -k); Landlock and BPF \
+              modules leave no line there"
+            .into(),
+        evidence: super::unix_path::way(case, path),
+    })
+}

@@ -1,0 +1,130 @@
+//! What was found out about an incident: a cause, how sure it is, and what to do.
+//!
+//! Owns the finding as data and what it belongs to. What is found, and from which facts, is decided
+//! in `diagnose`.
+
+use std::borrow::Cow;
+
+use socktrace_common::{Credentials, TaskKey};
+
+use super::{Body, Endpoint, Event, Phrase};
+
+/// How sure something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Certainty {
+    /// The kernel said so, or the state was read and cannot have changed since the incident.
+    Measured,
+    /// It was read after the incident, and explains it.
+    Inferred,
+    /// Several causes are possible, or none is known.
+    Unknown,
+}
+
+impl Certainty {
+    /// As reports print it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Measured => "measured",
+            Self::Inferred => "inferred",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How much harm it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Connections fail, are thrown away, or wait.
+    Error,
+    /// They will, if it goes on.
+    Warning,
+    /// Good to know.
+    Info,
+}
+
+impl Severity {
+    /// As reports print it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// One thing that was found out. `fact` and `consequence` are clauses and `fix` is an imperative,
+/// each without its full stop; `docs/diagnosis.md` has the form.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Finding {
+    /// How much harm it does: findings sort by it.
+    pub severity: Severity,
+    /// How sure it is.
+    pub certainty: Certainty,
+    /// The rule that found it; `unexplained` where none did.
+    pub rule: Cow<'static, str>,
+    /// What it is about: a path, a listener, a process.
+    pub subject: Phrase,
+    /// What is so.
+    pub fact: Phrase,
+    /// What follows from that.
+    pub consequence: Phrase,
+    /// What to do.
+    pub fix: Phrase,
+    /// What was looked at, a line each.
+    pub evidence: Vec<Phrase>,
+}
+
+/// Failed connects that have one explanation: the same errno and target, with the same rights, from
+/// the same place in the tree.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FailureClass {
+    /// The errno.
+    pub errno: u32,
+    /// The real uid.
+    pub uid: u32,
+    /// What was passed to `connect()`.
+    pub target: Endpoint,
+    /// The rights; `None` where they are not known.
+    pub credentials: Option<Box<Credentials>>,
+}
+
+impl FailureClass {
+    /// The class of an event; `None` for one that is no failed connect.
+    pub fn of(event: &Event) -> Option<Self> {
+        let Body::ConnectFailure { errno, target, credentials } = &event.body else { return None };
+        Some(Self {
+            errno: *errno,
+            uid: event.actor.as_ref()?.task.uid,
+            target: target.clone(),
+            credentials: credentials.clone(),
+        })
+    }
+}
+
+/// What a diagnosis is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Incident {
+    /// Connects that failed.
+    ConnectFailure(FailureClass),
+    /// `accept()` of this process failed with this errno, on the listener with this inode.
+    AcceptError {
+        /// Who called it.
+        task: TaskKey,
+        /// Inode of the listener; 0 where unknown.
+        listener: u64,
+        /// The errno.
+        errno: u32,
+    },
+}
+
+/// What was found out about an incident, the explanation first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// When the facts were gathered, monotonic nanoseconds.
+    pub time_ns: u64,
+    /// Of what.
+    pub of: Incident,
+    /// Never empty: where nothing explains it, one finding says so.
+    pub findings: Vec<Finding>,
+}

@@ -1,0 +1,96 @@
+//! What a TCP address leads to: listeners on its port in every network namespace, whose address it is,
+//! the route there, the local ports that are left.
+
+use std::collections::HashSet;
+
+use nix::errno::Errno;
+
+use super::{holders::read_holders, namespaces::Namespaces};
+use crate::{
+    diagnose::{
+        Question,
+        case::{Case, Ports, Tcp, TcpListening},
+    },
+    host::{
+        Host,
+        sock_diag::{PortQuery, SockDiag, TcpListener},
+    },
+};
+
+/// Other ports that are named.
+const OTHER_PORTS: usize = 12;
+
+pub(super) fn gather(host: &Host, namespaces: &mut Namespaces, case: &mut Case) {
+    let Question::Tcp(target) = case.question else { return };
+    let here = case.client.net_namespace.and_then(|inode| u32::try_from(inode).ok());
+    let own = here.is_some() && here == namespaces.own();
+    // The files of /proc/PID/net are those of the namespace of PID.
+    let pid = if own { None } else { case.client.pid };
+    let known =
+        own || pid.is_some_and(|pid| host.read_netns(pid).ok() == case.client.net_namespace);
+    let mut tcp = Tcp::default();
+    let answers = namespaces.ask(SockDiag::tcp_listeners);
+    tcp.complete = answers.complete;
+    tcp.unreadable = answers.unreadable;
+    tcp.looked_here = here.is_some_and(|here| answers.whole.contains(&here));
+    let on_port = |it: &&(u32, TcpListener)| it.1.address.port() == target.port();
+    let inodes: HashSet<u64> =
+        answers.found.iter().filter(on_port).map(|(_, it)| it.inode).collect();
+    let holders = read_holders(host, &inodes);
+    tcp.listening = answers
+        .found
+        .iter()
+        .filter(on_port)
+        .map(|(netns, it)| TcpListening {
+            address: it.address,
+            v6only: it.v6only,
+            net_namespace: Some(u64::from(*netns)),
+            inode: it.inode,
+            queue: Some((it.queue, it.backlog)),
+            drops: it.drops,
+            holders: holders.get(&it.inode).cloned(),
+        })
+        .collect();
+    let mut others: Vec<u16> = answers
+        .found
+        .iter()
+        .filter(|(netns, it)| Some(*netns) == here && is_same_side(it, target.ip()))
+        .map(|(_, it)| it.address.port())
+        .collect();
+    others.sort_unstable();
+    others.dedup();
+    others.truncate(OTHER_PORTS);
+    tcp.other_ports = others;
+    if known {
+        tcp.address = host.read_address(pid, target.ip()).ok();
+        tcp.route = host.read_route_to(pid, target.ip()).ok();
+    }
+    tcp.settings = here.and_then(|here| namespaces.settings(here));
+    if matches!(case.errno, None | Some(Errno::EADDRNOTAVAIL)) {
+        tcp.ports = ports(namespaces, here, &tcp, target);
+    }
+    case.tcp = Some(tcp);
+}
+
+fn is_same_side(listener: &TcpListener, target: std::net::IpAddr) -> bool {
+    let bound = listener.address.ip();
+    bound == target || bound.is_unspecified() && bound.is_ipv4() == target.is_ipv4()
+}
+
+/// The local ports that are in use towards the target.
+fn ports(
+    namespaces: &mut Namespaces,
+    here: Option<u32>,
+    tcp: &Tcp,
+    target: std::net::SocketAddr,
+) -> Option<Ports> {
+    let range = tcp.settings.as_ref()?.local_ports?;
+    let query =
+        PortQuery { range: range.first..=range.last, source: None, destination: Some(target) };
+    let used = namespaces.of(here?)?.tcp_port_use(&query).ok()?;
+    let whole = used.malformed == 0 && !used.interrupted;
+    whole.then_some(Ports {
+        used: used.ports as usize,
+        time_wait: usize::try_from(used.time_wait).unwrap_or(usize::MAX),
+    })
+}

@@ -1,0 +1,212 @@
+//! What a Unix address leads to: the way of its path, the sockets bound there or called so, the units
+//! that would make them.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use nix::errno::Errno;
+
+use super::{client::Sight, holders::read_holders, namespaces::Namespaces, units::UnitFiles};
+use crate::{
+    diagnose::case::{Bases, BoundSocket, Case, Holder, Path, Security, UnixSockets},
+    event::SocketKind,
+    host::{
+        Host,
+        path_walk::{End, Kind, Step, View, Walk},
+        sock_diag::{FileId, States, UnixQueue, UnixSocket, UnixSocketKind, UnixState},
+    },
+};
+
+/// The clock that files are stamped with lags behind by a tick (`ktime_get_coarse_real_ts64()`): 10 ms
+/// at most, and as much again for the two readings of the clocks.
+const STAMP_LAG: Duration = Duration::from_millis(20);
+/// Filesystems whose inodes `sock_diag` numbers as stat(2) does.
+const NUMBERED_ALIKE: [&[u8]; 8] =
+    [b"tmpfs", b"ramfs", b"rootfs", b"devtmpfs", b"ext4", b"ext3", b"ext2", b"xfs"];
+
+pub(super) fn gather(
+    host: &Host,
+    namespaces: &mut Namespaces,
+    units: &mut UnitFiles,
+    case: &mut Case,
+    sight: Option<Sight>,
+) {
+    if let (Some(path), Some(sight)) = (case.unix_path(), sight) {
+        case.path = Some(walk(host, case, path, &sight));
+    }
+    case.unix = Some(sockets(host, namespaces, case));
+    if matches!(case.errno, None | Some(Errno::EACCES | Errno::EPERM)) {
+        case.security = Some(security(host, case));
+    }
+    if let Some(path) = resolved(case) {
+        case.units = Some(units.about(&path, case));
+    }
+}
+
+fn walk(host: &Host, case: &Case, path: &[u8], sight: &Sight) -> Path {
+    let walk = sight.view.walk(path);
+    let relative = path.first() != Some(&b'/');
+    let as_client = sight.as_client && (!relative || sight.in_cwd);
+    let rights_known = case.client.rights.as_ref().is_some_and(|rights| rights.groups.is_some());
+    // Asked now, and read now: nothing can have changed.
+    let changed = case.time.and_then(|time| changed_since(&walk, time));
+    Path {
+        bases: bases(sight),
+        settled: as_client && rights_known && changed.is_none() && !walk.steps.is_empty(),
+        changed,
+        walk,
+        as_client,
+        protected_symlinks: host.read_protected_symlinks().ok(),
+    }
+}
+
+/// How this host names what the client sees.
+fn bases(sight: &Sight) -> Bases {
+    let own = View::of_self().ok().map(|own| own.lookup_id());
+    let seen = sight.view.lookup_id();
+    let same = own.is_some_and(|own| {
+        own.mount_namespace.is_some()
+            && own.mount_namespace == seen.mount_namespace
+            && own.root.is_some()
+            && own.root == seen.root
+    });
+    let cwd = sight.view.cwd_path().filter(|_| same).map(<[u8]>::to_vec);
+    Bases {
+        root: if same { Some(Vec::new()) } else { sight.pid.map(View::root_link) },
+        cwd: cwd.or_else(|| sight.pid.map(View::cwd_link)),
+    }
+}
+
+/// The first on the way that was changed after `time`, or just before.
+fn changed_since(walk: &Walk, time: SystemTime) -> Option<Vec<u8>> {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let limit = since.saturating_sub(STAMP_LAG);
+    let is_older = |step: &&Step| {
+        let (seconds, nanos) = step.ctime;
+        u64::try_from(seconds).is_ok_and(|seconds| Duration::new(seconds, nanos) < limit)
+    };
+    walk.steps.iter().find(|step| !is_older(step)).map(|step| step.path.clone())
+}
+
+/// The absolute path that a listener there would be called by; none for an abstract name.
+fn resolved(case: &Case) -> Option<Vec<u8>> {
+    let path = case.unix_path()?;
+    if path.first() == Some(&b'/') {
+        return Some(path.to_vec());
+    }
+    let walk = &case.path.as_ref()?.walk;
+    let last = case.path.as_ref()?.bases.shown(&walk.steps.last()?.path);
+    match &walk.end {
+        End::Missing { name, .. } => Some([&last, b"/".as_slice(), name].concat()),
+        _ => Some(last),
+    }
+}
+
+fn last(case: &Case) -> Option<&Step> {
+    let walk = &case.path.as_ref()?.walk;
+    walk.steps.last().filter(|step| walk.end == End::Found && step.kind == Kind::Socket)
+}
+
+fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets {
+    let asked = match &case.question {
+        crate::diagnose::Question::Unix(name) => name.as_slice(),
+        _ => return UnixSockets::default(),
+    };
+    let file = last(case);
+    let full = resolved(case);
+    let is_named = |socket: &UnixSocket| {
+        let name = socket.name.as_deref();
+        name.is_some() && (name == Some(asked) || name == full.as_deref())
+    };
+    let is_there = |socket: &UnixSocket| {
+        file.zip(socket.file).is_some_and(|(step, bound)| is_file(&bound, step))
+    };
+    // A datagram socket with a peer is established. So is what a listener has accepted, which has its name
+    // and file: there may be many of those.
+    let states = match case.errno {
+        None | Some(Errno::EPERM | Errno::EPROTOTYPE) => States::ALL,
+        Some(_) => States::ALL.except(States::of(&[UnixState::Established])),
+    };
+    let is_accepted = |socket: &UnixSocket| {
+        socket.state == UnixState::Established && socket.kind != UnixSocketKind::Datagram
+    };
+    let bound = |socket: &UnixSocket| {
+        socket.inode.is_some() && !is_accepted(socket) && (is_named(socket) || is_there(socket))
+    };
+    let answers = namespaces.ask(|sockets| sockets.unix_sockets(states, bound));
+    let inodes: HashSet<u64> = answers.found.iter().filter_map(|(_, it)| it.inode).collect();
+    let holders = read_holders(host, &inodes);
+    let abstract_here = |netns: u32| {
+        case.abstract_name().is_some() && case.client.net_namespace == Some(u64::from(netns))
+    };
+    let mut all = UnixSockets {
+        complete: answers.complete,
+        unreadable: answers.unreadable,
+        ..UnixSockets::default()
+    };
+    for (netns, socket) in &answers.found {
+        let Some(inode) = socket.inode else { continue };
+        let there = is_there(socket) || abstract_here(*netns);
+        let held_by = holders.get(&inode).and_then(|all| all.first());
+        let in_place = if there { None } else { in_place(host, socket, held_by) };
+        let one = BoundSocket {
+            in_place,
+            inode,
+            kind: match socket.kind {
+                UnixSocketKind::Stream => SocketKind::Stream,
+                UnixSocketKind::Datagram => SocketKind::Dgram,
+                UnixSocketKind::Seqpacket => SocketKind::Seqpacket,
+            },
+            listens: socket.state == UnixState::Listening,
+            shut: socket.shutdown.is_some_and(|bits| bits & 1 != 0),
+            file: socket.file,
+            net_namespace: Some(u64::from(*netns)),
+            queue: match socket.queue {
+                Some(UnixQueue::Accept { connections, backlog }) => Some((connections, backlog)),
+                _ => None,
+            },
+            holders: holders.get(&inode).cloned(),
+        };
+        if there {
+            all.there.push(one);
+        } else {
+            all.namesakes.push(one);
+        }
+    }
+    let numbered = file
+        .and_then(|step| step.mount.as_ref())
+        .is_some_and(|mount| NUMBERED_ALIKE.contains(&mount.fs_type.as_slice()));
+    // Where the two number inodes differently, one that is not found may be there all the same.
+    if file.is_some() && !numbered && all.there.is_empty() {
+        all.complete = false;
+    }
+    all
+}
+
+/// Whether the file that a listener was bound to still has its name, in the tree of who holds it.
+fn in_place(host: &Host, socket: &UnixSocket, holder: Option<&Holder>) -> Option<bool> {
+    let path = socket.name.as_deref().filter(|name| name.starts_with(b"/"))?;
+    let bound = socket.file?;
+    let walk = View::of_process(host, holder?.pid).ok()?.walk(path);
+    match walk.end {
+        End::Found => walk.steps.last().map(|step| is_file(&bound, step)),
+        End::Missing { .. } | End::NotADirectory => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether a socket was bound to this inode, of whose number `sock_diag` tells the lower half.
+fn is_file(bound: &FileId, step: &Step) -> bool {
+    bound.dev == step.dev && u64::from(bound.inode_low) == step.inode & u64::from(u32::MAX)
+}
+
+fn security(host: &Host, case: &Case) -> Security {
+    let modules = host.read_security_modules().ok();
+    Security {
+        modules: modules.map(|found| found.names),
+        selinux_enforces: host.read_selinux_enforcing().ok(),
+        label: case.client.pid.and_then(|pid| host.read_security_labels(pid).current),
+    }
+}

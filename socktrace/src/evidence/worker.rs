@@ -1,0 +1,217 @@
+//! Investigates on a thread of its own, so that reading events never waits for a filesystem or a dump.
+//!
+//! Owns what is looked into, and how often: each class of incidents once, and again when it recurs after
+//! a while, as the cause may have changed.
+
+use std::{
+    collections::HashMap,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::Investigator;
+use crate::event::{Actor, Body, Diagnosis, Event, FailureClass, Incident};
+
+/// Incidents that may wait to be looked into.
+const WAITING: usize = 256;
+/// Incidents that are remembered as looked into.
+const REMEMBERED: usize = 4096;
+/// One that happens again after this time is looked into again.
+const AGAIN: Duration = Duration::from_mins(1);
+/// How long the last ones may take at the end of a session.
+const LAST: Duration = Duration::from_secs(2);
+
+/// An incident to be looked into.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// What happened.
+    pub of: Incident,
+    /// To whom.
+    pub actor: Actor,
+    /// When, monotonic nanoseconds.
+    pub time_ns: u64,
+}
+
+impl Assignment {
+    /// What is to be looked into because of an event, if anything.
+    fn of(event: &Event) -> Option<Self> {
+        let actor = event.actor.clone()?;
+        let of = match &event.body {
+            Body::ConnectFailure { .. } => Incident::ConnectFailure(FailureClass::of(event)?),
+            Body::AcceptError { listener, errno } => Incident::AcceptError {
+                task: actor.key,
+                listener: listener.unwrap_or(0),
+                errno: *errno,
+            },
+            _ => return None,
+        };
+        Some(Self { of, actor, time_ns: event.time_ns })
+    }
+}
+
+/// How much time the thread may take: a second at once, and a tenth of the time in the long run, so that a
+/// host where many different things fail does not pay for their explanation.
+struct Budget {
+    left: Duration,
+    since: Instant,
+}
+
+impl Budget {
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    const SHARE: u32 = 10;
+
+    fn new() -> Self {
+        Self { left: Self::AT_ONCE, since: Instant::now() }
+    }
+
+    fn spend(&mut self, time: Duration) {
+        self.left = self.left.saturating_sub(time);
+    }
+
+    fn earn(&mut self) {
+        self.left = (self.left + self.since.elapsed() / Self::SHARE).min(Self::AT_ONCE);
+        self.since = Instant::now();
+    }
+
+    /// Until something is left, or there is reason to hurry.
+    fn wait(&mut self, hurry: &AtomicBool) {
+        self.earn();
+        while self.left.is_zero() && !hurry.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(20));
+            self.earn();
+        }
+    }
+}
+
+/// The thread, and what it was given.
+pub struct Worker {
+    queue: Option<SyncSender<Box<Assignment>>>,
+    answers: Receiver<Option<Diagnosis>>,
+    thread: Option<JoinHandle<()>>,
+    /// Set at the end of a session, when nothing is gained by going slowly.
+    hurry: Arc<AtomicBool>,
+    looked: HashMap<Incident, Instant>,
+    open: usize,
+    skipped: u64,
+}
+
+impl Worker {
+    /// Starts the thread; its rights are those of the caller.
+    pub fn start(mut investigator: Investigator) -> std::io::Result<Self> {
+        let (queue, assignments) = sync_channel::<Box<Assignment>>(WAITING);
+        let (tell, answers) = channel();
+        let hurry = Arc::new(AtomicBool::new(false));
+        let hurried = Arc::clone(&hurry);
+        let thread = thread::Builder::new().name("diagnose".into()).spawn(move || {
+            let mut budget = Budget::new();
+            for assignment in assignments {
+                let Assignment { of, actor, time_ns } = *assignment;
+                budget.wait(&hurried);
+                let begin = Instant::now();
+                let found = investigator.investigate(&of, &actor, time_ns);
+                budget.spend(begin.elapsed());
+                if tell.send(found).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self {
+            queue: Some(queue),
+            answers,
+            thread: Some(thread),
+            hurry,
+            looked: HashMap::new(),
+            open: 0,
+            skipped: 0,
+        })
+    }
+
+    /// Has the event's incident looked into, unless it was lately.
+    pub fn note(&mut self, event: &Event) {
+        let Some(assignment) = Assignment::of(event) else { return };
+        let now = Instant::now();
+        let known = self.looked.get(&assignment.of);
+        if known.is_some_and(|looked| now.duration_since(*looked) < AGAIN) {
+            return;
+        }
+        if self.looked.len() >= REMEMBERED && known.is_none() {
+            self.looked.retain(|_, looked| now.duration_since(*looked) < AGAIN);
+            if self.looked.len() >= REMEMBERED {
+                self.skipped += 1;
+                return;
+            }
+        }
+        let of = assignment.of.clone();
+        let taken = match &self.queue {
+            Some(queue) => queue.try_send(Box::new(assignment)).is_ok(),
+            None => false,
+        };
+        if taken {
+            self.open += 1;
+            self.looked.insert(of, now);
+        } else {
+            self.skipped += 1;
+        }
+    }
+
+    /// What was found out since the last call.
+    pub fn found(&mut self, into: &mut Vec<Diagnosis>) {
+        loop {
+            match self.answers.try_recv() {
+                Ok(answer) => {
+                    self.open = self.open.saturating_sub(1);
+                    into.extend(answer);
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Waits for what is still looked into, but not for ever; returns how many incidents were not.
+    pub fn finish(&mut self, into: &mut Vec<Diagnosis>) -> u64 {
+        self.queue = None;
+        self.hurry.store(true, Ordering::Relaxed);
+        let begin = Instant::now();
+        while self.open > 0 {
+            let left = LAST.saturating_sub(begin.elapsed());
+            match self.answers.recv_timeout(left) {
+                Ok(answer) => {
+                    self.open -= 1;
+                    into.extend(answer);
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if self.open == 0
+            && let Some(thread) = self.thread.take()
+        {
+            // It has nothing left to do.
+            let _ = thread.join();
+        }
+        self.skipped + self.open as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_that_is_used_up_makes_wait_unless_there_is_reason_to_hurry() {
+        let mut budget = Budget::new();
+        budget.spend(Budget::AT_ONCE * 2);
+        budget.since = Instant::now();
+        let begin = Instant::now();
+        budget.wait(&AtomicBool::new(true));
+        assert!(begin.elapsed() < Duration::from_millis(15), "{:?}", begin.elapsed());
+        budget.left = Duration::ZERO;
+        budget.since = Instant::now();
+        budget.wait(&AtomicBool::new(false));
+        assert!(!budget.left.is_zero());
+    }
+}

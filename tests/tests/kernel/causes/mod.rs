@@ -1,0 +1,133 @@
+//! The staged causes: of each, what is said first is what was staged, and nothing else is called measured.
+
+mod changed;
+mod expected;
+mod hostile;
+mod told;
+
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use socktrace_tests::harness::run::{Run, record_staged};
+
+use crate::matrix::tell;
+use expected::{ALL, Expected};
+use told::Told;
+
+/// Fewer than this of the staged incidents explained is a failure of the whole.
+const LEAST: usize = 38;
+
+static RUN: OnceLock<Result<Run, String>> = OnceLock::new();
+
+/// One recording for all tests.
+fn run() -> Result<&'static Run> {
+    let record = || record_staged(&[], "causes").map_err(|error| format!("{error:#}"));
+    RUN.get_or_init(record).as_ref().map_err(|error| anyhow!(error.clone()))
+}
+
+/// Every incident of the table with what was said of it; without those that this machine cannot have.
+fn incidents() -> Result<Vec<(&'static Expected, Told)>> {
+    let run = run()?;
+    let mut all = told::of(run);
+    let possible = ALL.iter().filter(|it| !run.seen.lacks.iter().any(|lacked| lacked == it.name));
+    let found = possible.map(|expected| {
+        let at = all.iter().position(|told| told.name == expected.name);
+        let at = at.with_context(|| format!("the scenario has no {}", expected.name))?;
+        Ok((expected, all.swap_remove(at)))
+    });
+    let found = found.collect::<Result<Vec<_>>>()?;
+    let left: Vec<&str> = all.iter().map(|told| told.name.as_str()).collect();
+    ensure!(left.is_empty(), "nothing is expected of {left:?}");
+    Ok(found)
+}
+
+/// One line of the table that a failure shows.
+fn line(expected: &Expected, told: &Told) -> String {
+    let said = told.first().map_or("", |first| first.certainty.as_str());
+    format!(
+        "{:<18} expected {:<32} {:<9} said {:<32} {said:<9} {}",
+        expected.name,
+        expected.rule,
+        expected.certainty,
+        told.rule.as_deref().unwrap_or("nothing"),
+        told.words()
+    )
+}
+
+fn is_explained(expected: &Expected, told: &Told) -> bool {
+    told.rule.as_deref() == Some(expected.rule)
+}
+
+#[test]
+fn the_first_finding_of_each_incident_is_what_was_staged() -> Result<()> {
+    let incidents = incidents()?;
+    let wrong = incidents.iter().filter(|(expected, told)| !is_explained(expected, told));
+    tell(&wrong.map(|(expected, told)| line(expected, told)).collect::<Vec<_>>())
+}
+
+#[test]
+fn enough_incidents_are_staged_and_explained() -> Result<()> {
+    let incidents = incidents()?;
+    let explained = incidents.iter().filter(|(expected, told)| is_explained(expected, told));
+    let (count, of) = (explained.count(), incidents.len());
+    let table: Vec<String> =
+        incidents.iter().map(|(expected, told)| line(expected, told)).collect();
+    ensure!(count >= LEAST, "{count} of {of}, wanted are {LEAST}:\n{}", table.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn nothing_but_the_staged_cause_is_called_measured() -> Result<()> {
+    let mut wrong = Vec::new();
+    for (expected, told) in incidents()? {
+        let measured = told.findings.iter().filter(|it| it.certainty == "measured");
+        let other = measured.filter(|it| it.rule != expected.rule);
+        wrong.extend(other.map(|it| format!("{}: {} {}", expected.name, it.rule, it.fact)));
+    }
+    tell(&wrong)
+}
+
+#[test]
+fn each_finding_is_as_sure_as_what_was_seen_allows() -> Result<()> {
+    let incidents = incidents()?;
+    let wrong = incidents.iter().filter(|(expected, told)| {
+        told.first().is_some_and(|first| first.certainty != expected.certainty)
+    });
+    tell(&wrong.map(|(expected, told)| line(expected, told)).collect::<Vec<_>>())
+}
+
+#[test]
+fn findings_name_what_is_in_the_way_and_what_would_change_it() -> Result<()> {
+    let mut wrong = Vec::new();
+    for (expected, told) in incidents()? {
+        let words = told.words();
+        let missing = expected.says.iter().filter(|word| !words.contains(**word));
+        wrong.extend(missing.map(|word| format!("{}: no `{word}` in: {words}", expected.name)));
+    }
+    tell(&wrong)
+}
+
+#[test]
+fn a_second_cause_behind_the_first_is_told_as_well() -> Result<()> {
+    let mut wrong = Vec::new();
+    for (expected, told) in incidents()? {
+        let rules: Vec<&str> = told.findings.iter().map(|it| it.rule.as_str()).collect();
+        let others = rules.iter().filter(|rule| Some(**rule) == expected.also).count();
+        if others != usize::from(expected.also.is_some()) || rules.len() != others + 1 {
+            wrong.push(format!("{}: {rules:?}, also is {:?}", expected.name, expected.also));
+        }
+    }
+    tell(&wrong)
+}
+
+/// A machine that lacks something must lack it for a reason that the test can see for itself.
+#[test]
+fn incidents_are_left_out_only_where_the_machine_cannot_have_them() -> Result<()> {
+    let run = run()?;
+    let protects = std::fs::read_to_string("/proc/sys/fs/protected_symlinks")?.trim() == "1";
+    let lacks = |name: &str| run.seen.lacks.iter().any(|it| it == name);
+    ensure!(lacks("link_protected") != protects, "protected_symlinks: {protects}");
+    let others: Vec<&String> = run.seen.lacks.iter().filter(|it| *it != "link_protected").collect();
+    ensure!(others.is_empty(), "left out: {others:?}");
+    Ok(())
+}
