@@ -64,6 +64,20 @@ pub(super) fn give_rest(
     }
 }
 
+/// Gives the syncookies that the namespace counted beyond `rows` to its only listener. They grow no
+/// `sk_drops`; where there are several listeners, nothing tells whose they are.
+pub(super) fn give_cookies(
+    rows: &mut BTreeMap<u64, Vec<DropRow>>,
+    only_listener: u64,
+    netstat: NetstatDelta,
+) {
+    let cookie = Drops::Tcp(DropReason::SyncookieSent);
+    let all = rows.values().flatten().filter(|row| row.reason == cookie);
+    let counted: u64 = all.map(|row| row.count).sum();
+    let Some(rest @ 1..) = netstat.cookies.checked_sub(counted) else { return };
+    rows.entry(only_listener).or_default().push(row(cookie, None, rest));
+}
+
 /// What the namespace counted for each reason beyond `rows`, zeroes left out; `None` where it
 /// counted less.
 fn rest_by_reason(
@@ -154,6 +168,19 @@ mod tests {
         let seen = BTreeMap::from([(7, Seen { sk_drops: 592, discarded: 8, hooked: 4 })]);
         let rows = &infer(&seen, Some(netstat(584, 584, 0)))[&7];
         assert_eq!(total(rows, Drops::Tcp(DropReason::AcceptQueueFull)), 584);
+    }
+
+    #[test]
+    fn syncookies_that_no_hook_saw_are_those_of_the_only_listener() {
+        let cookie = Drops::Tcp(DropReason::SyncookieSent);
+        let counted = NetstatDelta { cookies: 656, ..netstat(0, 0, 0) };
+        let mut rows = BTreeMap::from([(7, vec![row(cookie, None, 653)])]);
+        give_cookies(&mut rows, 7, counted);
+        assert_eq!(total(&rows[&7], cookie), 656);
+        give_cookies(&mut rows, 7, counted);
+        assert_eq!(total(&rows[&7], cookie), 656, "nothing is left");
+        give_cookies(&mut rows, 7, netstat(0, 0, 0));
+        assert_eq!(total(&rows[&7], cookie), 656, "the namespace counted less");
     }
 
     #[test]

@@ -262,6 +262,9 @@ impl Aggregator {
             let mut seen = self.drops_seen();
             seen.retain(|inode, _| self.is_here(*inode));
             drops::give_rest(&mut rows, &seen, netstat);
+            if let Some(inode) = only(&self.tcp_listeners_here()) {
+                drops::give_cookies(&mut rows, inode, netstat);
+            }
             rows.extend(elsewhere);
         }
         rows
@@ -291,6 +294,15 @@ impl Aggregator {
         let seen = || self.watched.get(&inode).and_then(|watched| watched.last.netns);
         let netns = counted.or_else(seen);
         netns.is_none() || netns.map(u64::from) == self.session.netns
+    }
+
+    /// Every TCP listener that there was in the tracer's own network namespace.
+    fn tcp_listeners_here(&self) -> BTreeSet<u64> {
+        let counted = self.counters.listeners.iter().map(|(inode, it)| (*inode, &it.local));
+        let seen = self.watched.iter().map(|(inode, it)| (*inode, &it.last.local));
+        let is_tcp = |local: &Endpoint| matches!(local.address, Some(Address::Inet(_)));
+        let tcp = counted.chain(seen).filter(|(_, local)| is_tcp(local));
+        tcp.map(|(inode, _)| inode).filter(|inode| self.is_here(*inode)).collect()
     }
 
     fn drops_seen(&self) -> BTreeMap<u64, Seen> {

@@ -27,6 +27,10 @@ pub struct Kernel {
     /// told, and no more than that may be missing.
     #[serde(default)]
     pub short_under_contention: Vec<String>,
+    /// Whether connections that a closing listener leaves behind move to another of its group, where
+    /// `net.ipv4.tcp_migrate_req` is set.
+    #[serde(default = "yes")]
+    pub migrates: bool,
     /// What its tracepoint tier can tell of one TCP listener's drops.
     pub tracepoint_drops: TracepointDrops,
     /// The tier that each signal gets by itself.
@@ -114,6 +118,10 @@ fn parse(text: &str, name: &str) -> Result<Kernel> {
     let rows = table.kernel.into_iter().enumerate();
     let mut rows = rows.map(|(place, kernel)| Kernel { place, ..kernel });
     rows.find(|kernel| kernel.name == name).with_context(|| format!("no kernel `{name}`"))
+}
+
+const fn yes() -> bool {
+    true
 }
 
 fn both_transports() -> Vec<String> {

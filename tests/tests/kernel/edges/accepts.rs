@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use socktrace_tests::harness::kernels::this_kernel;
+
 use super::{accepted, connects, counted, exactly, in_every_tier, lacks, waits_unknown};
 
 #[test]
@@ -30,10 +32,11 @@ fn each_listener_of_a_reuseport_group_has_its_own_count() -> Result<()> {
 #[test]
 fn connections_that_move_to_another_listener_are_counted_where_they_are_accepted() -> Result<()> {
     let can_move = Path::new("/proc/sys/net/ipv4/tcp_migrate_req").exists();
+    let migrates = can_move && this_kernel()?.migrates;
     let settings: &[&str] = if can_move { &["tcp_migrate_req=1"] } else { &[] };
     in_every_tier("edge_migration", settings, |_, run| {
         let mut problems = exactly(run);
-        problems.extend(lacks(run, "net.ipv4.tcp_migrate_req", !can_move));
+        problems.extend(lacks(run, "migration", !migrates));
         problems
     })
 }
