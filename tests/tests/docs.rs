@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use socktrace_tests::harness::run::run;
 
-const COMMANDS: [&str; 6] = ["record", "watch", "listeners", "check", "explain", "demo"];
+const COMMANDS: [&str; 7] =
+    ["record", "watch", "listeners", "diagnose", "check", "explain", "demo"];
 
 /// A document: its path below the workspace, and its text.
 struct Document {
@@ -266,6 +267,7 @@ fn every_key_and_value_of_the_json_is_documented() -> Result<()> {
         "socktrace/src/render/json.rs",
         "socktrace/src/render/findings.rs",
         "socktrace/src/render/explain.rs",
+        "socktrace/src/render/checkup.rs",
         "socktrace/src/render/listing/json.rs",
         "socktrace/src/aggregate/snapshot.rs",
     ];
