@@ -54,15 +54,15 @@ impl Assignment {
     }
 }
 
-/// How much time the thread may take: a second at once, and a tenth of the time in the long run, so that a
-/// host where many different things fail does not pay for their explanation.
+/// How much time the thread may take: five seconds at once, and a tenth of the time in the long run, so that a
+/// host where many different things fail for long does not pay for their explanation.
 struct Budget {
     left: Duration,
     since: Instant,
 }
 
 impl Budget {
-    const AT_ONCE: Duration = Duration::from_secs(1);
+    const AT_ONCE: Duration = Duration::from_secs(5);
     const SHARE: u32 = 10;
 
     fn new() -> Self {
