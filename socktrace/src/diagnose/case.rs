@@ -10,8 +10,8 @@ use super::access;
 use crate::{
     event::{Hold, SocketKind},
     host::{
-        Accounts, AddressFact, NetworkSettings, NofileLimits, RouteFact, SocketUnit, UnitState,
-        path_walk::Walk, sock_diag::FileId,
+        Accounts, AddressFact, AppArmorMode, NetworkSettings, NofileLimits, RouteFact, SocketUnit,
+        UnitState, path_walk::Walk, sock_diag::FileId,
     },
 };
 
@@ -289,6 +289,8 @@ pub struct Security {
     pub selinux_enforces: Option<bool>,
     /// The client's label.
     pub label: Option<Vec<u8>>,
+    /// What `AppArmor` does with the client; `None` where that is not known.
+    pub apparmor: Option<AppArmorMode>,
 }
 
 /// Descriptors of a process and of the host.

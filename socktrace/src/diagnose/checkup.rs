@@ -32,10 +32,10 @@ pub fn checkup(case: &Case) -> Vec<Check> {
     }
     checks.push(owners(case));
     checks.push(queue(case));
+    checks.push(activation(case));
     if matches!(case.question, Question::Tcp(_)) {
         checks.push(ports(case));
     } else {
-        checks.push(activation(case));
         checks.push(security(case));
     }
     for finding in diagnose(case) {
@@ -325,9 +325,16 @@ fn activation(case: &Case) -> Check {
         UnitState::Unknown => "may run or not",
     };
     if let Some((unit, runs)) = &units.socket {
+        let made = match case.question {
+            Question::Unix(_) if case.unix_path().is_some() => {
+                format!(" makes it with mode {:04o}", unit.mode)
+            }
+            _ => " listens there".to_owned(),
+        };
         check.facts.push(phrase![
             name(&unit.name),
-            format!(" makes it with mode {:04o}; its service ", unit.mode),
+            made,
+            "; its service ",
             name(&unit.service),
             " ",
             state(runs),

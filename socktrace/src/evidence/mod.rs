@@ -93,7 +93,9 @@ impl Investigator {
             Question::Unix(_) => {
                 unix_target::gather(&self.host, &mut self.namespaces, &mut self.units, case, view);
             }
-            Question::Tcp(_) => tcp_target::gather(&self.host, &mut self.namespaces, case),
+            Question::Tcp(_) => {
+                tcp_target::gather(&self.host, &mut self.namespaces, &mut self.units, case);
+            }
             Question::Accept => {}
         }
     }

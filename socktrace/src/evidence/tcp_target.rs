@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use nix::errno::Errno;
 
-use super::{holders::read_holders, namespaces::Namespaces};
+use super::{holders::read_holders, namespaces::Namespaces, units::UnitFiles};
 use crate::{
     diagnose::{
         Question,
@@ -20,8 +20,15 @@ use crate::{
 /// Other ports that are named.
 const OTHER_PORTS: usize = 12;
 
-pub(super) fn gather(host: &Host, namespaces: &mut Namespaces, case: &mut Case) {
+pub(super) fn gather(
+    host: &Host,
+    namespaces: &mut Namespaces,
+    units: &mut UnitFiles,
+    case: &mut Case,
+) {
     let Question::Tcp(target) = case.question else { return };
+    // Units listen in the first namespace.
+    case.units = Some(units.about(&case.question, case));
     let here = case.client.net_namespace.and_then(|inode| u32::try_from(inode).ok());
     let own = here.is_some() && here == namespaces.own();
     // The files of /proc/PID/net are those of the namespace of PID.

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    diagnose::case::{Case, Units},
+    diagnose::{
+        Question,
+        case::{Case, Units},
+    },
     host::{Host, ServiceUnits, SocketUnits, TmpfilesDirectories, UnitState, path_walk::End},
 };
 
@@ -27,12 +30,22 @@ impl UnitFiles {
         Self { host, read: None }
     }
 
-    /// What they say of a socket at `path`, and of the directory that the way there lacks.
-    pub(super) fn about(&mut self, path: &[u8], case: &Case) -> Units {
+    /// What they say of the target (a Unix path as it is from the root), and of the directory that the way
+    /// there lacks.
+    pub(super) fn about(&mut self, target: &Question, case: &Case) -> Units {
         let missing = missing_directory(case);
         let host = self.host.clone();
         let files = self.files();
-        let socket = files.sockets.by_path(path).first().map(|(unit, _)| {
+        let sockets = match target {
+            Question::Unix(name) => match name.strip_prefix(b"\0") {
+                Some(name) => files.sockets.by_abstract(name),
+                None => files.sockets.by_path(name),
+            },
+            Question::Tcp(at) => files.sockets.by_address(*at),
+            Question::Accept => Vec::new(),
+        };
+        let wanted = sockets.iter().find(|(unit, _)| !unit.masked);
+        let socket = wanted.map(|(unit, _)| {
             let runs = host.read_unit_state(&unit.service);
             ((*unit).clone(), runs)
         });

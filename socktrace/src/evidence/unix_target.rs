@@ -10,10 +10,13 @@ use nix::errno::Errno;
 
 use super::{client::Sight, holders::read_holders, namespaces::Namespaces, units::UnitFiles};
 use crate::{
-    diagnose::case::{Bases, BoundSocket, Case, Holder, Path, Security, UnixSockets},
+    diagnose::{
+        Question,
+        case::{Bases, BoundSocket, Case, Holder, Path, Security, UnixSockets},
+    },
     event::SocketKind,
     host::{
-        Host,
+        Host, parse_apparmor_label,
         path_walk::{End, Kind, Step, View, Walk},
         sock_diag::{FileId, States, UnixQueue, UnixSocket, UnixSocketKind, UnixState},
     },
@@ -40,9 +43,8 @@ pub(super) fn gather(
     if matches!(case.errno, None | Some(Errno::EACCES | Errno::EPERM)) {
         case.security = Some(security(host, case));
     }
-    if let Some(path) = resolved(case) {
-        case.units = Some(units.about(&path, case));
-    }
+    let target = resolved(case).map_or_else(|| case.question.clone(), Question::Unix);
+    case.units = Some(units.about(&target, case));
 }
 
 fn walk(host: &Host, case: &Case, path: &[u8], sight: &Sight) -> Path {
@@ -111,7 +113,7 @@ fn last(case: &Case) -> Option<&Step> {
 
 fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets {
     let asked = match &case.question {
-        crate::diagnose::Question::Unix(name) => name.as_slice(),
+        Question::Unix(name) => name.as_slice(),
         _ => return UnixSockets::default(),
     };
     let file = last(case);
@@ -204,9 +206,14 @@ fn is_file(bound: &FileId, step: &Step) -> bool {
 
 fn security(host: &Host, case: &Case) -> Security {
     let modules = host.read_security_modules().ok();
+    let labels = case.client.pid.map(|pid| host.read_security_labels(pid)).unwrap_or_default();
+    // Before 5.8 the first module's label is the only one.
+    let has_apparmor = modules.as_ref().is_some_and(|found| found.has("apparmor"));
+    let apparmor = labels.apparmor.as_ref().or(labels.current.as_ref()).filter(|_| has_apparmor);
     Security {
+        apparmor: apparmor.and_then(|label| Some(parse_apparmor_label(label)?.mode)),
         modules: modules.map(|found| found.names),
         selinux_enforces: host.read_selinux_enforcing().ok(),
-        label: case.client.pid.and_then(|pid| host.read_security_labels(pid).current),
+        label: labels.current,
     }
 }

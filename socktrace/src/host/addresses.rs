@@ -6,8 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bounded::read_lines;
-use super::tcp_tables::hexadecimal;
-use super::{Host, HostError, decimal, words};
+use super::{Host, HostError, decimal, hexadecimal, words};
 
 /// Bytes that are read of a file: some 500 000 routes.
 const MOST_BYTES: u64 = 64 << 20;

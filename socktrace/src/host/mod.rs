@@ -20,7 +20,6 @@ mod descriptors;
 mod error;
 mod file_limits;
 mod id_map;
-mod interfaces;
 mod mountinfo;
 mod namespace_pids;
 mod netns;
@@ -35,7 +34,6 @@ pub mod sock_diag;
 mod socket_memory;
 mod sockets;
 mod systemd_units;
-mod tcp_tables;
 mod threads;
 
 use std::path::{Path, PathBuf};
@@ -52,7 +50,6 @@ pub use descriptors::{
 pub use error::HostError;
 pub use file_limits::FileLimits;
 pub use id_map::{IdMap, IdMaps, IdRange};
-pub use interfaces::Interface;
 pub use namespace_pids::NamespaceRepresentatives;
 pub use netns::{
     EnterError, NamespaceWindow, NetworkNamespace, NetworkNamespaces, ScratchError,
@@ -73,7 +70,6 @@ pub use systemd_units::{
     BindIpv6Only, Listen, ListenAddress, ListenKind, ServiceUnit, ServiceUnits, SocketUnit,
     SocketUnits, TmpfilesDirectories, TmpfilesDirectory, UnitState,
 };
-pub use tcp_tables::{ListenerRow, TcpState, TcpTable};
 pub use threads::{FutexWaiters, Thread};
 
 /// The tree that `/proc` and `/sys` are read from.
@@ -100,10 +96,26 @@ impl Host {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// `/proc/PID/net/name`, or that of the calling thread.
+    fn net_path(&self, pid: Option<u32>, name: &str) -> PathBuf {
+        match pid {
+            Some(pid) => self.proc_path(pid, "net").join(name),
+            None => self.below("proc/thread-self/net").join(name),
+        }
+    }
+
     /// `/proc/PID/entry`.
     fn proc_path(&self, pid: u32, entry: &str) -> PathBuf {
         self.root.join("proc").join(pid.to_string()).join(entry)
     }
+}
+
+/// A number of at most 16 hexadecimal digits and nothing else.
+fn hexadecimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
 }
 
 /// The lines of a `/proc` file, without their newlines, numbered from 1.

@@ -120,8 +120,8 @@ pub fn topics() -> impl Iterator<Item = Topic> {
     let rule = |it: Described| Topic { name: it.name, kind: Kind::Rule, about: it.about };
     let errnos = errnos::table().map(of(Kind::Errno));
     let incidents = incidents::table().map(of(Kind::Incident));
-    // An incident of the same name says more than its rule.
-    let is_own = |rule: &Described| incidents::table().all(|it| it.name != rule.name);
+    // An incident that goes by the same name says more than its rule.
+    let is_own = |rule: &Described| by_name(incidents::table(), rule.name).is_none();
     errnos.chain(incidents).chain(rules::all().filter(is_own).map(rule))
 }
 

@@ -10,7 +10,7 @@ use crate::{
         case::{Case, Question, Tcp, TcpListening},
         rule::{Cause, Outcome, subject},
     },
-    event::{Certainty, Phrase, Severity, name, phrase},
+    event::{Certainty, Phrase, Severity, name, phrase, word},
     host::{AddressFact, NetworkSettings, RouteFact},
 };
 
@@ -173,7 +173,14 @@ pub(super) fn nobody(case: &Case) -> Outcome {
         subject: subject(case),
         fact: phrase![format!("nobody listens on port {} of this host", target.port()), others],
         consequence: "the kernel answers with a reset".into(),
-        fix: "start the server, or correct address and port".into(),
+        fix: match case.units.as_ref().and_then(|units| units.socket.as_ref()) {
+            Some((unit, _)) => phrase![
+                "start the socket unit that is for it (systemctl start ",
+                word(&unit.name),
+                ")"
+            ],
+            None => "start the server, or correct address and port".into(),
+        },
         evidence: unseen(tcp.unreadable)
             .into_iter()
             .chain(

@@ -17,7 +17,10 @@ use crate::{
         rule::{Cause, Outcome, subject},
     },
     event::{Certainty, Phrase, Severity, name, phrase, word},
-    host::path_walk::{End, Kind, Step},
+    host::{
+        AppArmorMode,
+        path_walk::{End, Kind, Step},
+    },
 };
 
 /// The denials of a rule's own kind, as one finding: the first one leads.
@@ -301,8 +304,10 @@ pub(super) fn security_module(case: &Case) -> Outcome {
     let modules = case.security.as_ref().and_then(|security| security.modules.as_deref());
     let known = ["selinux", "apparmor", "smack", "tomoyo", "landlock", "bpf"];
     let active = modules.unwrap_or_default();
-    let is_active = |known: &&str| active.iter().any(|module| module == known.as_bytes());
-    let enforcing: Vec<&str> = known.into_iter().filter(is_active).collect();
+    let can_deny = |known: &&str| {
+        active.iter().any(|module| module == known.as_bytes()) && !lets_all_pass(case, known)
+    };
+    let enforcing: Vec<&str> = known.into_iter().filter(can_deny).collect();
     if modules.is_none() || !path.settled || enforcing.is_empty() {
         return Outcome::Unknown("whether path or client changed between the failure and the look");
     }
@@ -324,4 +329,16 @@ pub(super) fn security_module(case: &Case) -> Outcome {
             .into(),
         evidence: super::unix_path::way(case, path),
     })
+}
+
+/// Whether an active module is known to deny this client nothing.
+fn lets_all_pass(case: &Case, module: &str) -> bool {
+    let Some(security) = &case.security else { return false };
+    match module {
+        "selinux" => security.selinux_enforces == Some(false),
+        "apparmor" => {
+            matches!(security.apparmor, Some(AppArmorMode::Unconfined | AppArmorMode::Complain))
+        }
+        _ => false,
+    }
 }

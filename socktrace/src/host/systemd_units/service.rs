@@ -52,13 +52,6 @@ impl Host {
         let (texts, unread) = self.read_unit_texts("service");
         ServiceUnits { units: texts.iter().map(parse_unit).collect(), unread }
     }
-
-    /// The services whose runtime directory `path` is, or is in. For more than one path read all of
-    /// them once.
-    pub fn read_runtime_directory_unit(&self, path: &[u8]) -> Vec<ServiceUnit> {
-        let all = self.read_service_units();
-        all.by_runtime_directory(path).into_iter().cloned().collect()
-    }
 }
 
 impl ServiceUnits {
@@ -170,8 +163,8 @@ mod tests {
             private_tmp: true,
             dynamic_user: false,
         };
-        assert_eq!(host.read_runtime_directory_unit(b"/var/run/db/x.sock"), [db]);
         let all = host.read_service_units();
+        assert_eq!(all.by_runtime_directory(b"/var/run/db/x.sock"), [&db]);
         assert_eq!((all.units.len(), all.unread), (3, 0));
         assert!(all.by_runtime_directory(b"/run/db2").is_empty());
         let dynamic = all.by_name(b"dyn.service").expect("the unit");

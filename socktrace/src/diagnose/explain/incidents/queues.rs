@@ -32,7 +32,12 @@ pub(super) const TABLE: &[Entry] = &[
                ends in ETIMEDOUT. One whose ACK is dropped believes that it is connected: it writes, gets no \
                answer, and gets a reset in the end if the queue stays full.",
         differs: "A Unix listener drops nothing: the client sleeps in connect(), or gets EAGAIN.",
-        rules: &["tcp-accept-queue-full", "accept-out-of-descriptors", "host-out-of-files"],
+        rules: &[
+            "tcp-accept-queue-full",
+            "accept-out-of-descriptors",
+            "host-out-of-files",
+            "accept-queue-full",
+        ],
         commands: &[LISTENERS, NSTAT, SS_TCP],
     },
     Entry {
@@ -57,7 +62,7 @@ pub(super) const TABLE: &[Entry] = &[
         ],
         sees: "The server sees nothing. The client sends its SYN again, and ends in ETIMEDOUT.",
         differs: "Only TCP: a Unix connection is never half open.",
-        rules: &[],
+        rules: &["syn-queue-full"],
         commands: &[
             NSTAT,
             ("ss -tn state syn-recv", "half-open connections, and from whom"),
@@ -86,7 +91,7 @@ pub(super) const TABLE: &[Entry] = &[
         ],
         sees: "Nothing, mostly. Options of the SYN are lost unless TCP timestamps carry them.",
         differs: "Only TCP.",
-        rules: &[],
+        rules: &["syncookies"],
         commands: &[
             NSTAT,
             ("sysctl net.ipv4.tcp_syncookies", "0 never, 1 when full, 2 always"),
@@ -116,7 +121,7 @@ pub(super) const TABLE: &[Entry] = &[
                waits there, only its missing answer shows.",
         differs: "TCP: drops when the queue is longer than the backlog. Unix: connect() sleeps, or answers \
                   EAGAIN.",
-        rules: &["tcp-accept-queue-full", "unix-backlog-full"],
+        rules: &["tcp-accept-queue-full", "unix-backlog-full", "accept-queue-full", "slow-accepts"],
         commands: &[
             (
                 "socktrace listeners --for 2s",
@@ -153,7 +158,12 @@ pub(super) const TABLE: &[Entry] = &[
         ],
         sees: "listen() does not tell that it was given less. ss shows what applies as Send-Q.",
         differs: "TCP and Unix have the same limit, and do different things beyond it.",
-        rules: &["tcp-accept-queue-full", "unix-backlog-full"],
+        rules: &[
+            "tcp-accept-queue-full",
+            "unix-backlog-full",
+            "accept-queue-full",
+            "unix-clients-turned-away",
+        ],
         commands: &[SS_TCP, SS_UNIX, ("sysctl net.core.somaxconn", "the upper limit here")],
     },
     Entry {
@@ -169,7 +179,7 @@ pub(super) const TABLE: &[Entry] = &[
         sees: "connect() returns -1 (EAGAIN) at once. Nothing waits in the kernel for it, and poll() does not \
                tell when there is room: the client has to try again.",
         differs: "A TCP client is not told: its packets are dropped, and it waits.",
-        rules: &["unix-backlog-full"],
+        rules: &["unix-backlog-full", "unix-clients-turned-away"],
         commands: &[LISTENERS, SS_UNIX, ("socktrace explain EAGAIN", "the errno")],
     },
     Entry {
@@ -187,7 +197,7 @@ pub(super) const TABLE: &[Entry] = &[
                (then EAGAIN). If the listener closes meanwhile, it is ECONNREFUSED.",
         differs: "Only Unix. A TCP client in the same place sleeps in connect(), too, but its SYN is dropped \
                   and repeated, and it gives up in the end.",
-        rules: &["unix-backlog-full"],
+        rules: &["unix-backlog-full", "owner-held-up"],
         commands: &[
             LISTENERS,
             STALLS,
@@ -216,7 +226,7 @@ pub(super) const TABLE: &[Entry] = &[
                closed is not told.",
         differs: "A Unix socket file stays where it is, and the next connect() is refused; clients that sleep \
                   in connect() are refused, too.",
-        rules: &["unix-stale-socket"],
+        rules: &["unix-stale-socket", "listener-closed"],
         commands: &[
             ("socktrace watch", "who closed, and how many were in the queue"),
             ("socktrace explain reuseport", "how a listener is handed over"),
@@ -240,7 +250,17 @@ pub(super) const TABLE: &[Entry] = &[
                throttled by its cgroup, computes, waits for a disk or a lock, has no descriptor left, or \
                all its workers are taken.",
         differs: "",
-        rules: &["accept-out-of-descriptors", "host-out-of-files"],
+        rules: &[
+            "accept-out-of-descriptors",
+            "host-out-of-files",
+            "owner-stopped",
+            "owner-frozen",
+            "owner-out-of-descriptors",
+            "owner-throttled",
+            "owner-busy",
+            "owner-asleep",
+            "accept-stall",
+        ],
         commands: &[
             STALLS,
             ("cat /proc/PID/stat /proc/PID/wchan", "its state (T stopped, D waits for a device)"),

@@ -50,7 +50,7 @@ pub(super) const TABLE: &[Entry] = &[
         sees: "accept() fails, the connection stays in the queue, and poll() says at once that there is one: a \
                server that only tries again takes a whole CPU, and its clients wait.",
         differs: "",
-        rules: &["accept-out-of-descriptors", "host-out-of-files"],
+        rules: &["accept-out-of-descriptors", "host-out-of-files", "owner-out-of-descriptors"],
         commands: &[
             (
                 "socktrace record -e EMFILE,ENFILE -d 30s",

@@ -17,7 +17,7 @@ pub(super) const TABLE: &[Entry] = &[
         )],
         sees: "The server sees nothing; the client sends again, and ends in ETIMEDOUT.",
         differs: "Only TCP.",
-        rules: &[],
+        rules: &["thrown-away-otherwise"],
         commands: &[
             NSTAT,
             ("ip route get CLIENT", "whether there is a way back"),
@@ -36,7 +36,7 @@ pub(super) const TABLE: &[Entry] = &[
         )],
         sees: "The same as of any other drop.",
         differs: "Only TCP.",
-        rules: &[],
+        rules: &["thrown-away-otherwise"],
         commands: &[
             ("socktrace check", "which tier backlog_drop has here, and why no better one"),
             NSTAT,
