@@ -24,7 +24,7 @@ const REMEMBERED: usize = 4096;
 /// One that happens again after this time is looked into again.
 const AGAIN: Duration = Duration::from_mins(1);
 /// How long the last ones may take at the end of a session.
-const LAST: Duration = Duration::from_secs(2);
+const LAST: Duration = Duration::from_secs(10);
 
 /// An incident to be looked into.
 #[derive(Clone, Debug)]
