@@ -146,7 +146,7 @@ pub fn record(args: &[&str], words: &[&str]) -> Result<Run> {
 }
 
 /// Where hardly anybody makes files: a change of a directory on a path makes what is said of it less sure.
-const CALM: &str = "/var/tmp";
+pub const CALM: &str = "/var/tmp";
 
 /// Records the whole host while a staged incident goes on: its first part lies before the start of
 /// tracing, and its processes live until the report is written.

@@ -67,6 +67,20 @@ impl Immutable {
     }
 }
 
+/// Whether the filesystem of this directory keeps flags such as that of immutable files: tmpfs does since
+/// Linux 6.0.
+///
+/// # Errors
+/// When no file can be made there, or the kernel answers otherwise.
+pub fn keeps_flags(dir: &Path) -> Result<bool> {
+    let file = tempfile::tempfile_in(dir).context("a file")?;
+    match change_flags(&file, |flags| flags) {
+        Ok(()) => Ok(true),
+        Err(Errno::ENOTTY | Errno::EOPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno).context("FS_IOC_GETFLAGS"),
+    }
+}
+
 impl Drop for Immutable {
     fn drop(&mut self) {
         let _still_immutable = change_flags(&self.0, |flags| flags & !IMMUTABLE);

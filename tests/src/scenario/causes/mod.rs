@@ -9,7 +9,7 @@ mod acls;
 mod bells;
 mod changed;
 mod directories;
-mod files;
+pub mod files;
 mod hostile;
 mod links;
 mod missing;

@@ -5,10 +5,12 @@ mod expected;
 mod hostile;
 mod told;
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use socktrace_tests::harness::run::{Run, record_staged};
+use socktrace_tests::harness::run::{CALM, Run, record_staged};
+use socktrace_tests::scenario::causes::files::keeps_flags;
 
 use crate::matrix::tell;
 use expected::{ALL, Expected};
@@ -127,7 +129,10 @@ fn incidents_are_left_out_only_where_the_machine_cannot_have_them() -> Result<()
     let protects = std::fs::read_to_string("/proc/sys/fs/protected_symlinks")?.trim() == "1";
     let lacks = |name: &str| run.seen.lacks.iter().any(|it| it == name);
     ensure!(lacks("link_protected") != protects, "protected_symlinks: {protects}");
-    let others: Vec<&String> = run.seen.lacks.iter().filter(|it| *it != "link_protected").collect();
-    ensure!(others.is_empty(), "left out: {others:?}");
+    let flags = keeps_flags(Path::new(CALM))?;
+    ensure!(lacks("immutable") != flags, "flags of files: {flags}");
+    let known = ["link_protected", "immutable"];
+    let mut others = run.seen.lacks.iter().filter(|it| !known.contains(&it.as_str()));
+    ensure!(others.next().is_none(), "left out: {:?}", run.seen.lacks);
     Ok(())
 }
