@@ -116,10 +116,12 @@ pub(super) fn infer(
     for (inode, seen) in &dropping {
         let not_hooked = seen.drops().saturating_sub(seen.hooked);
         let rest = match (netstat, dropping.as_slice()) {
+            // All that the namespace counted is its own; what its `sk_drops` counts beyond that was discarded
+            // otherwise, and not seen.
+            (Some(netstat), [_]) if seen.drops() >= netstat.drops => alone(*seen, netstat),
             (Some(netstat), _) if only_overflows(netstat) => {
                 vec![row(Drops::Tcp(DropReason::AcceptQueueFull), None, not_hooked)]
             }
-            (Some(netstat), [_]) if seen.drops() == netstat.drops => alone(*seen, netstat),
             _ => vec![row(Drops::TcpUnknown, None, not_hooked)],
         };
         let overflow = Drops::Tcp(DropReason::AcceptQueueFull);
@@ -189,6 +191,13 @@ mod tests {
         let rows = &infer(&seen, Some(netstat(603, 863, 260)))[&7];
         assert_eq!(total(rows, Drops::Tcp(DropReason::AcceptQueueFull)), 603);
         assert_eq!(total(rows, Drops::Tcp(DropReason::SynQueueFull)), 260);
+    }
+
+    #[test]
+    fn the_only_dropping_listener_has_no_more_drops_than_its_namespace() {
+        let seen = BTreeMap::from([(7, Seen { sk_drops: 537, ..Seen::default() })]);
+        let rows = &infer(&seen, Some(netstat(535, 535, 0)))[&7];
+        assert_eq!(rows.iter().map(|row| row.count).sum::<u64>(), 535, "two were discarded unseen");
     }
 
     #[test]
