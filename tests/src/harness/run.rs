@@ -146,7 +146,10 @@ pub fn record(args: &[&str], words: &[&str]) -> Result<Run> {
 }
 
 /// Where hardly anybody makes files: a change of a directory on a path makes what is said of it less sure.
-pub const CALM: &str = "/var/tmp";
+pub fn calm_dir() -> PathBuf {
+    let calm = Path::new("/var/tmp");
+    if calm.is_dir() { calm.to_owned() } else { std::env::temp_dir() }
+}
 
 /// Records the whole host while a staged incident goes on: its first part lies before the start of
 /// tracing, and its processes live until the report is written.
@@ -158,9 +161,7 @@ pub fn record_staged(args: &[&str], name: &str) -> Result<Run> {
     let gate = Gate::at(dir.path());
     let mut command = Command::new(scenario()?);
     command.arg("--gate").arg(dir.path()).args(["staged", name]);
-    if Path::new(CALM).is_dir() {
-        command.env("TMPDIR", CALM);
-    }
+    command.env("TMPDIR", calm_dir());
     let incident = Running::start(&mut command)?;
     gate.wait_ready()?;
     let mut recording = start_record(args, &[])?;

@@ -5,11 +5,10 @@ mod expected;
 mod hostile;
 mod told;
 
-use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use socktrace_tests::harness::run::{CALM, Run, record_staged};
+use socktrace_tests::harness::run::{Run, calm_dir, record_staged};
 use socktrace_tests::scenario::causes::files::keeps_flags;
 
 use crate::matrix::tell;
@@ -129,7 +128,7 @@ fn incidents_are_left_out_only_where_the_machine_cannot_have_them() -> Result<()
     let protects = std::fs::read_to_string("/proc/sys/fs/protected_symlinks")?.trim() == "1";
     let lacks = |name: &str| run.seen.lacks.iter().any(|it| it == name);
     ensure!(lacks("link_protected") != protects, "protected_symlinks: {protects}");
-    let flags = keeps_flags(Path::new(CALM))?;
+    let flags = keeps_flags(&calm_dir())?;
     ensure!(lacks("immutable") != flags, "flags of files: {flags}");
     let known = ["link_protected", "immutable"];
     let mut others = run.seen.lacks.iter().filter(|it| !known.contains(&it.as_str()));
