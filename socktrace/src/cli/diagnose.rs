@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     diagnose::{Check, checkup},
-    event::Address,
+    event::{Address, glob_of},
     evidence::{Investigator, Namespaces, Someone, check_process},
     host::Host,
     render::{
@@ -126,16 +126,7 @@ fn filters(target: &Target) -> Vec<OsString> {
         Target::Process(pid) => vec!["-p".into(), pid.to_string().into()],
         Target::Address(Address::Inet(at)) => vec!["-P".into(), at.port().to_string().into()],
         Target::Address(Address::Unix(name)) => {
-            // As `--path` matches: globs escaped, abstract names with their sign.
-            let mut glob = Vec::new();
-            for (index, byte) in name.iter().enumerate() {
-                match byte {
-                    0 if index == 0 => glob.push(b'@'),
-                    b'*' | b'?' | b'[' | b']' | b'{' | b'}' | b'\\' => glob.extend([b'\\', *byte]),
-                    _ => glob.push(*byte),
-                }
-            }
-            vec!["--path".into(), OsString::from_vec(glob)]
+            vec!["--path".into(), OsString::from_vec(glob_of(name))]
         }
     }
 }

@@ -174,6 +174,8 @@ pub struct UnixSockets {
     pub namesakes: Vec<BoundSocket>,
     /// Whether every known namespace was looked into.
     pub complete: bool,
+    /// Whether the file's number can be compared with those that listeners are bound to.
+    pub comparable: bool,
     /// Processes that would not show which network namespace they are in.
     pub unreadable: u32,
 }

@@ -3,11 +3,11 @@
 use super::{
     case::{BoundSocket, Case, Holder, Question, TcpListening},
     check::Check,
-    rule::{Step, diagnose},
+    rule::{Step, judge},
     rules::{TABLE, words},
 };
 use crate::{
-    event::{Finding, Phrase, Severity, name, phrase, word},
+    event::{Certainty, Finding, Phrase, Severity, glob_of, name, phrase, word},
     host::{AddressFact, NetworkSettings, RouteFact, UnitState, path_walk::End},
 };
 
@@ -38,7 +38,8 @@ pub fn checkup(case: &Case) -> Vec<Check> {
     } else {
         checks.push(security(case));
     }
-    for finding in diagnose(case) {
+    let (found, missing) = judge(case);
+    for finding in found {
         let wanted = step_of(&finding).map(step_name);
         let at = checks.iter().position(|check| Some(check.name) == wanted).unwrap_or(0);
         if let Some(check) = checks.get_mut(at) {
@@ -46,7 +47,7 @@ pub fn checkup(case: &Case) -> Vec<Check> {
         }
     }
     if checks.iter().all(|check| check.findings.is_empty()) {
-        checks.push(next(case));
+        checks.push(next(case, &missing));
     }
     checks
 }
@@ -81,10 +82,7 @@ fn target(case: &Case) -> Check {
         return check;
     };
     let groups = rights.groups.as_ref().map_or("unknown".to_owned(), |gids| {
-        if gids.is_empty() {
-            return "none".to_owned();
-        }
-        gids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+        if gids.is_empty() { "none".to_owned() } else { words::few(gids) }
     });
     let who = case.client.comm.as_deref().map(|comm| phrase![name(comm), ": "]);
     let capable = rights.cap_effective.map_or(String::new(), |mask| match mask & 0b110 {
@@ -374,8 +372,9 @@ fn security(case: &Case) -> Check {
 }
 
 /// Where nothing was found: what would tell more.
-fn next(case: &Case) -> Check {
+fn next(case: &Case, missing: &[&'static str]) -> Check {
     let mut check = Check::new("next", "What would tell more");
+    check.unseen = missing.iter().map(|fact| (*fact).into()).collect();
     let owner = met(case).and_then(<[Holder]>::first).map(|owner| owner.pid);
     let fix = match (&case.question, owner) {
         (Question::Tcp(at), _) => {
@@ -383,7 +382,7 @@ fn next(case: &Case) -> Check {
                 .into()
         }
         (Question::Unix(path), None) => {
-            phrase!["watch it happen: socktrace watch --path ", word(path)]
+            phrase!["watch it happen: socktrace watch --path ", word(&glob_of(path))]
         }
         (_, Some(pid)) => {
             format!("watch the server while it happens: strace -f -tt -e trace=network -p {pid}")
@@ -393,7 +392,7 @@ fn next(case: &Case) -> Check {
     };
     check.findings.push(Finding {
         severity: Severity::Info,
-        certainty: crate::event::Certainty::Measured,
+        certainty: if missing.is_empty() { Certainty::Measured } else { Certainty::Unknown },
         rule: "healthy".into(),
         subject: super::rule::subject(case),
         fact: "nothing was found that would refuse, stall or drop a connection now".into(),

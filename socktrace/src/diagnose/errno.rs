@@ -66,14 +66,18 @@ fn unix(errno: Errno) -> Option<Cause> {
              (namei -l PATH), and at the audit log",
         ),
         Errno::EPERM => unknown(
-            "a security module forbids it, or the datagram socket there talks to somebody else",
+            "a security module or a BPF program of its cgroup forbids it, the file is immutable, or the \
+             datagram socket there talks to somebody else",
             "look at the audit log",
         ),
         Errno::ENOENT => {
             measured("nothing exists at that path", "start the server, or correct the path")
         }
         Errno::ENOTDIR => measured("a part of the path is no directory", "correct the path"),
-        Errno::ELOOP => measured("the path has too many symbolic links", "correct the links"),
+        Errno::ELOOP => measured(
+            "the path has too many symbolic links, or one on a mount with nosymfollow",
+            "correct the links",
+        ),
         Errno::ECONNREFUSED => unknown(
             "nobody listens there: the file was left behind by a server that is gone, or is no \
              socket, or its socket does not listen; an abstract name is not bound",
@@ -85,7 +89,8 @@ fn unix(errno: Errno) -> Option<Cause> {
             "use the type that the server uses",
         ),
         Errno::EAGAIN => measured(
-            "the listener's backlog is full, and the client does not wait",
+            "the listener's backlog is full, and the client does not wait, or has waited as long as its \
+             SO_SNDTIMEO lets it",
             "accept faster, or raise the backlog of listen() and net.core.somaxconn",
         ),
         Errno::EINVAL => unknown(
@@ -142,7 +147,10 @@ fn inet(errno: Errno) -> Option<Cause> {
 
 fn common(errno: Errno) -> Option<Cause> {
     Some(match errno {
-        Errno::EBADF => measured("the descriptor is not open", "correct the program"),
+        Errno::EBADF => measured(
+            "the descriptor is not open, or only as a path (O_PATH)",
+            "correct the program",
+        ),
         Errno::ENOTSOCK => measured("the descriptor is no socket", "correct the program"),
         Errno::EFAULT => {
             measured("the address lies in memory that cannot be read", "correct the program")

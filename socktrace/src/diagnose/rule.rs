@@ -115,6 +115,15 @@ impl Outcome {
 
 /// Every finding about a case, the explanation first; where nothing explains a failure, one that says so.
 pub fn diagnose(case: &Case) -> Vec<Finding> {
+    let (mut found, missing) = judge(case);
+    if let (true, Some(errno)) = (found.is_empty(), case.errno) {
+        found.push(unexplained(case, errno, &missing));
+    }
+    found
+}
+
+/// What the rules find, and which facts some of them would have needed, each once.
+pub(super) fn judge(case: &Case) -> (Vec<Finding>, Vec<&'static str>) {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for rule in rules::TABLE.iter().filter(|rule| applies(rule, case)) {
         match (rule.decide)(case) {
@@ -123,14 +132,22 @@ pub fn diagnose(case: &Case) -> Vec<Finding> {
             Outcome::Unknown(fact) => missing.push(fact),
         }
     }
-    if let (true, Some(errno)) = (found.is_empty(), case.errno) {
-        found.push(unexplained(case, errno, &mut missing));
-    }
-    found
+    missing.sort_unstable();
+    missing.dedup();
+    (found, missing)
 }
 
+/// Whether a rule is about such a case; its name begins with what it is about.
 fn applies(rule: &Rule<Case>, case: &Case) -> bool {
-    case.errno.is_none_or(|errno| rule.errnos.is_empty() || rule.errnos.contains(&errno))
+    let begins = |with: &[&str]| with.iter().any(|it| rule.name.starts_with(it));
+    let is_about = match &case.question {
+        Question::Accept => begins(&["accept-", "host-"]),
+        Question::Tcp(_) => begins(&["tcp-", "owner-"]),
+        Question::Unix(_) if begins(&["tcp-", "accept-", "host-"]) => false,
+        Question::Unix(_) => case.abstract_name().is_none() || rule.step != Step::Path,
+    };
+    is_about
+        && case.errno.is_none_or(|errno| rule.errnos.is_empty() || rule.errnos.contains(&errno))
 }
 
 pub(super) fn finding(rule: &'static str, cause: Cause) -> Finding {
@@ -147,9 +164,7 @@ pub(super) fn finding(rule: &'static str, cause: Cause) -> Finding {
 }
 
 /// What the errno alone tells, and what would have to be known to tell more.
-fn unexplained(case: &Case, errno: Errno, missing: &mut Vec<&'static str>) -> Finding {
-    missing.sort_unstable();
-    missing.dedup();
+fn unexplained(case: &Case, errno: Errno, missing: &[&'static str]) -> Finding {
     let connects = !matches!(case.question, Question::Accept);
     let known = if connects { cause(family(case), errno as u32) } else { None };
     let certainty = known.map_or(Certainty::Unknown, |known| known.certainty);

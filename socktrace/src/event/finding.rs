@@ -87,15 +87,21 @@ pub struct FailureClass {
     pub target: Endpoint,
     /// The rights; `None` where they are not known.
     pub credentials: Option<Box<Credentials>>,
+    /// The process, where the rest does not tell its clients apart: without credentials, its network namespace
+    /// is not known; of supplementary groups, the kernel side only counts how many there are.
+    pub task: Option<TaskKey>,
 }
 
 impl FailureClass {
     /// The class of an event; `None` for one that is no failed connect.
     pub fn of(event: &Event) -> Option<Self> {
         let Body::ConnectFailure { errno, target, credentials } = &event.body else { return None };
+        let actor = event.actor.as_ref()?;
+        let is_told = credentials.as_ref().is_some_and(|held| held.groups == 0);
         Some(Self {
             errno: *errno,
-            uid: event.actor.as_ref()?.task.uid,
+            uid: actor.task.uid,
+            task: (!is_told).then_some(actor.key),
             target: target.clone(),
             credentials: credentials.clone(),
         })

@@ -488,6 +488,20 @@ impl Address {
     }
 }
 
+/// The glob (`--path`) that matches the name of a Unix socket and nothing else: `@` for the leading NUL of an
+/// abstract one, what has a meaning in globs escaped.
+pub fn glob_of(name: &[u8]) -> Vec<u8> {
+    let mut glob = Vec::with_capacity(name.len());
+    for (index, byte) in name.iter().enumerate() {
+        match byte {
+            0 if index == 0 => glob.push(b'@'),
+            b'*' | b'?' | b'[' | b']' | b'{' | b'}' | b'\\' => glob.extend([b'\\', *byte]),
+            _ => glob.push(*byte),
+        }
+    }
+    glob
+}
+
 impl From<&socktrace_common::Endpoint> for Endpoint {
     /// Checked: a family or length that makes no sense is an unknown address.
     fn from(wire: &socktrace_common::Endpoint) -> Self {

@@ -51,7 +51,7 @@ pub(super) fn recall(
     case.client.pid = Some(actor.key.tgid);
     case.client.comm = Some(actor.task.comm.clone());
     case.client.address_len = captured.map(|it| it.address_len).filter(|len| *len != 0);
-    let alive = is_same(host, actor.key);
+    let alive = is_same(host, actor.key) && host.read_has_thread(actor.key.tgid, actor.tid);
     let sight = look(host, actor.tid, captured, alive, case);
     // Still the same process: what was read is its own.
     if alive && !is_same(host, actor.key) {
@@ -158,7 +158,8 @@ fn sight(host: &Host, tid: u32, captured: Option<&Credentials>, alive: bool) -> 
     }
     let other = View::of_self().ok().filter(|view| is_tree_of(view, then));
     let view = other.or_else(|| another_view(host, then))?;
-    Some(Sight { view, pid: None, as_client: true, in_cwd: false })
+    // Roots of different filesystems may have one number: that it is the same tree is likely, not known.
+    Some(Sight { view, pid: None, as_client: false, in_cwd: false })
 }
 
 fn is_tree_of(view: &View, then: &Credentials) -> bool {

@@ -27,10 +27,11 @@ pub(super) fn gather(
     case: &mut Case,
 ) {
     let Question::Tcp(target) = case.question else { return };
-    // Units listen in the first namespace.
-    case.units = Some(units.about(&case.question, case));
+
     let here = case.client.net_namespace.and_then(|inode| u32::try_from(inode).ok());
     let own = here.is_some() && here == namespaces.own();
+    // The host's units listen in its own namespace.
+    case.units = own.then(|| units.about(&case.question, case));
     // The files of /proc/PID/net are those of the namespace of PID.
     let pid = if own { None } else { case.client.pid };
     let known =

@@ -7,7 +7,9 @@ use crate::{
         Question,
         case::{Case, Units},
     },
-    host::{Host, ServiceUnits, SocketUnits, TmpfilesDirectories, UnitState, path_walk::End},
+    host::{
+        Host, ServiceUnits, SocketUnit, SocketUnits, TmpfilesDirectories, UnitState, path_walk::End,
+    },
 };
 
 /// For how long what was read holds.
@@ -44,7 +46,9 @@ impl UnitFiles {
             Question::Tcp(at) => files.sockets.by_address(*at),
             Question::Accept => Vec::new(),
         };
-        let wanted = sockets.iter().find(|(unit, _)| !unit.masked);
+        // A template cannot be started without its instance.
+        let can_start = |unit: &SocketUnit| !unit.masked && !unit.name.ends_with(b"@.socket");
+        let wanted = sockets.iter().find(|(unit, _)| can_start(unit));
         let socket = wanted.map(|(unit, _)| {
             let runs = host.read_unit_state(&unit.service);
             ((*unit).clone(), runs)

@@ -43,8 +43,13 @@ pub(super) fn gather(
     if matches!(case.errno, None | Some(Errno::EACCES | Errno::EPERM)) {
         case.security = Some(security(host, case));
     }
+    // The host's units are those of the host's own tree and network namespace.
+    let is_here = match &case.path {
+        Some(path) => path.bases.root.as_ref().is_some_and(Vec::is_empty),
+        None => case.client.net_namespace == namespaces.own().map(u64::from),
+    };
     let target = resolved(case).map_or_else(|| case.question.clone(), Question::Unix);
-    case.units = Some(units.about(&target, case));
+    case.units = is_here.then(|| units.about(&target, case));
 }
 
 fn walk(host: &Host, case: &Case, path: &[u8], sight: &Sight) -> Path {
@@ -177,13 +182,8 @@ fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets
             all.namesakes.push(one);
         }
     }
-    let numbered = file
-        .and_then(|step| step.mount.as_ref())
-        .is_some_and(|mount| NUMBERED_ALIKE.contains(&mount.fs_type.as_slice()));
     // Where the two number inodes differently, one that is not found may be there all the same.
-    if file.is_some() && !numbered && all.there.is_empty() {
-        all.complete = false;
-    }
+    all.comparable = file.is_none_or(numbered_alike);
     all
 }
 
@@ -193,10 +193,18 @@ fn in_place(host: &Host, socket: &UnixSocket, holder: Option<&Holder>) -> Option
     let bound = socket.file?;
     let walk = View::of_process(host, holder?.pid).ok()?.walk(path);
     match walk.end {
-        End::Found => walk.steps.last().map(|step| is_file(&bound, step)),
+        End::Found => {
+            let step = walk.steps.last()?;
+            is_file(&bound, step).then_some(true).or(numbered_alike(step).then_some(false))
+        }
         End::Missing { .. } | End::NotADirectory => Some(false),
         _ => None,
     }
+}
+
+/// Whether the filesystem numbers files as `sock_diag` does.
+fn numbered_alike(step: &Step) -> bool {
+    step.mount.as_ref().is_some_and(|mount| NUMBERED_ALIKE.contains(&mount.fs_type.as_slice()))
 }
 
 /// Whether a socket was bound to this inode, of whose number `sock_diag` tells the lower half.

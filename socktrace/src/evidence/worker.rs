@@ -23,6 +23,8 @@ const WAITING: usize = 256;
 const REMEMBERED: usize = 4096;
 /// One that happens again after this time is looked into again.
 const AGAIN: Duration = Duration::from_mins(1);
+/// Those that are out of date are looked for this often, where there is no room.
+const PRUNE: Duration = Duration::from_secs(1);
 /// How long the last ones may take at the end of a session.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -96,6 +98,7 @@ pub struct Worker {
     /// Set at the end of a session, when nothing is gained by going slowly.
     hurry: Arc<AtomicBool>,
     looked: HashMap<Incident, Instant>,
+    pruned: Instant,
     open: usize,
     skipped: u64,
 }
@@ -126,6 +129,7 @@ impl Worker {
             thread: Some(thread),
             hurry,
             looked: HashMap::new(),
+            pruned: Instant::now(),
             open: 0,
             skipped: 0,
         })
@@ -140,7 +144,10 @@ impl Worker {
             return;
         }
         if self.looked.len() >= REMEMBERED && known.is_none() {
-            self.looked.retain(|_, looked| now.duration_since(*looked) < AGAIN);
+            if now.duration_since(self.pruned) > PRUNE {
+                self.looked.retain(|_, looked| now.duration_since(*looked) < AGAIN);
+                self.pruned = now;
+            }
             if self.looked.len() >= REMEMBERED {
                 self.skipped += 1;
                 return;

@@ -43,6 +43,11 @@ pub struct Thread {
 }
 
 impl Host {
+    /// Whether the thread is one of the process, and not of another that was given its number.
+    pub fn read_has_thread(&self, pid: u32, tid: u32) -> bool {
+        self.proc_path(pid, "task").join(tid.to_string()).is_dir()
+    }
+
     /// The threads of a process, [`MOST`] of them at most, and how many there are.
     pub fn read_threads(&self, pid: u32) -> Result<(Vec<Thread>, usize), HostError> {
         self.read_threads_up_to(pid, MOST)

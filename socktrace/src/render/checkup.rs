@@ -18,7 +18,11 @@ pub fn render_checkup(target: &str, checks: &[Check]) -> String {
     let bad: Vec<_> = bad.filter(|finding| finding.severity < Severity::Info).collect();
     // Writing to a `String` cannot fail.
     if bad.is_empty() {
-        let _ = writeln!(text, "{target}: nothing was found that would refuse, stall or drop.");
+        let as_seen = if healthy(checks).is_some() { "" } else { ", as far as could be seen" };
+        let _ = writeln!(
+            text,
+            "{target}: nothing was found that would refuse, stall or drop{as_seen}."
+        );
     }
     for finding in bad {
         let _ = writeln!(text, "{}: {}", phrases::text(&finding.subject), sentence(finding));
@@ -46,6 +50,15 @@ pub fn render_checkup(target: &str, checks: &[Check]) -> String {
     text
 }
 
+/// Whether nothing is wrong; `None` where something that would tell could not be seen.
+fn healthy(checks: &[Check]) -> Option<bool> {
+    if checks.iter().any(Check::is_bad) {
+        return Some(false);
+    }
+    let undecided = checks.iter().any(|check| check.name == "next" && !check.unseen.is_empty());
+    (!undecided).then_some(true)
+}
+
 /// The same for programs.
 pub fn checkup_json(target: &str, checks: &[Check], trace: Option<&Value>) -> Value {
     let told = |phrases: &[crate::event::Phrase]| -> Vec<String> {
@@ -63,7 +76,7 @@ pub fn checkup_json(target: &str, checks: &[Check], trace: Option<&Value>) -> Va
     json!({
         "schema_version": SCHEMA_VERSION,
         "target": target,
-        "healthy": !checks.iter().any(Check::is_bad),
+        "healthy": healthy(checks),
         "checks": checks.iter().map(check).collect::<Vec<_>>(),
         "trace": trace,
     })

@@ -45,7 +45,10 @@ fn demo_not_a_socket_says_what_lies_there() -> Result<()> {
 
 #[test]
 fn demo_stale_socket_says_that_nothing_is_bound() -> Result<()> {
-    demo("stale-socket", &["ECONNREFUSED", "no socket is bound to the file", "(inferred)"])
+    demo(
+        "stale-socket",
+        &["ECONNREFUSED", "is bound to the file: it was left behind", "(inferred)"],
+    )
 }
 
 #[test]

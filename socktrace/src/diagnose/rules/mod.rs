@@ -166,7 +166,7 @@ pub const TABLE: &[Rule<Case>] = &[
     },
     Rule {
         name: "unix-backlog-full",
-        about: "the listener's backlog is full, and the client does not wait",
+        about: "the listener's backlog is full, and the client does not wait, or no longer (SO_SNDTIMEO)",
         errnos: &[Errno::EAGAIN],
         step: Step::Queue,
         source: "unix_stream_connect(): unix_recvq_full()",
@@ -370,7 +370,7 @@ pub const LISTENER_TABLE: &[Rule<ListenerCase>] = &[
     },
     Rule {
         name: "unix-clients-turned-away",
-        about: "clients that do not wait found the backlog full",
+        about: "clients that do not wait, or no longer, found the backlog full",
         errnos: &[],
         step: Step::Queue,
         source: "unix_stream_connect(): unix_recvq_full()",

@@ -63,8 +63,15 @@ pub(in crate::diagnose) fn met_by(case: &Case) -> Option<&TcpListening> {
     met(case, case.tcp.as_ref()?, target)
 }
 
+/// Of those that take it, the ones that are bound most specifically, as `compute_score()` has it. A
+/// `SO_REUSEPORT` group shares the connects: one of it that is full turns some away.
 fn met<'a>(case: &Case, tcp: &'a Tcp, target: SocketAddr) -> Option<&'a TcpListening> {
-    tcp.listening.iter().find(|it| takes(case, it, target))
+    let score = |it: &TcpListening| {
+        (!it.address.ip().is_unspecified(), it.address.is_ipv4() == target.is_ipv4())
+    };
+    let is_full = |it: &TcpListening| it.queue.is_some_and(|(queue, limit)| queue > limit);
+    let taking = tcp.listening.iter().filter(|it| takes(case, it, target));
+    taking.max_by_key(|it| (score(it), is_full(it)))
 }
 
 fn evidence<'a>(listening: impl Iterator<Item = &'a TcpListening>) -> Vec<Phrase> {
@@ -219,7 +226,7 @@ pub(super) fn refused_by_peer(case: &Case) -> Outcome {
         Ok(known) => known,
         Err(outcome) => return outcome,
     };
-    if tcp.address != Some(AddressFact::Foreign) {
+    if case.errno.is_none() || tcp.address != Some(AddressFact::Foreign) {
         return Outcome::Clear;
     }
     Outcome::found(Cause {
@@ -227,12 +234,12 @@ pub(super) fn refused_by_peer(case: &Case) -> Outcome {
         certainty: Certainty::Inferred,
         subject: subject(case),
         fact: format!(
-            "{} is not an address of this host, and it answered with a reset",
+            "{} is not an address of this host, and the connect was refused",
             target.ip()
         )
         .into(),
-        consequence: "nobody listens on that port there, or a firewall on the way rejects it"
-            .into(),
+        consequence:
+            "nobody listens on that port there, or a firewall here or on the way rejects it".into(),
         fix: format!("on that host, run socktrace diagnose {target}").into(),
         evidence: tcp.route.as_ref().map(route).into_iter().collect(),
     })
@@ -350,9 +357,15 @@ pub(super) fn ports_exhausted(case: &Case) -> Outcome {
     let (Some(ports), Some(usable)) = (tcp.ports, usable) else {
         return Outcome::Unknown("the local ports in use");
     };
-    // A few may be given back between the failure and the look.
-    let enough = usable - usable / 20;
-    if ports.used < enough {
+    let reuse = tcp.settings.as_ref().and_then(|settings| settings.tcp_tw_reuse);
+    let takes_over = reuse == Some(1) || reuse == Some(2) && target.ip().is_loopback();
+    let (used, enough) = match case.errno {
+        // A few may be given back between the failure and the look.
+        Some(_) => (ports.used, usable - usable / 20),
+        None if takes_over => (ports.used.saturating_sub(ports.time_wait), usable),
+        None => (ports.used, usable),
+    };
+    if used < enough {
         return Outcome::Clear;
     }
     Outcome::found(Cause {

@@ -53,7 +53,7 @@ fn unix(errno: Errno, steps: Vec<Step>, end: End) -> Case {
         protected_symlinks: Some(true),
         bases: Bases { root: Some(Vec::new()), cwd: None },
     });
-    case.unix = Some(UnixSockets { complete: true, ..UnixSockets::default() });
+    case.unix = Some(UnixSockets { complete: true, comparable: true, ..UnixSockets::default() });
     case
 }
 
@@ -172,4 +172,76 @@ fn a_client_is_not_sent_to_the_unspecified_address() {
     let found = first(&case);
     assert_eq!(found.rule, "tcp-listens-on-other-address");
     assert!(text(&found.fix).contains("connect to [::1]:80"), "{:?}", found.fix);
+}
+
+/// A listener on this port of the client's own namespace.
+fn listening(at: &str, queue: (u32, u32)) -> TcpListening {
+    TcpListening {
+        address: at.parse().expect("an address"),
+        v6only: Some(false),
+        net_namespace: Some(OWN),
+        inode: 7,
+        queue: Some(queue),
+        drops: None,
+        holders: None,
+    }
+}
+
+/// A question about 127.0.0.1:80, with these listeners.
+fn tcp(errno: Option<Errno>, listening: Vec<TcpListening>) -> Case {
+    let target: SocketAddr = "127.0.0.1:80".parse().expect("an address");
+    let mut case = Case::new(Question::Tcp(target), errno);
+    case.client.net_namespace = Some(OWN);
+    case.tcp = Some(Tcp {
+        listening,
+        looked_here: true,
+        complete: true,
+        address: Some(AddressFact::Local),
+        ..Tcp::default()
+    });
+    case
+}
+
+fn rules_of(case: &Case) -> Vec<String> {
+    diagnose(case).into_iter().map(|finding| finding.rule.into_owned()).collect()
+}
+
+#[test]
+fn another_host_is_not_said_to_refuse_before_anybody_asked_it() {
+    let mut case = tcp(None, Vec::new());
+    case.tcp.as_mut().expect("facts").address = Some(AddressFact::Foreign);
+    assert_eq!(rules_of(&case), [""; 0]);
+    case.errno = Some(Errno::ECONNREFUSED);
+    assert_eq!(rules_of(&case), ["tcp-refused-by-peer"]);
+}
+
+#[test]
+fn of_listeners_on_one_port_the_most_specific_counts_and_of_a_group_the_full_one() {
+    let (full, idle) = ((9, 8), (0, 8));
+    let full_wildcard = vec![listening("0.0.0.0:80", full), listening("127.0.0.1:80", idle)];
+    assert_eq!(rules_of(&tcp(None, full_wildcard)), [""; 0], "it takes nothing of this address");
+    for group in [[full, idle], [idle, full]] {
+        let group = group.map(|queue| listening("127.0.0.1:80", queue)).to_vec();
+        assert_eq!(rules_of(&tcp(None, group)), ["tcp-accept-queue-full"]);
+    }
+}
+
+#[test]
+fn a_length_that_is_wrong_is_not_called_a_path_that_is_too_long() {
+    let mut case = unix(Errno::EINVAL, Vec::new(), End::NoStart);
+    case.client.address_len = Some(128);
+    let found = first(&case);
+    assert_eq!(found.rule, "unix-path-too-long");
+    assert!(text(&found.fact).contains("its path has 13"), "{}", text(&found.fact));
+}
+
+#[test]
+fn files_that_cannot_be_compared_are_neither_stale_nor_replaced() {
+    let steps = vec![step(b"/", Kind::Directory), step(b"/run/app.sock", Kind::Socket)];
+    let mut case = unix(Errno::ECONNREFUSED, steps, End::Found);
+    assert_eq!(rules_of(&case), ["unix-stale-socket"]);
+    case.unix.as_mut().expect("facts").comparable = false;
+    assert_eq!(rules_of(&case), ["unexplained"]);
+    let case = beside(case, listener(OWN, None));
+    assert_eq!(rules_of(&case), ["unexplained"]);
 }

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 
 use super::{
     unix_path::{certainty, changed, describe, shown},
-    words::{group, user},
+    words::{few, group, user},
 };
 use crate::{
     diagnose::{
@@ -43,7 +43,10 @@ fn denied(case: &Case, mine: impl Fn(&Path, &Denial) -> bool) -> Outcome {
     };
     let Some(step) = path.walk.steps.get(first.step) else { return Outcome::Clear };
     // A later denial was not met by the kernel: it stands in the way all the same.
-    let met = all.first().is_some_and(|all_first| all_first == *first);
+    let first_of_all = first_denial(&path.walk, rights, path.protected_symlinks);
+    // SELinux may have denied a directory before it.
+    let enforces = case.security.as_ref().is_some_and(|it| it.selinux_enforces == Some(true));
+    let met = first_of_all == Access::Denied(**first) && (first.step == 0 || !enforces);
     let fixes = found.iter().filter_map(|it| smallest_fix(&path.walk, it, rights));
     let mut fix = Phrase::default();
     for (index, one) in fixes.enumerate() {
@@ -102,10 +105,7 @@ fn evidence(case: &Case, path: &Path, denials: &[&Denial]) -> Vec<Phrase> {
     let denied = denials.iter().filter_map(|it| path.walk.steps.get(it.step));
     let mut lines: Vec<Phrase> = denied.map(|step| describe(case, step)).collect();
     if let Some(rights) = &case.client.rights {
-        let groups = rights.groups.as_ref().map_or_else(
-            || "unknown".to_owned(),
-            |gids| gids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
-        );
+        let groups = rights.groups.as_ref().map_or_else(|| "unknown".to_owned(), |gids| few(gids));
         let capabilities = rights.cap_effective.map(|mask| format!("{mask:016x}"));
         lines.push(
             format!(
@@ -320,7 +320,8 @@ pub(super) fn security_module(case: &Case) -> Outcome {
                changed since"
             .into(),
         consequence: phrase![
-            "a security module denied it; active ones that can: ",
+            "a security module denied it (or, with EPERM, a BPF program of the client's cgroup); active ones \
+             that can: ",
             enforcing.join(", "),
             label.map(|label| phrase![" (the client's label is ", name(label), ")"]),
         ],

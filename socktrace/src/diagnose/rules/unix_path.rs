@@ -81,6 +81,12 @@ pub(super) fn changed(path: &Path) -> Option<Phrase> {
 
 pub(super) fn too_long(case: &Case) -> Outcome {
     let Some(path) = case.unix_path() else { return Outcome::Clear };
+    if let (Some(len), Some(Errno::EINVAL)) = (case.client.address_len, case.errno)
+        && len > ADDRESS
+        && path.len() < PATH
+    {
+        return wrong_length(path, len);
+    }
     let passed = match (case.client.address_len, case.errno) {
         (Some(len), Some(Errno::EINVAL)) if len > ADDRESS => len as usize - 2,
         // Nothing was passed yet.
@@ -98,6 +104,24 @@ pub(super) fn too_long(case: &Case) -> Outcome {
         fix: "use a shorter path: a relative one, a symbolic link to the directory, or \
               /proc/self/fd/N of its opened directory"
             .into(),
+        evidence: Vec::new(),
+    })
+}
+
+/// The path would do; what the program says of its length does not.
+fn wrong_length(path: &[u8], len: u32) -> Outcome {
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Measured,
+        subject: name(path),
+        fact: format!(
+            "the program passed {len} as the length of the address, and a Unix address has at most {ADDRESS} \
+             bytes; its path has {}",
+            path.len()
+        )
+        .into(),
+        consequence: "the kernel refuses that length, whatever the path".into(),
+        fix: "correct the program: pass sizeof(struct sockaddr_un), or the length that is used".into(),
         evidence: Vec::new(),
     })
 }
@@ -135,7 +159,7 @@ pub(super) fn symlink_loop(case: &Case) -> Outcome {
         consequence: "the kernel gives up following them".into(),
         fix: phrase![
             "correct the links (namei -l ",
-            word(case.unix_path().unwrap_or_default()),
+            word(&path.bases.on_host(case.unix_path().unwrap_or_default())),
             ")"
         ],
         evidence: way(case, path),

@@ -74,6 +74,9 @@ fn evidence(case: &Case, sockets: &[BoundSocket]) -> Vec<Phrase> {
     file.into_iter().chain(sockets.iter().take(8).map(line)).chain(hidden).collect()
 }
 
+const NOT_COMPARABLE: &str = "whether the file there is that of a listener: its filesystem numbers files otherwise \
+                              than sock_diag";
+
 /// What starts the server: its systemd socket unit, where there is one.
 fn start(case: &Case) -> Phrase {
     let socket = case.units.as_ref().and_then(|units| units.socket.as_ref());
@@ -97,6 +100,9 @@ pub(super) fn stale(case: &Case) -> Outcome {
     if !unix.there.is_empty() || namesake_explains(case, unix) {
         return Outcome::Clear;
     }
+    if !unix.comparable {
+        return Outcome::Unknown(NOT_COMPARABLE);
+    }
     if !unix.complete {
         return Outcome::Unknown(
             "which Unix sockets there are in namespaces that could not be entered",
@@ -108,7 +114,8 @@ pub(super) fn stale(case: &Case) -> Outcome {
         certainty: certainty(path).max(Certainty::Inferred),
         subject: subject(case),
         fact: phrase![
-            "no socket is bound to the file: it was left behind by a server of ",
+            if unix.unreadable == 0 { "no socket" } else { "no socket that can be seen" },
+            " is bound to the file: it was left behind by a server of ",
             user(case, step.uid),
             " that is gone",
         ],
@@ -149,6 +156,9 @@ pub(super) fn replaced(case: &Case) -> Outcome {
         return Outcome::Clear;
     }
     let Some(listener) = own_namesake(case, unix) else { return Outcome::Clear };
+    if !unix.comparable {
+        return Outcome::Unknown(NOT_COMPARABLE);
+    }
     let step = last_step(case);
     Outcome::found(Cause {
         severity: Severity::Error,
@@ -327,7 +337,7 @@ pub(super) fn backlog_full(case: &Case) -> Outcome {
         subject: subject(case),
         fact: phrase!["the backlog of ", holders(socket.holders.as_deref()), " was full", queue],
         consequence: phrase![
-            "a client that does not wait gets EAGAIN",
+            "a client that does not wait, or has waited as long as it may, gets EAGAIN",
             does.map_or(String::new(), |does| format!("; the server is {does}")),
         ],
         fix: "let the server accept faster; a larger backlog (listen(), net.core.somaxconn) only helps \
@@ -374,7 +384,11 @@ pub(super) fn abstract_unbound(case: &Case) -> Outcome {
         severity: Severity::Error,
         certainty: Certainty::Inferred,
         subject: name(wanted),
-        fact: "no socket has that abstract name, in any network namespace".into(),
+        fact: if unix.unreadable == 0 {
+            "no socket has that abstract name, in any network namespace".into()
+        } else {
+            "no socket has that abstract name, in any network namespace that can be seen".into()
+        },
         consequence: "there is no server to connect to".into(),
         fix:
             "start the server, or correct the name; every byte of it counts, zeros at its end, too"

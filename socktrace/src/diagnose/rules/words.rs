@@ -68,3 +68,13 @@ pub(in crate::diagnose) fn unseen(unreadable: u32) -> Option<Phrase> {
     };
     Some(processes.into())
 }
+
+/// Groups that are listed; of more, how many.
+pub(in crate::diagnose) fn few(gids: &[u32]) -> String {
+    const LISTED: usize = 32;
+    let listed: Vec<String> = gids.iter().take(LISTED).map(u32::to_string).collect();
+    match gids.len().saturating_sub(LISTED) {
+        0 => listed.join(" "),
+        more => format!("{} and {more} more", listed.join(" ")),
+    }
+}
