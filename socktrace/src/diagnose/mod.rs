@@ -20,5 +20,5 @@ pub use check::Check;
 pub use checkup::checkup;
 pub use errno::{Cause, cause, errno_name, parse_errno};
 pub use listener::{ListenerCase, Thrown, diagnose_listener};
-pub use rule::{Cause as Found, Described, Outcome, Rule, Step, diagnose};
+pub use rule::{Described, Rule, Step, diagnose};
 pub use rules::{LISTENER_TABLE as LISTENER_RULES, TABLE as RULES, all as all_rules};

@@ -59,35 +59,41 @@ impl Assignment {
 /// How much time the thread may take: five seconds at once, and a tenth of the time in the long run, so that a
 /// host where many different things fail for long does not pay for their explanation.
 struct Budget {
-    left: Duration,
+    /// What is left, nanoseconds; below zero it is owed.
+    left_ns: i64,
     since: Instant,
 }
 
 impl Budget {
-    const AT_ONCE: Duration = Duration::from_secs(5);
-    const SHARE: u32 = 10;
+    const AT_ONCE_NS: i64 = 5_000_000_000;
+    const SHARE: i64 = 10;
 
     fn new() -> Self {
-        Self { left: Self::AT_ONCE, since: Instant::now() }
+        Self { left_ns: Self::AT_ONCE_NS, since: Instant::now() }
     }
 
     fn spend(&mut self, time: Duration) {
-        self.left = self.left.saturating_sub(time);
+        self.left_ns = self.left_ns.saturating_sub(nanos(time));
     }
 
     fn earn(&mut self) {
-        self.left = (self.left + self.since.elapsed() / Self::SHARE).min(Self::AT_ONCE);
+        let earned = nanos(self.since.elapsed()) / Self::SHARE;
+        self.left_ns = self.left_ns.saturating_add(earned).min(Self::AT_ONCE_NS);
         self.since = Instant::now();
     }
 
-    /// Until something is left, or there is reason to hurry.
+    /// Until nothing is owed, or there is reason to hurry.
     fn wait(&mut self, hurry: &AtomicBool) {
         self.earn();
-        while self.left.is_zero() && !hurry.load(Ordering::Relaxed) {
+        while self.left_ns < 0 && !hurry.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(20));
             self.earn();
         }
     }
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// The thread, and what it was given.
@@ -208,17 +214,26 @@ impl Worker {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_budget_that_is_used_up_makes_wait_unless_there_is_reason_to_hurry() {
+    /// A budget that was overdrawn by 3 ms just now.
+    fn overdrawn() -> Budget {
         let mut budget = Budget::new();
-        budget.spend(Budget::AT_ONCE * 2);
-        budget.since = Instant::now();
+        budget.spend(Duration::from_secs(5) + Duration::from_millis(3));
+        budget
+    }
+
+    #[test]
+    fn what_was_overdrawn_is_earned_in_ten_times_as_long() {
+        let mut budget = overdrawn();
         let begin = Instant::now();
-        budget.wait(&AtomicBool::new(true));
-        assert!(begin.elapsed() < Duration::from_millis(15), "{:?}", begin.elapsed());
-        budget.left = Duration::ZERO;
-        budget.since = Instant::now();
         budget.wait(&AtomicBool::new(false));
-        assert!(!budget.left.is_zero());
+        assert!(begin.elapsed() >= Duration::from_millis(29), "{:?}", begin.elapsed());
+        assert!(budget.left_ns >= 0);
+    }
+
+    #[test]
+    fn nobody_waits_who_has_reason_to_hurry() {
+        let mut budget = overdrawn();
+        budget.wait(&AtomicBool::new(true));
+        assert!(budget.left_ns < 0, "it waited until {} ns were left", budget.left_ns);
     }
 }
