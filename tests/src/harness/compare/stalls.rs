@@ -10,7 +10,11 @@ pub fn problems(seen: &Seen, report: &Report) -> Vec<String> {
         let rows: Vec<&Stall> =
             report.stalls.iter().filter(|stall| stall.inode == expected.inode).collect();
         match rows.as_slice() {
-            [row] => problems.extend(of_listener(expected, row)),
+            [row] => {
+                let wrong = of_listener(expected, row);
+                let reasons = &report.completeness.reasons;
+                problems.extend(wrong.iter().map(|wrong| format!("{wrong}; missing: {reasons:?}")));
+            }
             rows => problems.push(format!("{}: one stall, found {rows:?}", expected.name)),
         }
     }
