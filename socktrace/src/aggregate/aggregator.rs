@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use socktrace_common::Signal;
 
-use super::{findings::Diagnoses, selection::Selection, snapshot::Session};
+use super::{findings::Diagnoses, selection::Selection, snapshot::Session, timeline::Recorder};
 use crate::event::{
     Body, Counters, Diagnosis, Endpoint, Event, Incident, Listener, Misses, NamespaceCounters,
     Owner, ReaderLoss, Record, Sighting, Stall, StallChange, Unread, Waiting,
@@ -42,12 +42,14 @@ pub struct Aggregator {
     pub(super) stalls_left_out: u64,
     pub(super) diagnoses: Diagnoses,
     pub(super) delivered: [u64; Signal::COUNT],
+    pub(super) course: Recorder,
 }
 
 impl Aggregator {
     /// Starts empty.
     pub fn new(session: Session, selection: Selection) -> Self {
         Self {
+            course: Recorder::new(session.started_ns),
             session,
             selection,
             counters: Counters::default(),
@@ -80,7 +82,11 @@ impl Aggregator {
             Record::Listener(inode, listener) => {
                 self.named.insert(inode, listener);
             }
-            Record::Counters(counters) => self.counters = *counters,
+            Record::Counters(counters) => {
+                self.counters = *counters;
+                let reading = self.reading();
+                self.course.read(reading);
+            }
             Record::Sightings(sightings) => self.apply_sightings(sightings),
             Record::Owners(owners) => self.owners = owners,
             Record::Unread(unread) => self.unread = Some(unread),
@@ -102,6 +108,7 @@ impl Aggregator {
                 watched.drops_at_start = sighting.drops.unwrap_or(0);
             }
             watched.peak = watched.peak.max(sighting.queue);
+            self.course.saw_queue(inode, sighting.queue.unwrap_or(0));
             watched.last = sighting;
         }
     }

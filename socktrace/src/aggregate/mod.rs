@@ -8,6 +8,7 @@ mod findings;
 mod report;
 mod selection;
 mod snapshot;
+mod timeline;
 mod waits;
 
 pub use aggregator::Aggregator;
@@ -18,4 +19,5 @@ pub use snapshot::{
     AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,
     Session, SessionSignal, Snapshot,
 };
+pub use timeline::{Interval, Timeline};
 pub use waits::Waits;

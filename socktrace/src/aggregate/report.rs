@@ -16,6 +16,7 @@ use super::{
         AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,
         Snapshot,
     },
+    timeline::Reading,
     waits::Waits,
 };
 use crate::event::{
@@ -73,7 +74,36 @@ impl Aggregator {
             stalls_left_out: self.stalls_left_out,
             namespaces,
             unread: self.unread.clone(),
+            timeline: self.course.timeline().clone(),
         }
+    }
+
+    /// The totals that the course of the session is made of.
+    pub(super) fn reading(&self) -> Reading {
+        let mut reading = Reading { time_ns: self.counters.time_ns, ..Reading::default() };
+        for (key, totals) in &self.counters.accepts {
+            if self.selects_listener(key.listener) {
+                reading.accepts.entry(key.listener).or_default().add(totals);
+            }
+        }
+        for (key, count) in &self.counters.accept_errors {
+            if key.errno != EAGAIN && self.selects_listener(key.listener) {
+                *reading.accept_errors.entry(key.errno).or_default() += count;
+            }
+        }
+        for (key, count) in &self.counters.connect_failures {
+            if key.task != TaskKey::NONE && self.selection.wants_path(&(&key.target).into()) {
+                *reading.connect_failures.entry(key.errno).or_default() += count;
+            }
+        }
+        for (inode, rows) in self.drops_by_listener() {
+            let dropped: u64 =
+                rows.iter().filter(|row| row.reason.is_drop()).map(|row| row.count).sum();
+            if dropped != 0 && self.shows_drops_of(inode) {
+                reading.drops.insert(inode, dropped);
+            }
+        }
+        reading
     }
 
     /// Findings of the listeners in the report, and of those that only stalled.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use socktrace_common::{DropReason, DropStage, Signal, Tier};
 
-use super::{Completeness, FindingRow, Unattributed, Waits};
+use super::{Completeness, FindingRow, Timeline, Unattributed, Waits};
 use crate::event::{Endpoint, Finding, NetstatDelta, Owner, Stall, Unread};
 
 /// How a session was recorded.
@@ -75,6 +75,8 @@ pub struct Snapshot {
     pub namespaces: Vec<NamespaceRow>,
     /// What of listeners and their owners could not be read; `None` before the session's end.
     pub unread: Option<Unread>,
+    /// How it went over time.
+    pub timeline: Timeline,
 }
 
 /// What one network namespace counted.

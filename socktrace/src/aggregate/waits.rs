@@ -14,14 +14,7 @@ pub struct Waits {
 impl Waits {
     /// Adds the totals of one process on one listener.
     pub fn add(&mut self, other: &WaitTotals) {
-        let totals = &mut self.totals;
-        totals.count += other.count;
-        totals.waited += other.waited;
-        totals.sum_ns = totals.sum_ns.saturating_add(other.sum_ns);
-        totals.max_ns = totals.max_ns.max(other.max_ns);
-        for (bucket, n) in &other.buckets {
-            *totals.buckets.entry(*bucket).or_default() += n;
-        }
+        self.totals.add(other);
     }
 
     /// Connections.

@@ -252,6 +252,8 @@ pub struct WaitTotals {
 /// The kernel's own totals at one moment; each snapshot replaces the one before.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
+    /// When they were read, monotonic nanoseconds.
+    pub time_ns: u64,
     /// By process and listener.
     pub accepts: HashMap<AcceptKey, WaitTotals>,
     /// By process, listener and errno.
@@ -475,6 +477,19 @@ pub trait Source {
 
     /// Stops, and appends all that is left, totals last.
     fn finish(&mut self, into: &mut Vec<Record>) -> Result<(), Self::Error>;
+}
+
+impl WaitTotals {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.waited += other.waited;
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+        self.max_ns = self.max_ns.max(other.max_ns);
+        for (bucket, n) in &other.buckets {
+            *self.buckets.entry(*bucket).or_default() += n;
+        }
+    }
 }
 
 impl Address {

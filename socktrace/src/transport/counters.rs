@@ -12,6 +12,7 @@ use socktrace_common::{
 };
 use thiserror::Error;
 
+use super::clock::monotonic_now_ns;
 use crate::event::{Counters, Stages, Task, WaitTotals};
 
 /// A map could not be read.
@@ -27,6 +28,7 @@ pub struct CountersError {
 /// Reads every total. Names are read last, so that every key read before has its name.
 pub fn read_counters(ebpf: &Ebpf) -> Result<Counters, CountersError> {
     Ok(Counters {
+        time_ns: monotonic_now_ns(),
         accepts: read_map(ebpf, "ACCEPT_TALLY", |key: AcceptKey| key, |tally| wait_totals(&tally))?,
         accept_errors: read_map(ebpf, "ACCEPT_ERROR_TALLY", |key: AcceptErrorKey| key, plain)?,
         connect_failures: read_map(ebpf, "CONNECT_TALLY", |key: ConnectFailureKey| key, plain)?,
