@@ -2,6 +2,8 @@
 
 /// One kind of incident that socktrace counts in the kernel and describes in events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "loader", derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema))]
+#[cfg_attr(feature = "loader", serde(rename_all = "snake_case"))]
 #[repr(u32)]
 pub enum Signal {
     /// A connection left the accept queue.
@@ -51,6 +53,8 @@ impl Signal {
 
 /// The kind of hooks a signal is observed through, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "loader", derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema))]
+#[cfg_attr(feature = "loader", serde(rename_all = "snake_case"))]
 #[repr(u32)]
 pub enum Tier {
     /// BPF trampolines on function entry and exit.

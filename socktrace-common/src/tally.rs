@@ -82,6 +82,8 @@ pub struct DropKey {
 
 /// Why a listener threw a connection away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "loader", derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema))]
+#[cfg_attr(feature = "loader", serde(rename_all = "snake_case"))]
 #[repr(u32)]
 pub enum DropReason {
     /// The accept queue was full (`LINUX_MIB_LISTENOVERFLOWS`).
@@ -113,6 +115,8 @@ impl DropReason {
 
 /// At which packet of the handshake a connection was thrown away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "loader", derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema))]
+#[cfg_attr(feature = "loader", serde(rename_all = "snake_case"))]
 #[repr(u32)]
 pub enum DropStage {
     /// The SYN (`tcp_conn_request`): the client retries and may time out.

@@ -5,13 +5,16 @@ use crate::wire;
 wire! { 16,
 /// A process: its pid alone would name a later process, too, once the pid is used again.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "loader", derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema))]
 pub struct TaskKey {
     /// Start of the thread group's leader, nanoseconds since boot (`task_struct.start_boottime`);
     /// 0 where no process is known.
     pub start_ns: u64,
     /// Thread group id in the initial pid namespace; 0 where no process is known.
+    #[cfg_attr(feature = "loader", serde(rename = "pid"))]
     pub tgid: u32,
     /// Always 0.
+    #[cfg_attr(feature = "loader", serde(skip))]
     pub pad: u32,
 }}
 
@@ -48,6 +51,7 @@ impl Actor {
 wire! { 56,
 /// What decides over a path, of the task that called `connect()`, as it was when the call returned.
 #[derive(PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "loader", derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema))]
 pub struct Credentials {
     /// `cred.cap_effective`, bit n is capability n.
     pub cap_effective: u64,
@@ -70,6 +74,7 @@ pub struct Credentials {
     /// Length of the address that it passed; 0 where that is unknown.
     pub address_len: u32,
     /// Always 0.
+    #[cfg_attr(feature = "loader", serde(skip))]
     pub pad: u32,
 }}
 

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     event::{
         Body, Counters, Event, Listener, NamespaceCounters, NetstatDelta, Owner, ReaderLoss,
-        Record, Source, Stall, Unread,
+        Record, Sighting, Sightings, Source, Stages, Stall, Unread,
     },
     evidence::{Investigator, Worker},
     host::{Host, NetworkNamespace, TcpExt},
@@ -27,7 +27,7 @@ use crate::{
     stall::{Scout, Sight},
     transport::{
         CountersError, Reader, decode, monotonic_now_ns, read_accepted, read_counters, read_drops,
-        read_progress, read_queued, read_sleepers,
+        read_progress, read_queued, read_sleepers, read_stages,
     },
 };
 
@@ -37,6 +37,8 @@ const DRAIN: Duration = Duration::from_millis(50);
 const LOOK_LIMITS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 /// A look may use this share of the time.
 const LOOK_SHARE: u32 = 20;
+/// A checkpoint may use this share of the time.
+const CHECKPOINT_SHARE: u32 = 50;
 /// Where nothing is seen to wait, what hooks know of is read at every so manieth look only: of
 /// namespaces that cannot be looked into, nothing else tells.
 const IDLE_LOOKS: u32 = 4;
@@ -86,6 +88,16 @@ pub struct Live {
     drops_at_start: HashMap<DropKey, u64>,
     /// The first look: what was there before.
     baseline: Vec<Record>,
+    has_looked: bool,
+    /// Listeners as they were last seen.
+    seen: HashMap<u64, Sighting>,
+    checkpoint_every: Option<Duration>,
+    next_checkpoint: Instant,
+    /// As of the last checkpoint.
+    told_stages: Stages,
+    /// Listeners whose owners were looked for, and cgroups whose paths were, at a checkpoint.
+    owned: HashSet<u64>,
+    known_cgroups: HashSet<u64>,
 }
 
 impl Live {
@@ -124,6 +136,13 @@ impl Live {
             delivered: 0,
             loss: ReaderLoss::default(),
             baseline: Vec::new(),
+            has_looked: false,
+            seen: HashMap::new(),
+            checkpoint_every: None,
+            next_checkpoint: Instant::now(),
+            told_stages: Stages::default(),
+            owned: HashSet::new(),
+            known_cgroups: HashSet::new(),
         };
         let mut baseline = Vec::new();
         live.look(&mut baseline)?;
@@ -135,6 +154,14 @@ impl Live {
         live.drops_at_start = read_drops(&live.ebpf)?;
         live.baseline = baseline;
         Ok(live)
+    }
+
+    /// Tells totals in each interval, too, and not only in the end.
+    #[must_use]
+    pub fn with_checkpoints(mut self, every: Duration) -> Self {
+        self.checkpoint_every = Some(every);
+        self.next_checkpoint = Instant::now() + every;
+        self
     }
 
     /// What became of each signal.
@@ -219,7 +246,7 @@ impl Live {
         if look.unseen.not_listed.is_empty() {
             let stalls = self.scout_with(&look, &accepted_before, Scout::look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
-            into.push(Record::Sightings(look.sightings));
+            self.tell_sightings(look.sightings, into);
         }
         self.next_look = begin + self.look_every.max(begin.elapsed() * LOOK_SHARE);
         Ok(())
@@ -271,8 +298,62 @@ impl Live {
         if look.unseen.not_listed.is_empty() {
             let stalls = self.scout_with(&look, &accepted_before, Scout::last_look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
-            into.push(Record::Sightings(look.sightings));
+            self.tell_sightings(look.sightings, into);
         }
+        Ok(())
+    }
+
+    /// What is new of listeners.
+    fn tell_sightings(&mut self, seen: HashMap<u64, Sighting>, into: &mut Vec<Record>) {
+        let baseline = !std::mem::replace(&mut self.has_looked, true);
+        let new = Sightings::between(&self.seen, &seen, monotonic_now_ns());
+        let new = Sightings { baseline, ..new };
+        if baseline || !new.changed.is_empty() || !new.gone.is_empty() {
+            into.push(Record::Sightings(new));
+        }
+        self.seen = seen;
+    }
+
+    /// What happened so far, once in each interval: so much is saved if the tracer is killed.
+    fn checkpoint(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
+        let begin = Instant::now();
+        let Some(every) = self.checkpoint_every.filter(|_| begin >= self.next_checkpoint) else {
+            return Ok(());
+        };
+        let stages = read_stages(&self.ebpf)?;
+        if stages == self.told_stages {
+            let time_ns = monotonic_now_ns();
+            into.push(Record::Counters(Box::new(Counters {
+                time_ns,
+                stages,
+                ..Counters::default()
+            })));
+        } else {
+            self.told_stages = stages;
+            self.tell_totals(into)?;
+        }
+        self.next_checkpoint = begin + every.max(begin.elapsed() * CHECKPOINT_SHARE);
+        Ok(())
+    }
+
+    fn tell_totals(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
+        let namespaces = self.counted()?;
+        let mut counters = read_counters(&self.ebpf)?;
+        counters.drops = since(counters.drops, &self.drops_at_start);
+        into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));
+        into.push(Record::Namespaces(namespaces));
+        let new: HashSet<u64> =
+            listeners_of(&counters).filter(|inode| self.owned.insert(*inode)).collect();
+        if !new.is_empty() {
+            into.push(Record::Owners(read_owners(&self.host, &new).unwrap_or_default().by_inode));
+        }
+        let unknown: HashSet<u64> =
+            cgroups_of(&counters).filter(|id| self.known_cgroups.insert(*id)).collect();
+        if !unknown.is_empty() {
+            into.push(Record::Cgroups(self.cgroups(&unknown)));
+        }
+        into.push(Record::Loss(self.loss));
+        into.push(Record::Counters(Box::new(counters)));
         Ok(())
     }
 
@@ -317,9 +398,7 @@ impl Live {
 
     /// Holders of the listeners that something happened to, and what could not be read.
     fn add_owners(&self, counters: &Counters, uninvestigated: u64, into: &mut Vec<Record>) {
-        let mut inodes: HashSet<u64> = counters.listeners.keys().copied().collect();
-        inodes.extend(counters.accepts.keys().map(|key| key.listener));
-        inodes.remove(&0);
+        let inodes: HashSet<u64> = listeners_of(counters).collect();
         let owners = if inodes.is_empty() {
             Ok(Owners::default())
         } else {
@@ -337,12 +416,21 @@ impl Live {
         }));
     }
 
-    fn cgroups(&self, counters: &Counters) -> HashMap<u64, Vec<u8>> {
+    fn cgroups(&self, ids: &HashSet<u64>) -> HashMap<u64, Vec<u8>> {
         let Ok(mut cgroups) = self.host.open_cgroups() else { return HashMap::new() };
-        let ids: HashSet<u64> = counters.tasks.values().map(|task| task.cgroup).collect();
         cgroups.refresh();
-        ids.into_iter().filter_map(|id| Some((id, cgroups.path(id)?.to_vec()))).collect()
+        ids.iter().copied().filter_map(|id| Some((id, cgroups.path(id)?.to_vec()))).collect()
     }
+}
+
+/// Every listener that a total or a name tells of.
+fn listeners_of(counters: &Counters) -> impl Iterator<Item = u64> {
+    let counted = counters.accepts.keys().map(|key| key.listener);
+    counters.listeners.keys().copied().chain(counted).filter(|inode| *inode != 0)
+}
+
+fn cgroups_of(counters: &Counters) -> impl Iterator<Item = u64> {
+    counters.tasks.values().map(|task| task.cgroup)
 }
 
 fn lookup_listener(ebpf: &Ebpf, inode: u64) -> Option<Listener> {
@@ -415,6 +503,7 @@ impl Source for Live {
         self.drain(into);
         self.take_findings(into);
         self.look(into)?;
+        self.checkpoint(into)?;
         Ok(true)
     }
 
@@ -433,7 +522,7 @@ impl Source for Live {
         let uninvestigated = self.worker.finish(&mut found);
         into.extend(found.into_iter().map(|it| Record::Diagnosis(Box::new(it))));
         self.add_owners(&counters, uninvestigated, into);
-        into.push(Record::Cgroups(self.cgroups(&counters)));
+        into.push(Record::Cgroups(self.cgroups(&cgroups_of(&counters).collect())));
         into.push(Record::Counters(Box::new(counters)));
         into.push(Record::Loss(self.loss));
         Ok(())

@@ -7,8 +7,14 @@ use crate::{
     event::{Diagnosis, Event, Record, Source, Stall, StallChange},
 };
 
-/// Where events go as they come.
+/// Where records go as they come.
 pub trait Sink {
+    /// Takes any record, wanted or not, before the aggregator does; the session ends in order if that
+    /// fails.
+    fn record(&mut self, _: &Record, _: &Aggregator) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Takes one event; `Break` ends the session quietly (a closed pipe, enough events).
     fn event(&mut self, event: &Event, so_far: &Aggregator) -> io::Result<ControlFlow<()>>;
 
@@ -93,7 +99,10 @@ pub async fn run<S: Source, K: Sink, O>(
     }
     source.finish(&mut records).map_err(PipelineError::Source)?;
     if broke {
-        records.drain(..).for_each(|record| aggregator.apply(record));
+        for record in records.drain(..) {
+            sink.record(&record, aggregator)?;
+            aggregator.apply(record);
+        }
     } else {
         // The session ends anyway, whether the sink has enough or not.
         let _ = pass(&mut records, aggregator, sink)?;
@@ -108,6 +117,7 @@ fn pass<K: Sink>(
 ) -> io::Result<ControlFlow<()>> {
     let mut flow = ControlFlow::Continue(());
     for record in records.drain(..) {
+        sink.record(&record, aggregator)?;
         if let Record::Event(event) = &record
             && flow.is_continue()
             && aggregator.wants(event)

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 
 /// Modules of the library, and the modules that each may use.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("event", &[]),
+    ("escape", &[]),
+    ("event", &["escape"]),
     ("kernel", &[]),
     ("host", &[]),
     ("diagnose", &["event", "host"]),
@@ -23,13 +24,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("live", &["event", "evidence", "host", "listener", "probe", "stall", "transport"]),
     ("aggregate", &["diagnose", "event"]),
     ("pipeline", &["aggregate", "event"]),
-    ("render", &["aggregate", "diagnose", "event", "host", "listener", "transport"]),
+    ("session", &["aggregate", "event"]),
+    ("render", &["aggregate", "diagnose", "escape", "event", "host", "listener", "transport"]),
     (
         "cli",
         &[
             "aggregate",
             "demo",
             "diagnose",
+            "escape",
             "event",
             "evidence",
             "host",
@@ -39,6 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "pipeline",
             "probe",
             "render",
+            "session",
             "stall",
             "transport",
         ],
@@ -51,7 +55,7 @@ const PLACES: &[(&str, &[&str], &[&str])] = &[
     ("touches files", &["std::fs"], &["host/", "kernel/", "cli/", "demo/"]),
     ("enters namespaces or mounts", &["nix::mount", "nix::sched"], &["kernel/", "host/", "demo/"]),
     ("reads netlink", &["netlink_sys", "netlink_packet_sock_diag"], &["host/"]),
-    ("talks JSON", &["serde_json"], &["render/", "cli/"]),
+    ("talks JSON", &["serde_json"], &["render/", "session/", "cli/"]),
     ("runs commands", &["tokio::process", "std::process::Command"], &["cli/"]),
 ];
 

@@ -2,18 +2,21 @@
 //!
 //! [`Snapshot`]: super::Snapshot
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use socktrace_common::Signal;
 
 use super::{findings::Diagnoses, selection::Selection, snapshot::Session, timeline::Recorder};
 use crate::event::{
-    Body, Counters, Diagnosis, Endpoint, Event, Incident, Listener, Misses, NamespaceCounters,
-    Owner, ReaderLoss, Record, Sighting, Stall, StallChange, Unread, Waiting,
+    Body, Counters, Damage, Endpoint, Listener, Misses, NamespaceCounters, Owner, ReaderLoss,
+    Record, Sighting, Sightings, Stall, StallChange, Unread, Waiting,
 };
 
 /// Stalls that are kept: of more, the oldest that are over are counted only.
 const MOST_STALLS: usize = 1000;
+
+/// Listeners that are kept while others are forgotten: those that are gone, and of which no total tells.
+const MOST_WATCHED: usize = 65536;
 
 /// A listener as `sock_diag` showed it over time.
 #[derive(Clone, Debug, Default)]
@@ -21,15 +24,16 @@ pub(super) struct Watched {
     pub(super) last: Sighting,
     pub(super) peak: Option<u32>,
     pub(super) drops_at_start: u32,
+    /// It is there no more.
+    pub(super) gone: bool,
 }
 
 /// The state behind every report.
 pub struct Aggregator {
     pub(super) session: Session,
-    pub(super) selection: Selection,
+    pub(super) selections: Vec<Selection>,
     pub(super) counters: Counters,
     pub(super) watched: HashMap<u64, Watched>,
-    pub(super) baseline_taken: bool,
     pub(super) named: HashMap<u64, Listener>,
     pub(super) owners: HashMap<u64, Vec<Owner>>,
     pub(super) unread: Option<Unread>,
@@ -37,6 +41,7 @@ pub struct Aggregator {
     pub(super) namespaces: Vec<NamespaceCounters>,
     pub(super) loss: ReaderLoss,
     pub(super) misses: Misses,
+    pub(super) damage: Option<Damage>,
     /// Every stall that was told, as it was last.
     pub(super) stalls: Vec<Stall>,
     pub(super) stalls_left_out: u64,
@@ -51,10 +56,9 @@ impl Aggregator {
         Self {
             course: Recorder::new(session.started_ns),
             session,
-            selection,
+            selections: vec![selection],
             counters: Counters::default(),
             watched: HashMap::new(),
-            baseline_taken: false,
             named: HashMap::new(),
             owners: HashMap::new(),
             unread: None,
@@ -62,11 +66,19 @@ impl Aggregator {
             namespaces: Vec::new(),
             loss: ReaderLoss::default(),
             misses: Misses::default(),
+            damage: None,
             stalls: Vec::new(),
             stalls_left_out: 0,
             diagnoses: Diagnoses::default(),
             delivered: [0; Signal::COUNT],
         }
+    }
+
+    /// Shows only what this selection wants, too.
+    #[must_use]
+    pub fn narrowed(mut self, selection: Selection) -> Self {
+        self.selections.push(selection);
+        self
     }
 
     /// Takes one record in.
@@ -82,35 +94,80 @@ impl Aggregator {
             Record::Listener(inode, listener) => {
                 self.named.insert(inode, listener);
             }
-            Record::Counters(counters) => {
-                self.counters = *counters;
-                let reading = self.reading();
-                self.course.read(reading);
-            }
+            Record::Counters(counters) => self.apply_counters(*counters),
             Record::Sightings(sightings) => self.apply_sightings(sightings),
-            Record::Owners(owners) => self.owners = owners,
+            Record::Owners(owners) => self.owners.extend(owners),
             Record::Unread(unread) => self.unread = Some(unread),
-            Record::Cgroups(cgroups) => self.cgroups = cgroups,
+            Record::Cgroups(cgroups) => self.cgroups.extend(cgroups),
             Record::Namespaces(namespaces) => self.namespaces = namespaces,
             Record::Loss(loss) => self.loss = loss,
             Record::Misses(misses) => self.misses = misses,
+            Record::Damage(damage) => self.damage = Some(damage),
             Record::Stall(stall) => self.apply_stall(*stall),
             Record::Diagnosis(diagnosis) => self.diagnoses.take(*diagnosis),
         }
     }
 
     /// What the first look finds was there before: its drops are not this session's.
-    fn apply_sightings(&mut self, sightings: HashMap<u64, Sighting>) {
-        let baseline = !std::mem::replace(&mut self.baseline_taken, true);
-        for (inode, sighting) in sightings {
+    fn apply_sightings(&mut self, sightings: Sightings) {
+        for inode in sightings.gone {
+            self.course.saw_queue(inode, 0);
+            self.watched.entry(inode).or_default().gone = true;
+        }
+        for (inode, sighting) in sightings.changed {
             let watched = self.watched.entry(inode).or_default();
-            if baseline {
+            if sightings.baseline {
                 watched.drops_at_start = sighting.drops.unwrap_or(0);
             }
             watched.peak = watched.peak.max(sighting.queue);
+            watched.gone = false;
             self.course.saw_queue(inode, sighting.queue.unwrap_or(0));
             watched.last = sighting;
         }
+        if self.watched.len() > MOST_WATCHED {
+            self.forget_gone();
+        }
+    }
+
+    /// Listeners that are there no more, and of which no total tells.
+    fn forget_gone(&mut self) {
+        let counted: HashSet<u64> = self.counters.accepts.keys().map(|key| key.listener).collect();
+        self.watched.retain(|inode, watched| {
+            let dropped = watched.last.drops.unwrap_or(0) != watched.drops_at_start;
+            !watched.gone || dropped || counted.contains(inode)
+        });
+    }
+
+    /// Totals only grow, and none goes away: what is not named is as it was.
+    fn apply_counters(&mut self, new: Counters) {
+        let Counters {
+            time_ns,
+            accepts,
+            accept_errors,
+            connect_failures,
+            connect_blocked,
+            drops,
+            tasks,
+            listeners,
+            stages,
+        } = new;
+        let known = &mut self.counters;
+        known.time_ns = time_ns;
+        known.accepts.extend(accepts);
+        known.accept_errors.extend(accept_errors);
+        known.connect_failures.extend(connect_failures);
+        known.connect_blocked.extend(connect_blocked);
+        known.drops.extend(drops);
+        known.tasks.extend(tasks);
+        known.listeners.extend(listeners);
+        known.stages = stages;
+        let reading = self.reading();
+        self.course.read(reading);
+    }
+
+    /// The totals as they are now.
+    pub fn totals(&self) -> &Counters {
+        &self.counters
     }
 
     /// A stall is told of from its opening to its end; what it once knew, its end still knows.
@@ -151,39 +208,6 @@ impl Aggregator {
                     self.stalls_left_out += 1;
                 }
                 self.stalls.push(stall);
-            }
-        }
-    }
-
-    /// Whether a stall is to be seen.
-    pub fn wants_stall(&self, stall: &Stall) -> bool {
-        let by_process = !self.selection.processes || stall.selected;
-        by_process && !self.selection.only_errnos && self.selection.wants(&stall.local)
-    }
-
-    /// Whether what was found out is to be seen: if its incident is.
-    pub fn wants_diagnosis(&self, diagnosis: &Diagnosis) -> bool {
-        match &diagnosis.of {
-            Incident::ConnectFailure(class) => self.selection.wants_path(&class.target),
-            Incident::AcceptError { listener, .. } => {
-                let local = self.listener_address(*listener);
-                self.selection.wants_path(local.unwrap_or(&Endpoint::default()))
-            }
-        }
-    }
-
-    /// Whether sinks are to see this event: what the kernel's filters could not decide.
-    pub fn wants(&self, event: &Event) -> bool {
-        match &event.body {
-            Body::ConnectFailure { target, .. } | Body::ConnectBlocked { target, .. } => {
-                self.selection.wants_path(target)
-            }
-            Body::Listen { listener, .. } => self.selection.wants_path(&listener.local),
-            Body::Accept { listener, .. }
-            | Body::AcceptError { listener, .. }
-            | Body::BacklogDrop { listener, .. } => {
-                let local = listener.and_then(|inode| self.listener_address(inode));
-                self.selection.wants_path(local.unwrap_or(&Endpoint::default()))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use socktrace_common::{Signal, Stage};
 
-use crate::event::{Misses, ReaderLoss, Stages};
+use crate::event::{Damage, Misses, ReaderLoss, Stages};
 
 /// Where the occurrences of one signal went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,10 @@ pub struct Evidence<'a> {
     pub unattributed: Unattributed,
     /// What the kernel skipped.
     pub misses: &'a Misses,
+    /// What a saved session lacks.
+    pub damage: Option<&'a Damage>,
+    /// When the session began, monotonic nanoseconds.
+    pub started_ns: u64,
 }
 
 /// What network namespaces counted beyond what their known listeners explain.
@@ -110,7 +114,16 @@ pub struct Unattributed {
 impl Completeness {
     /// Checks the kernel's counters against what arrived, per signal.
     pub fn check(evidence: &Evidence<'_>) -> Self {
-        let Evidence { stages, delivered, reader, traced, unattributed, misses } = *evidence;
+        let Evidence {
+            stages,
+            delivered,
+            reader,
+            traced,
+            unattributed,
+            misses,
+            damage,
+            started_ns,
+        } = *evidence;
         let mut undecodable = reader.undecodable;
         let signals: Vec<SignalStages> =
             traced.iter().map(|signal| row(*signal, stages, delivered, &mut undecodable)).collect();
@@ -120,8 +133,11 @@ impl Completeness {
         reasons.extend(misses.unseen.iter().map(|(what, n)| {
             format!("up to {n} {what} were not seen: the kernel skipped socktrace's hook")
         }));
+        reasons.extend(damage.into_iter().flat_map(|damage| damaged(damage, started_ns)));
         let mut verdict = if reasons.is_empty() { Verdict::Complete } else { Verdict::Incomplete };
-        if signals.iter().any(|row| !row.adds_up()) || undecodable != 0 {
+        // Of a damaged session, events or the totals that they are compared with may be what is missing.
+        let adds_up = signals.iter().all(SignalStages::adds_up) && undecodable == 0;
+        if damage.is_none() && !adds_up {
             verdict = Verdict::Unknown;
             reasons.push("the kernel's counters and the events that arrived do not add up".into());
         }
@@ -174,6 +190,22 @@ fn without_listener(rest: Unattributed) -> impl Iterator<Item = String> {
     told.into_iter().filter(|(n, _)| *n != 0).map(|(n, what)| {
         format!("{n} {what} that the kernel counted belong to no listener known here")
     })
+}
+
+fn damaged(damage: &Damage, started_ns: u64) -> impl Iterator<Item = String> {
+    let Damage { unfinished, ref cut, last_ns, lost_bytes, malformed, left_out } = *damage;
+    let seconds = last_ns.saturating_sub(started_ns) as f64 / 1e9;
+    let ended = unfinished.then(|| {
+        format!(
+            "the file has no end: the tracer was killed, or the end was cut off; what happened later than \
+             {seconds:.1} s after the start is missing"
+        )
+    });
+    let cut = cut.as_ref().map(|why| format!("the file was cut short: {why}"));
+    let bytes = (lost_bytes != 0).then(|| format!("{lost_bytes} bytes of the file are damaged"));
+    let lines = (malformed != 0).then(|| format!("{malformed} lines of the file are no records"));
+    let rows = (left_out != 0).then(|| format!("{left_out} rows were too many to keep"));
+    [ended, cut, bytes, lines, rows].into_iter().flatten()
 }
 
 /// Undecodable events have no signal that could be trusted: they are put where events are missing.
@@ -231,6 +263,8 @@ mod tests {
         traced: &Signal::ALL,
         unattributed: Unattributed { drops: 0, cookies: 0 },
         misses: &Misses { programs: BTreeMap::new(), unseen: BTreeMap::new() },
+        damage: None,
+        started_ns: 0,
     };
 
     #[test]
@@ -278,6 +312,17 @@ mod tests {
         let missing = check(skipped(&[("accepted connections", 2)]));
         assert_eq!(missing.verdict, Verdict::Incomplete);
         assert!(missing.reasons[0].starts_with("up to 2 accepted connections"));
+    }
+
+    #[test]
+    fn a_session_without_its_end_is_incomplete_whatever_adds_up() {
+        let damage = Damage { unfinished: true, last_ns: 2_500_000_000, ..Damage::default() };
+        let mut stages = Stages::default();
+        stages.0[Signal::Listen as usize][Stage::Seen as usize] = 3;
+        let evidence = Evidence { damage: Some(&damage), stages: &stages, ..NONE };
+        let checked = Completeness::check(&evidence);
+        assert_eq!((checked.verdict, checked.reasons.len()), (Verdict::Incomplete, 1));
+        assert!(checked.reasons[0].contains("later than 2.5 s"), "{:?}", checked.reasons);
     }
 
     #[test]

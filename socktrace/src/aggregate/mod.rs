@@ -10,11 +10,12 @@ mod selection;
 mod snapshot;
 mod timeline;
 mod waits;
+mod wanted;
 
 pub use aggregator::Aggregator;
 pub use completeness::{Completeness, Evidence, SignalStages, Unattributed, Verdict};
 pub use findings::FindingRow;
-pub use selection::Selection;
+pub use selection::{PathGlob, Selection};
 pub use snapshot::{
     AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,
     Session, SessionSignal, Snapshot,

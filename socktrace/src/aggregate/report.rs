@@ -66,6 +66,8 @@ impl Aggregator {
                 traced: &traced,
                 unattributed: sum(&namespaces),
                 misses: &self.misses,
+                damage: self.damage.as_ref(),
+                started_ns: self.session.started_ns,
             }),
             findings: findings::fold(&processes, of_listeners),
             processes,
@@ -82,17 +84,17 @@ impl Aggregator {
     pub(super) fn reading(&self) -> Reading {
         let mut reading = Reading { time_ns: self.counters.time_ns, ..Reading::default() };
         for (key, totals) in &self.counters.accepts {
-            if self.selects_listener(key.listener) {
+            if self.wants_accepts(key) {
                 reading.accepts.entry(key.listener).or_default().add(totals);
             }
         }
         for (key, count) in &self.counters.accept_errors {
-            if key.errno != EAGAIN && self.selects_listener(key.listener) {
+            if key.errno != EAGAIN && self.wants_accept_errors(key) {
                 *reading.accept_errors.entry(key.errno).or_default() += count;
             }
         }
         for (key, count) in &self.counters.connect_failures {
-            if key.task != TaskKey::NONE && self.selection.wants_path(&(&key.target).into()) {
+            if self.wants_failures(key, &(&key.target).into()) {
                 *reading.connect_failures.entry(key.errno).or_default() += count;
             }
         }
@@ -160,7 +162,7 @@ impl Aggregator {
         listeners: &mut BTreeMap<u64, ListenerRow>,
     ) {
         for (key, totals) in &self.counters.accepts {
-            if !self.selects_listener(key.listener) {
+            if !self.wants_accepts(key) {
                 continue;
             }
             self.process(processes, key.task).accept.add(totals);
@@ -170,7 +172,7 @@ impl Aggregator {
 
     fn add_accept_errors(&self, processes: &mut BTreeMap<TaskKey, ProcessRow>) {
         for (key, count) in &self.counters.accept_errors {
-            if !self.selects_listener(key.listener) {
+            if !self.wants_accept_errors(key) {
                 continue;
             }
             let process = self.process(processes, key.task);
@@ -191,8 +193,7 @@ impl Aggregator {
     fn add_connect_failures(&self, processes: &mut BTreeMap<TaskKey, ProcessRow>) {
         for (key, count) in &self.counters.connect_failures {
             let target = Endpoint::from(&key.target);
-            // Of no process: counted for the listener's sake.
-            if key.task != TaskKey::NONE && self.selection.wants_path(&target) {
+            if self.wants_failures(key, &target) {
                 let failure = Failure { task: key.task, errno: key.errno, uid: key.uid, target };
                 let findings = self.diagnoses.of_failure(&failure);
                 let Failure { errno, uid, target, .. } = failure;
@@ -205,7 +206,7 @@ impl Aggregator {
     fn add_connect_blocked(&self, processes: &mut BTreeMap<TaskKey, ProcessRow>) {
         for (key, totals) in &self.counters.connect_blocked {
             let target = Endpoint::from(&key.target);
-            if !self.selection.wants_path(&target) {
+            if !self.wants_blocked(key, &target) {
                 continue;
             }
             let blocked = &mut self.process(processes, key.task).connect_blocked;
@@ -219,12 +220,8 @@ impl Aggregator {
 
     /// Listeners that began in this session, whether or not anything came.
     fn add_listens(&self, listeners: &mut BTreeMap<u64, ListenerRow>) {
-        if self.selection.only_errnos {
-            return;
-        }
         for (inode, listener) in &self.counters.listeners {
-            let wanted = !self.selection.processes || listener.selected;
-            if listener.requested.is_some() && wanted && self.selection.wants(&listener.local) {
+            if listener.requested.is_some() && self.shows_listener(*inode, &listener.local) {
                 listeners.entry(*inode).or_default();
             }
         }
@@ -244,11 +241,11 @@ impl Aggregator {
         for (key, count) in &self.counters.connect_failures {
             let target = Endpoint::from(&key.target);
             let Some(Address::Unix(name)) = &target.address else { continue };
-            if key.errno != EAGAIN || !self.selection.wants_path(&target) {
+            if key.errno != EAGAIN || !self.every(|selection| selection.wants_end(&target)) {
                 continue;
             }
             let Some(inode) = by_name.get(name).and_then(only) else { continue };
-            if key.task == TaskKey::NONE && !self.shows_drops_of(inode) {
+            if !self.wants_failures(key, &target) && !self.shows_drops_of(inode) {
                 continue;
             }
             let row = listeners.entry(inode).or_default();
@@ -258,21 +255,6 @@ impl Aggregator {
                 None => row.backlog_drops.push(DropRow { reason, stage: None, count: *count }),
             }
         }
-    }
-
-    /// Whether accepts of this listener are wanted; the kernel's filters have passed them.
-    fn selects_listener(&self, inode: u64) -> bool {
-        let local = self.listener_address(inode);
-        self.selection.wants_path(local.unwrap_or(&Endpoint::default()))
-    }
-
-    /// The kernel counts drops of every listener, whatever the filters.
-    fn shows_drops_of(&self, inode: u64) -> bool {
-        let selected = self.counters.listeners.get(&inode).is_some_and(|known| known.selected);
-        let local = self.listener_address(inode).cloned().unwrap_or_default();
-        !self.selection.only_errnos
-            && (!self.selection.processes || selected)
-            && self.selection.wants(&local)
     }
 
     fn drops_by_listener(&self) -> BTreeMap<u64, Vec<DropRow>> {
@@ -430,7 +412,7 @@ impl Aggregator {
     }
 
     /// Everyone with evidence: who called `listen()`, who accepts, who holds the descriptor.
-    fn owners_of(&self, inode: u64, known: Option<&Listener>) -> Vec<Owner> {
+    pub(super) fn owners_of(&self, inode: u64, known: Option<&Listener>) -> Vec<Owner> {
         let mut owners: BTreeMap<u32, Owner> = BTreeMap::new();
         if inode == 0 {
             return Vec::new();
@@ -551,7 +533,7 @@ mod tests {
 
     /// Three EAGAINs of clients that the filters do not want, and these listeners by inode.
     fn report(listeners: Vec<(u64, Listener)>) -> Snapshot {
-        let selection = Selection { processes: true, ..Selection::default() };
+        let selection = Selection { pids: vec![1], in_kernel: true, ..Selection::default() };
         let mut aggregator = Aggregator::new(session(), selection);
         let key = ConnectFailureKey {
             task: TaskKey::NONE,

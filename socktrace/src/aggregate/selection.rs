@@ -1,26 +1,130 @@
-//! The filters that user space applies: all of them to what the kernel counts unfiltered
-//! (drops), and the one that only user space can (`--path`).
+//! The filters that user space applies: to a live session those that the kernel cannot apply (`--path`,
+//! and all of them to drops, which it counts unfiltered), to a saved one all.
 
-use globset::GlobMatcher;
+use globset::{Glob, GlobMatcher};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use socktrace_common::TaskKey;
 
-use crate::event::{Address, Endpoint};
+use crate::event::{Address, Endpoint, Owner, Task};
 
 /// What the user wants to see; empty lists and `None` want everything.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Selection {
+    /// `-p`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pids: Vec<u32>,
+    /// `-n`, raw.
+    #[serde(with = "crate::event::written::text_option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub comm: Option<Vec<u8>>,
+    /// `-u`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// `--path`.
-    pub path: Option<GlobMatcher>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathGlob>,
     /// `-P`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
     /// `-4 -6 --unix`, as [`Address::family`] names them.
-    pub families: Vec<&'static str>,
-    /// Whether `-e` is given: then what has no errno is not wanted.
-    pub only_errnos: bool,
-    /// Whether filters select processes.
-    pub processes: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
+    /// `-e`: then what has no errno is not wanted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errnos: Vec<u32>,
+    /// Whether only CMD and its descendants are recorded.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub followed: bool,
+    /// Whether the hooks have applied what they can.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_kernel: bool,
+}
+
+/// A pattern for names of Unix sockets.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct PathGlob(GlobMatcher);
+
+impl PathGlob {
+    /// In the syntax of globset.
+    pub fn parse(pattern: &str) -> Result<Self, globset::Error> {
+        Ok(Self(Glob::new(pattern)?.compile_matcher()))
+    }
+}
+
+impl TryFrom<String> for PathGlob {
+    type Error = globset::Error;
+
+    fn try_from(pattern: String) -> Result<Self, globset::Error> {
+        Self::parse(&pattern)
+    }
+}
+
+impl From<PathGlob> for String {
+    fn from(glob: PathGlob) -> Self {
+        glob.0.glob().glob().to_owned()
+    }
 }
 
 impl Selection {
+    /// Whether filters select processes.
+    pub const fn selects_processes(&self) -> bool {
+        self.followed || !self.pids.is_empty() || self.comm.is_some() || self.uid.is_some()
+    }
+
+    /// Whether what has no errno is not wanted.
+    pub const fn only_errnos(&self) -> bool {
+        !self.errnos.is_empty()
+    }
+
+    /// Whether what this process did is wanted.
+    pub fn wants_task(&self, key: TaskKey, task: Option<&Task>) -> bool {
+        self.in_kernel
+            || (self.wants_pid(key.tgid)
+                && self.wants_comm(task.map(|task| task.comm.as_slice()))
+                && self.wants_uid(task.map(|task| task.uid)))
+    }
+
+    /// The same of a process of which the real uid at that moment is known.
+    pub fn wants_client(&self, key: TaskKey, uid: u32, task: Option<&Task>) -> bool {
+        self.in_kernel
+            || (self.wants_pid(key.tgid)
+                && self.wants_comm(task.map(|task| task.comm.as_slice()))
+                && self.wants_uid(Some(uid)))
+    }
+
+    /// Whether a holder of a listener is one of the processes that are wanted, if its real uid is this.
+    pub fn wants_owner(&self, owner: &Owner, uid: Option<u32>) -> bool {
+        self.wants_pid(owner.pid) && self.wants_comm(Some(&owner.comm)) && self.wants_uid(uid)
+    }
+
+    /// `-e`; none where nothing failed.
+    pub fn wants_errno(&self, errno: Option<u32>) -> bool {
+        self.in_kernel
+            || self.errnos.is_empty()
+            || errno.is_some_and(|errno| self.errnos.contains(&errno))
+    }
+
+    /// An address, of what the hooks have filtered.
+    pub fn wants_end(&self, end: &Endpoint) -> bool {
+        if self.in_kernel { self.wants_path(end) } else { self.wants(end) }
+    }
+
+    fn wants_pid(&self, pid: u32) -> bool {
+        self.pids.is_empty() || self.pids.contains(&pid)
+    }
+
+    fn wants_comm(&self, comm: Option<&[u8]>) -> bool {
+        self.comm.is_none() || self.comm.as_deref() == comm
+    }
+
+    fn wants_uid(&self, uid: Option<u32>) -> bool {
+        self.uid.is_none() || self.uid == uid
+    }
+
     /// Whether an address passes. An unknown one passes only where nothing is asked of it.
     pub fn wants(&self, end: &Endpoint) -> bool {
         self.wants_path(end) && self.wants_port(end) && self.wants_family(end)
@@ -28,7 +132,7 @@ impl Selection {
 
     /// `--path` alone.
     pub fn wants_path(&self, end: &Endpoint) -> bool {
-        let Some(glob) = &self.path else { return true };
+        let Some(PathGlob(glob)) = &self.path else { return true };
         match &end.address {
             Some(Address::Unix(name)) => glob.is_match(as_path(name)),
             _ => false,
@@ -41,8 +145,9 @@ impl Selection {
     }
 
     fn wants_family(&self, end: &Endpoint) -> bool {
+        let family = end.address.as_ref().map(Address::family);
         self.families.is_empty()
-            || end.address.as_ref().is_some_and(|at| self.families.contains(&at.family()))
+            || family.is_some_and(|family| self.families.iter().any(|wanted| wanted == family))
     }
 }
 
@@ -58,8 +163,6 @@ fn as_path(name: &[u8]) -> std::path::PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use globset::Glob;
-
     use super::*;
 
     fn unix(name: &[u8]) -> Endpoint {
@@ -68,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_path_filter_matches_paths_and_abstract_names_but_no_tcp_address() {
-        let glob = |text| Glob::new(text).ok().map(|glob| glob.compile_matcher());
+        let glob = |text| PathGlob::parse(text).ok();
         let run = Selection { path: glob("/run/*.sock"), ..Selection::default() };
         assert!(run.wants(&unix(b"/run/a.sock")));
         assert!(!run.wants(&unix(b"/tmp/a.sock")));

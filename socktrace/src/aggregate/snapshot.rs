@@ -4,15 +4,19 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use socktrace_common::{DropReason, DropStage, Signal, Tier};
 
 use super::{Completeness, FindingRow, Timeline, Unattributed, Waits};
-use crate::event::{Endpoint, Finding, NetstatDelta, Owner, Stall, Unread};
+use crate::event::{Endpoint, Finding, NetstatDelta, Owner, Stall, Unread, written};
 
 /// How a session was recorded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
     /// Wall time of the start.
+    #[serde(with = "written::rfc3339")]
+    #[schemars(with = "String")]
     pub started: SystemTime,
     /// The same moment, monotonic nanoseconds.
     pub started_ns: u64,
@@ -21,10 +25,13 @@ pub struct Session {
     /// `uname -r`.
     pub kernel: String,
     /// The command that was recorded; empty without one.
+    #[serde(default, with = "written::text_list")]
+    #[schemars(with = "Vec<String>")]
     pub command: Vec<Vec<u8>>,
     /// What became of each signal.
     pub signals: Vec<SessionSignal>,
     /// Why the hooks were not tried; `None` if they were, and fire.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub untested: Option<String>,
     /// `net.core.somaxconn`.
     pub somaxconn: Option<u32>,
@@ -33,7 +40,7 @@ pub struct Session {
 }
 
 /// How one signal was observed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SessionSignal {
     /// The signal.
     pub signal: Signal,

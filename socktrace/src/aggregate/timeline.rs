@@ -51,8 +51,10 @@ pub(super) struct Reading {
 pub(super) struct Recorder {
     timeline: Timeline,
     last: Reading,
-    /// Queues since the last reading.
-    queues: BTreeMap<u64, u32>,
+    /// Queues as they were last seen, the empty ones left out.
+    now: BTreeMap<u64, u32>,
+    /// The most in each since the last reading.
+    peaks: BTreeMap<u64, u32>,
 }
 
 impl Recorder {
@@ -61,12 +63,15 @@ impl Recorder {
         Self { last: Reading { time_ns: start_ns, ..Reading::default() }, ..Self::default() }
     }
 
-    /// A queue as it was seen.
+    /// A queue as it is from now on.
     pub(super) fn saw_queue(&mut self, listener: u64, queue: u32) {
-        if queue != 0 {
-            let most = self.queues.entry(listener).or_default();
-            *most = queue.max(*most);
+        if queue == 0 {
+            self.now.remove(&listener);
+            return;
         }
+        self.now.insert(listener, queue);
+        let most = self.peaks.entry(listener).or_default();
+        *most = queue.max(*most);
     }
 
     /// Takes new totals in.
@@ -85,10 +90,15 @@ impl Recorder {
             accept_errors: grown(&now.accept_errors, &before.accept_errors, |now, before| {
                 count_since(*now, *before)
             }),
-            queues: std::mem::take(&mut self.queues),
+            queues: std::mem::replace(&mut self.peaks, self.now.clone()),
         };
+        let again = now.time_ns == before.time_ns;
         self.last = now;
-        self.timeline.push(interval);
+        match self.timeline.intervals.last_mut() {
+            // Totals that are told in pieces.
+            Some(last) if again => last.join(interval),
+            _ => self.timeline.push(interval),
+        }
     }
 
     pub(super) const fn timeline(&self) -> &Timeline {
@@ -200,12 +210,19 @@ mod tests {
         recorder.saw_queue(7, 4);
         recorder.saw_queue(7, 2);
         recorder.read(reading(300, 8, 1));
-        let [first, second] = recorder.timeline().intervals.as_slice() else { unreachable!() };
+        recorder.saw_queue(7, 0);
+        recorder.read(reading(400, 8, 1));
+        recorder.read(reading(500, 8, 1));
+        let [first, second, third, fourth] = recorder.timeline().intervals.as_slice() else {
+            unreachable!()
+        };
         assert_eq!((first.begin_ns, first.end_ns, first.accepts[&7].count), (100, 200, 3));
         assert_eq!((second.begin_ns, second.end_ns, second.accepts[&7].count), (200, 300, 5));
         assert_eq!((second.accepts[&7].sum_ns, second.accepts[&7].buckets[&8]), (40, 5));
         assert_eq!(first.connect_failures, BTreeMap::from([(13, 1)]));
         assert_eq!((&second.connect_failures, second.queues[&7]), (&BTreeMap::new(), 4));
+        // What stood in a queue when the interval began was there in it.
+        assert_eq!((third.queues.get(&7), fourth.queues.get(&7)), (Some(&2), None));
     }
 
     #[test]

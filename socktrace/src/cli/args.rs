@@ -3,11 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use globset::{Glob, GlobMatcher};
 use socktrace_common::{Signal, Tier};
 
 use crate::{
-    aggregate::Selection,
+    aggregate::{PathGlob, Selection},
     diagnose::parse_errno,
     listener::HolderFilter,
     probe::{Filters, Options, TierRequest},
@@ -43,7 +42,7 @@ pub(super) struct SocketArgs {
     port: Vec<u16>,
     /// Only Unix sockets whose path matches (abstract names start with @)
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
-    path: Option<GlobMatcher>,
+    path: Option<PathGlob>,
     /// Only IPv4
     #[arg(short = '4', long)]
     ipv4: bool,
@@ -124,23 +123,27 @@ impl FilterArgs {
         }
     }
 
-    /// For user space.
-    pub(super) fn selection(&self, filters: &Filters) -> Selection {
-        Selection {
-            only_errnos: !self.errno.is_empty(),
-            processes: filters.select_processes(),
-            ..self.sockets.selection()
-        }
+    /// For user space, where the kernel has the same.
+    pub(super) fn applied(&self, followed: bool) -> Selection {
+        Selection { followed, in_kernel: true, ..self.selection() }
+    }
+
+    /// For user space alone.
+    pub(super) fn selection(&self) -> Selection {
+        Selection { errnos: self.errno.clone(), ..self.sockets.selection() }
     }
 }
 
 impl SocketArgs {
-    /// What is asked of addresses.
+    /// What is asked of processes and addresses.
     pub(super) fn selection(&self) -> Selection {
         Selection {
+            pids: self.pid.clone(),
+            comm: self.kept_comm(),
+            uid: self.uid,
             path: self.path.clone(),
             ports: self.port.clone(),
-            families: self.families().map(|(_, name)| name).collect(),
+            families: self.families().map(|(_, name)| name.to_owned()).collect(),
             ..Selection::default()
         }
     }
@@ -211,8 +214,8 @@ fn parse_errno_arg(text: &str) -> Result<u32, String> {
     })
 }
 
-fn parse_glob(text: &str) -> Result<GlobMatcher, String> {
-    Glob::new(text).map(|glob| glob.compile_matcher()).map_err(|error| error.to_string())
+fn parse_glob(text: &str) -> Result<PathGlob, String> {
+    PathGlob::parse(text).map_err(|error| error.to_string())
 }
 
 fn parse_tier(text: &str) -> Result<TierArg, String> {

@@ -63,8 +63,9 @@ impl Demo {
             what: "cannot find socktrace's own program to run the demo",
             source,
         })?;
-        let line: [OsString; 6] = [
+        let line: [OsString; 7] = [
             "record".into(),
+            "--no-save".into(),
             "--keep-privileges".into(),
             "--".into(),
             exe.into(),

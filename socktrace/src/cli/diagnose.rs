@@ -87,7 +87,10 @@ impl Diagnose {
             format!("{:#}\n", checkup_json(&name, &checks, trace.as_ref()))
         } else {
             let trace = traced.as_ref().map(|snapshot| {
-                format!("\nWHILE IT WAS TRACED\n{}", output::render(snapshot, output::Format::Text))
+                format!(
+                    "\nWHILE IT WAS TRACED\n{}",
+                    output::render(snapshot, output::Format::Text, Some(output::cost()))
+                )
             });
             render_checkup(&name, &checks) + trace.as_deref().unwrap_or_default()
         };

@@ -10,6 +10,7 @@ use crate::{
     live::LiveError,
     pipeline::PipelineError,
     probe::AttachError,
+    session::ReadError,
 };
 
 /// All is well.
@@ -47,7 +48,7 @@ pub enum Failure {
     Attach(#[from] AttachError),
     /// Tracing.
     #[error(transparent)]
-    Session(#[from] PipelineError<LiveError>),
+    Tracing(#[from] PipelineError<LiveError>),
     /// Setting up.
     #[error(transparent)]
     Live(#[from] LiveError),
@@ -73,6 +74,33 @@ pub enum Failure {
         /// What went wrong.
         source: io::Error,
     },
+    /// The session file of `record`.
+    #[error(
+        "cannot save the session as {path}: {}; name another file with -o, or save none with --no-save",
+        in_words(.source)
+    )]
+    Session {
+        /// Which.
+        path: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// A file to read.
+    #[error("cannot read {path}: {}", in_words(.source))]
+    Input {
+        /// Which.
+        path: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// A session that is none.
+    #[error("cannot read the session {path}: {source}")]
+    Unreadable {
+        /// Which.
+        path: String,
+        /// What went wrong.
+        source: ReadError,
+    },
     /// What went wrong before CMD could run.
     #[error(transparent)]
     BeforeCommand(Box<Failure>),
@@ -87,7 +115,7 @@ pub enum Failure {
 }
 
 /// The system's words for an error, with its name instead of its number.
-fn in_words(error: &io::Error) -> String {
+pub(super) fn in_words(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(errno) => format!("{} ({errno:?})", errno.desc()),
         None => error.to_string(),
@@ -119,7 +147,7 @@ impl Failure {
     fn is_closed_pipe(&self) -> bool {
         let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
         match self {
-            Self::Session(PipelineError::Sink(source)) | Self::Output { source, .. } => {
+            Self::Tracing(PipelineError::Sink(source)) | Self::Output { source, .. } => {
                 broken(source)
             }
             _ => false,
@@ -132,7 +160,7 @@ impl Failure {
                 UNABLE => OWN,
                 code => code,
             },
-            Self::Usage(_) => USAGE,
+            Self::Usage(_) | Self::Input { .. } | Self::Unreadable { .. } => USAGE,
             Self::Privileges(_)
             | Self::PidNamespace
             | Self::Attach(_)
@@ -140,7 +168,11 @@ impl Failure {
             | Self::Listeners(_) => UNABLE,
             Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Self::Command { .. } => NOT_EXECUTABLE,
-            Self::Session(_) | Self::Live(_) | Self::Output { .. } | Self::System { .. } => OWN,
+            Self::Tracing(_)
+            | Self::Live(_)
+            | Self::Session { .. }
+            | Self::Output { .. }
+            | Self::System { .. } => OWN,
         }
     }
 }

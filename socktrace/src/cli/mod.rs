@@ -10,7 +10,10 @@ mod failure;
 mod listeners;
 mod output;
 mod record;
+mod report;
+mod saving;
 mod session;
+mod tape;
 mod watch;
 
 use std::process::ExitCode;
@@ -31,6 +34,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Record(record::Record),
+    Report(report::Report),
     Watch(watch::Watch),
     Listeners(listeners::Listeners),
     Diagnose(diagnose::Diagnose),
@@ -47,6 +51,7 @@ impl Cli {
         output::begin_cost();
         let result = match self.command {
             Command::Record(command) => command.run(),
+            Command::Report(command) => command.run(),
             Command::Watch(command) => command.run(),
             Command::Listeners(command) => command.run(),
             Command::Diagnose(command) => command.run(),

@@ -90,13 +90,13 @@ impl ReportFile {
 
     /// Writes the report.
     pub(super) fn write(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
-        let text = render(snapshot, self.format);
+        let text = render(snapshot, self.format, Some(cost()));
         self.output.write(|file| file.write_all(text.as_bytes()))
     }
 }
 
 /// A path for a message.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     escape(path.as_os_str().as_bytes()).into_owned()
 }
 
@@ -128,9 +128,9 @@ fn open_report(path: &Path) -> io::Result<File> {
 }
 
 /// The report in one of its formats.
-pub(super) fn render(snapshot: &Snapshot, format: Format) -> String {
+pub(super) fn render(snapshot: &Snapshot, format: Format, cost: Option<Cost>) -> String {
     match format {
-        Format::Text => text::render_report(snapshot, cost()),
+        Format::Text => text::render_report(snapshot, cost),
         Format::Json => format!("{:#}\n", json::render_report(snapshot)),
     }
 }
@@ -151,7 +151,8 @@ pub(super) fn begin_cost() {
     BEFORE.get_or_init(cpu_time);
 }
 
-fn cost() -> Cost {
+/// What this process used so far.
+pub(super) fn cost() -> Cost {
     let before = BEFORE.get().copied().unwrap_or_default();
     Cost { cpu: cpu_time().saturating_sub(before), peak_rss_bytes: read_peak_rss().unwrap_or(0) }
 }

@@ -6,7 +6,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitCode, ExitStatus},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use clap::{Args, Parser};
@@ -17,14 +17,15 @@ use super::{
     args::{FilterArgs, TraceArgs, parse_duration},
     child,
     failure::{Failure, INCOMPLETE, SUCCESS},
-    output::{Format, ReportFile, print, render},
+    output::{Format, ReportFile, cost, print, render},
+    saving::{Destination, Saving},
     session::{self, Came, Signals},
+    tape::Tape,
 };
 use crate::{
     aggregate::{Aggregator, Snapshot, Verdict},
     host::Host,
     live::Live,
-    pipeline::StopAfter,
 };
 
 /// Trace until Ctrl-C, --duration, --stop-after or the end of CMD, then print the report
@@ -54,12 +55,16 @@ pub(super) struct Record {
     /// The same as --format json
     #[arg(long)]
     json: bool,
-    /// Session file (not implemented yet)
-    #[arg(short, long, value_name = "FILE", hide = true)]
+    /// Save the session as this file, which must not exist; - is stdout
+    /// [default: socktrace-HOST-TIME.jsonl.zst]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "no_save")]
     output: Option<PathBuf>,
-    /// Save no session file (none is saved yet)
-    #[arg(long, hide = true)]
+    /// Save no session
+    #[arg(long)]
     no_save: bool,
+    /// How often totals are saved: a tracer that is killed loses no more than this
+    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    interval: Duration,
     /// Exit with 4 if the data is not complete
     #[arg(long)]
     strict: bool,
@@ -94,14 +99,18 @@ impl Record {
 /// What happens to a target in this time; `filters` are the flags that select it.
 pub(super) fn on_target(duration: Duration, filters: &[OsString]) -> Result<Snapshot, Failure> {
     let lasting = format!("{}ns", duration.as_nanos());
-    let words = ["-d".into(), lasting.into()].into_iter().chain(filters.iter().cloned());
-    Ok(Record::parse(words)?.record()?.snapshot)
+    let words = ["-d".into(), lasting.into(), "--no-save".into()]
+        .into_iter()
+        .chain(filters.iter().cloned());
+    Ok(Record::parse(words)?.record(None)?.snapshot)
 }
 
 /// A session's outcome.
 pub(super) struct Recorded {
     /// The report.
     pub(super) snapshot: Snapshot,
+    /// Whether the session could be saved, if it was to be.
+    saved: Result<(), Failure>,
     /// How CMD ended, if it did.
     pub(super) status: Option<ExitStatus>,
 }
@@ -115,24 +124,24 @@ enum Stop {
 
 impl Record {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        if self.command.is_empty() { self.run_to(stdout()) } else { self.run_to(stderr()) }
+        // What is on stdout is CMD's, or the session.
+        let streams = self.output.as_deref().is_some_and(|path| path.as_os_str() == "-");
+        if self.command.is_empty() && !streams {
+            self.run_to(stdout())
+        } else {
+            self.run_to(stderr())
+        }
     }
 
     /// Records and prints the report to `stream`.
     pub(super) fn run_to(self, stream: impl Write) -> Result<ExitCode, Failure> {
-        if self.output.is_some() {
-            return Err(Failure::Usage(
-                "session files (-o) are not implemented yet; --report FILE writes the report"
-                    .into(),
-            ));
-        }
         let format = if self.json { Some(Format::Json) } else { self.format };
         let mut file = match &self.report {
             Some(path) => Some(ReportFile::create(path, format)?),
             None => None,
         };
-        let recorded = self.record();
-        let Recorded { snapshot, status } = match recorded {
+        let recorded = self.destination().and_then(|to| self.record(to));
+        let Recorded { snapshot, saved: session, status } = match recorded {
             Err(failure) if !self.command.is_empty() => {
                 return Err(Failure::BeforeCommand(Box::new(failure)));
             }
@@ -141,12 +150,12 @@ impl Record {
         if self.trace.verbose {
             session::tell_misses(&snapshot.completeness.misses);
         }
-        let text = render(&snapshot, format.unwrap_or(Format::Text));
-        // Both are tried, and CMD's end is passed on, whatever becomes of them.
-        let saved = file.as_mut().map_or(Ok(()), |file| file.write(&snapshot));
+        let text = render(&snapshot, format.unwrap_or(Format::Text), Some(cost()));
+        // All are tried, and CMD's end is passed on, whatever becomes of them.
+        let reported = file.as_mut().map_or(Ok(()), |file| file.write(&snapshot));
         let printed = print(stream, "the report", &text);
         let complete = snapshot.completeness.verdict == Verdict::Complete;
-        let code = match (saved.and(printed), status) {
+        let code = match (session.and(reported).and(printed), status) {
             (Err(failure), None) => return Err(failure),
             (Err(failure), Some(_)) => failure.report(),
             (Ok(()), _) => SUCCESS,
@@ -157,24 +166,48 @@ impl Record {
         Ok(status.map_or(code, child::exit_like))
     }
 
+    /// Where the session goes; `None` where it is not saved.
+    fn destination(&self) -> Result<Option<Destination>, Failure> {
+        if self.no_save {
+            return Ok(None);
+        }
+        // Nobody's file is made where nothing can be recorded.
+        session::check_privileges()?;
+        Ok(Some(match &self.output {
+            Some(path) => Destination::create(path)?,
+            None => Destination::create_named(&session::host_name(), SystemTime::now())?,
+        }))
+    }
+
     /// Attaches, runs CMD, and takes everything in.
-    fn record(&self) -> Result<Recorded, Failure> {
+    fn record(&self, to: Option<Destination>) -> Result<Recorded, Failure> {
         let follow = !self.command.is_empty() && !self.system_wide;
         let filters = self.filters.filters(follow);
-        let selection = self.filters.selection(&filters);
+        let selection = self.filters.applied(follow);
         let options = self.trace.options(filters);
-        let prepared = session::prepare(&options)?;
-        let mut aggregator = Aggregator::new(prepared.session(&self.command), selection);
+        let prepared = match session::prepare(&options) {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                to.into_iter().for_each(Destination::abandon);
+                return Err(failure);
+            }
+        };
+        let session = prepared.session(&self.command);
+        let header = session::header(session.clone(), selection.clone(), self.interval);
+        let saving = to.map(|to| Saving::begin(to, &header)).transpose()?;
+        let mut tape = Tape::new(saving, self.stop_after);
+        let mut aggregator = Aggregator::new(session, selection);
         session::runtime()?.block_on(async {
             let mut signals = Signals::catch()?;
             let session::Prepared { attached, lookout, investigator, .. } = prepared;
-            let mut live =
+            let live =
                 Live::new(attached, lookout, investigator, Host::default(), self.trace.stall)?;
+            let mut live = live.with_checkpoints(self.interval);
             live.select_listeners(&options.filters)?;
             if self.command.is_empty() {
                 session::announce(live.verdicts(), "Ctrl-C ends it");
             }
-            self.trace(&mut live, &mut aggregator, &mut signals).await
+            self.trace(&mut live, &mut aggregator, &mut tape, &mut signals).await
         })
     }
 
@@ -183,6 +216,7 @@ impl Record {
         &self,
         live: &mut Live,
         aggregator: &mut Aggregator,
+        tape: &mut Tape,
         signals: &mut Signals,
     ) -> Result<Recorded, Failure> {
         let begin = Instant::now();
@@ -191,7 +225,6 @@ impl Record {
         } else {
             Some(child::spawn(&self.command, self.keep_privileges)?)
         };
-        let mut sink = StopAfter::new(self.stop_after);
         let mut duration = None;
         let mut interrupts = 0;
         let stop = async {
@@ -199,15 +232,17 @@ impl Record {
             duration = Some(begin.elapsed());
             stop
         };
-        let ran = session::run(live, aggregator, &mut sink, stop).await;
-        let snapshot = aggregator.snapshot(duration.unwrap_or_else(|| begin.elapsed()));
+        let ran = session::run(live, aggregator, tape, stop).await;
+        let duration = duration.unwrap_or_else(|| begin.elapsed());
+        let saved = tape.finish(aggregator, duration);
+        let snapshot = aggregator.snapshot(duration);
         let status = match (&ran, child) {
             (Ok(Some(Stop::Ended(status))), _) => Some(*status),
             // Recording ended first, or broke off: CMD goes on, and is waited for.
             (_, Some(child)) => wait_or_leave(child, signals, interrupts).await,
             _ => None,
         };
-        ran.map(|_| Recorded { snapshot, status })
+        ran.map(|_| Recorded { snapshot, saved, status })
     }
 }
 

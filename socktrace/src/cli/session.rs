@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use crate::{
-    aggregate::{Aggregator, Session, SessionSignal},
+    aggregate::{Aggregator, Selection, Session, SessionSignal},
     event::Misses,
     evidence::{Investigator, Namespaces},
     host::Host,
@@ -19,6 +19,7 @@ use crate::{
     live::Live,
     pipeline::{self, Sink},
     probe::{Attached, Options, SelfTest, Verdict, attach, facts},
+    session::{Header, SCHEMA_VERSION},
     transport::monotonic_now_ns,
 };
 
@@ -75,9 +76,7 @@ impl Prepared {
         Session {
             started: SystemTime::now(),
             started_ns: monotonic_now_ns(),
-            host: nix::unistd::gethostname()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default(),
+            host: host_name(),
             kernel: self.release.clone(),
             command: command.iter().map(|arg| arg.clone().into_vec()).collect(),
             signals: self.attached.verdicts.iter().map(session_signal).collect(),
@@ -85,6 +84,22 @@ impl Prepared {
             somaxconn: host.read_somaxconn().ok(),
             netns: host.read_netns(std::process::id()).ok(),
         }
+    }
+}
+
+/// The name of this host; empty where it has none.
+pub(super) fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The first line of a session file.
+pub(super) fn header(session: Session, filters: Selection, interval: Duration) -> Header {
+    Header {
+        schema_version: SCHEMA_VERSION,
+        socktrace_version: env!("CARGO_PKG_VERSION").to_owned(),
+        interval_ns: u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX),
+        session,
+        filters,
     }
 }
 

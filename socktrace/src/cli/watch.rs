@@ -53,7 +53,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let filters = self.filters.filters(false);
-        let selection = self.filters.selection(&filters);
+        let selection = self.filters.applied(false);
         let options = self.trace.options(filters);
         let prepared = session::prepare(&options)?;
         let mut aggregator = Aggregator::new(prepared.session(&[]), selection);

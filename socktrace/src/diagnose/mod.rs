@@ -15,10 +15,11 @@ pub mod process;
 mod rule;
 mod rules;
 
+pub use crate::event::{errno_name, parse_errno};
 pub use case::{Case, Question};
 pub use check::Check;
 pub use checkup::checkup;
-pub use errno::{Cause, cause, errno_name, parse_errno};
+pub use errno::{Cause, cause};
 pub use listener::{ListenerCase, Thrown, diagnose_listener};
 pub use rule::{Described, Rule, Step, diagnose};
 pub use rules::{LISTENER_TABLE as LISTENER_RULES, TABLE as RULES, all as all_rules};

@@ -7,10 +7,10 @@ use nix::errno::Errno;
 
 use super::{
     case::{Case, Question},
-    errno::{cause, errno_name},
+    errno::cause,
     rules,
 };
-use crate::event::{Certainty, Finding, Phrase, Severity, name, phrase};
+use crate::event::{Certainty, Finding, Phrase, Severity, errno_name, name, phrase};
 
 /// One cause that can be told from others, by facts of the kind `C`.
 pub struct Rule<C: 'static> {

@@ -5,12 +5,17 @@
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use socktrace_common::{Credentials, TaskKey};
 
 use super::{Body, Endpoint, Event, Phrase};
 
 /// How sure something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Certainty {
     /// The kernel said so, or the state was read and cannot have changed since the incident.
     Measured,
@@ -32,7 +37,10 @@ impl Certainty {
 }
 
 /// How much harm it does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Connections fail, are thrown away, or wait.
     Error,
@@ -55,7 +63,9 @@ impl Severity {
 
 /// One thing that was found out. `fact` and `consequence` are clauses and `fix` is an imperative,
 /// each without its full stop; `docs/diagnosis.md` has the form.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct Finding {
     /// How much harm it does: findings sort by it.
     pub severity: Severity,
@@ -77,18 +87,22 @@ pub struct Finding {
 
 /// Failed connects that have one explanation: the same errno and target, with the same rights, from
 /// the same place in the tree.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct FailureClass {
     /// The errno.
+    #[serde(with = "super::written::errno")]
+    #[schemars(with = "String")]
     pub errno: u32,
     /// The real uid.
     pub uid: u32,
     /// What was passed to `connect()`.
     pub target: Endpoint,
     /// The rights; `None` where they are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Box<Credentials>>,
     /// The process, where the rest does not tell its clients apart: without credentials, its network namespace
     /// is not known; of supplementary groups, the kernel side only counts how many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskKey>,
 }
 
@@ -109,7 +123,8 @@ impl FailureClass {
 }
 
 /// What a diagnosis is of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Incident {
     /// Connects that failed.
     ConnectFailure(FailureClass),
@@ -120,12 +135,14 @@ pub enum Incident {
         /// Inode of the listener; 0 where unknown.
         listener: u64,
         /// The errno.
+        #[serde(with = "super::written::errno")]
+        #[schemars(with = "String")]
         errno: u32,
     },
 }
 
 /// What was found out about an incident, the explanation first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Diagnosis {
     /// When the facts were gathered, monotonic nanoseconds.
     pub time_ns: u64,

@@ -1,8 +1,10 @@
 //! Owned events and totals, and where they come from: [`Source`] is live tracing or, later, a
 //! saved session; everything behind it is the same code.
 
+mod errno;
 mod finding;
 mod phrase;
+pub(crate) mod written;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,27 +12,40 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use socktrace_common::{
     AcceptErrorKey, AcceptKey, BACKLOG_UNKNOWN, ConnectBlockedKey, ConnectFailureKey, Credentials,
     DropKey, DropReason, DropStage, Signal, Stage, TaskKey,
 };
 
+pub use errno::{errno_name, parse_errno};
 pub use finding::{Certainty, Diagnosis, FailureClass, Finding, Incident, Severity};
 pub(crate) use phrase::phrase;
 pub use phrase::{Part, Phrase, name, word};
 
 /// A socket address in owned form.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Address {
     /// IPv4 or IPv6 with its port.
     Inet(SocketAddr),
     /// `sun_path`: a path without its NUL, an abstract name with its leading one; empty if the
     /// socket has no name.
-    Unix(Vec<u8>),
+    Unix(
+        #[serde(with = "written::unix_name")]
+        #[schemars(with = "String")]
+        Vec<u8>,
+    ),
 }
 
 /// `SOCK_*`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum SocketKind {
     /// `SOCK_STREAM`
     Stream,
@@ -41,18 +56,24 @@ pub enum SocketKind {
 }
 
 /// An end of a connection; what is unknown is `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct Endpoint {
     /// Where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
     /// What kind of socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<SocketKind>,
 }
 
 /// The name behind a [`TaskKey`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
     /// `comm` of the process, raw.
+    #[serde(with = "written::text")]
+    #[schemars(with = "String")]
     pub comm: Vec<u8>,
     /// Real uid.
     pub uid: u32,
@@ -63,7 +84,9 @@ pub struct Task {
 }
 
 /// The task that an event is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(from = "Who", into = "Who")]
+#[schemars(with = "Who")]
 pub struct Actor {
     /// The process.
     pub key: TaskKey,
@@ -73,25 +96,59 @@ pub struct Actor {
     pub task: Task,
 }
 
+/// An [`Actor`] as it is written.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Who {
+    pid: u32,
+    start_ns: u64,
+    tid: u32,
+    #[serde(with = "written::text")]
+    #[schemars(with = "String")]
+    comm: Vec<u8>,
+    uid: u32,
+    gid: u32,
+    cgroup: u64,
+}
+
+impl From<Who> for Actor {
+    fn from(who: Who) -> Self {
+        let Who { pid, start_ns, tid, comm, uid, gid, cgroup } = who;
+        let key = TaskKey { tgid: pid, start_ns, ..TaskKey::NONE };
+        Self { key, tid, task: Task { comm, uid, gid, cgroup } }
+    }
+}
+
+impl From<Actor> for Who {
+    fn from(actor: Actor) -> Self {
+        let Actor { key, tid, task: Task { comm, uid, gid, cgroup } } = actor;
+        Self { pid: key.tgid, start_ns: key.start_ns, tid, comm, uid, gid, cgroup }
+    }
+}
+
 /// One detail event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// `CLOCK_MONOTONIC` nanoseconds.
     pub time_ns: u64,
     /// Who; `None` where it happened in softirq context.
+    #[serde(default, rename = "who", skip_serializing_if = "Option::is_none")]
     pub actor: Option<Actor>,
     /// What.
+    #[serde(rename = "what")]
     pub body: Body,
 }
 
 /// What an event tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Body {
     /// A connection was accepted.
     Accept {
         /// Inode of the listener.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         listener: Option<u64>,
         /// Time in the accept queue, nanoseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         wait_ns: Option<u64>,
         /// The client.
         peer: Endpoint,
@@ -99,37 +156,48 @@ pub enum Body {
     /// `accept()` failed.
     AcceptError {
         /// Inode of the listener.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         listener: Option<u64>,
         /// The errno, positive.
+        #[serde(with = "written::errno")]
+        #[schemars(with = "String")]
         errno: u32,
     },
     /// A connect attempt failed.
     ConnectFailure {
         /// The errno, positive.
+        #[serde(with = "written::errno")]
+        #[schemars(with = "String")]
         errno: u32,
         /// Whereto.
         target: Endpoint,
         /// The client's rights when `connect()` returned; `None` where it failed later.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         credentials: Option<Box<Credentials>>,
     },
     /// A Unix connect slept on a full backlog, and returned.
     ConnectBlocked {
         /// Inode of the listener.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         listener: Option<u64>,
         /// Whereto.
         target: Endpoint,
         /// From the first sleep until `connect()` returned, nanoseconds.
         wait_ns: u64,
         /// The errno, positive; `None` if it connected.
+        #[serde(default, with = "written::errno_option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
         errno: Option<u32>,
     },
     /// A listener threw a connection away.
     BacklogDrop {
         /// Inode of the listener.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         listener: Option<u64>,
         /// Why.
         reason: DropReason,
         /// At which packet; `None` where it was at none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         stage: Option<DropStage>,
         /// Connections in the accept queue.
         queue: u32,
@@ -162,47 +230,71 @@ impl Body {
 }
 
 /// A listening socket as the kernel describes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listener {
     /// Its address.
     pub local: Endpoint,
     /// Whether `local` is only the address of one of its connections.
     pub local_is_inferred: bool,
     /// Inode of its network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
     /// Who called `listen()`, if that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<TaskKey>,
     /// Who accepted last, if anybody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acceptor: Option<TaskKey>,
     /// Backlog passed to `listen()`, if that was seen; negative asks for the largest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested: Option<i32>,
     /// Backlog that applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<u32>,
     /// `sk_drops` when it stopped listening.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drops_at_close: Option<u32>,
     /// Whether one of the processes that the filters select owns it.
     pub selected: bool,
 }
 
 /// What user space reads of a listener besides, now and then (`sock_diag`, `/proc`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sighting {
     /// Its address.
     pub local: Endpoint,
     /// Inode of its network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
     /// Connections in the accept queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<u32>,
     /// Backlog that applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<u32>,
     /// `sk_drops`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drops: Option<u32>,
     /// Inodes of the clients in the queue, the oldest first (Unix); `None` where unknown.
+    #[serde(skip)]
     pub clients: Option<Vec<u64>>,
 }
 
-/// What user space could not read of listeners and of those who hold them, in a whole session.
+/// One look at all listeners, against the look before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sightings {
+    /// When, monotonic nanoseconds.
+    pub time_ns: u64,
+    /// Whether this is the first look: what it has was there before the session.
+    pub baseline: bool,
+    /// Those that are new or have changed, by inode.
+    pub changed: HashMap<u64, Sighting>,
+    /// Those that are there no more.
+    pub gone: Vec<u64>,
+}
+
+/// What user space could not read of listeners and of those who hold them, in a whole session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unread {
     /// Processes whose network namespace could not be read.
     pub namespaces_of: u32,
@@ -216,6 +308,7 @@ pub struct Unread {
     pub malformed: u32,
     /// Processes whose descriptors could not be read when owners were looked for; `None` where no
     /// process could be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub descriptors_of: Option<u32>,
     /// Owners that were too many to keep.
     pub owners_left_out: u64,
@@ -224,18 +317,22 @@ pub struct Unread {
 }
 
 /// A process that holds a listener, and how socktrace knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Owner {
     /// Its pid.
     pub pid: u32,
     /// Its `comm`, raw.
+    #[serde(with = "written::text")]
+    #[schemars(with = "String")]
     pub comm: Vec<u8>,
     /// Path of its cgroup; `None` without one, or where it was not read.
+    #[serde(default, with = "written::text_option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub cgroup: Option<Vec<u8>>,
 }
 
 /// Totals of waits: of accepted connections, or of blocked connects.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitTotals {
     /// Connections.
     pub count: u64,
@@ -249,7 +346,7 @@ pub struct WaitTotals {
     pub buckets: BTreeMap<u16, u64>,
 }
 
-/// The kernel's own totals at one moment; each snapshot replaces the one before.
+/// The kernel's own totals at one moment. They only grow, and none goes away.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// When they were read, monotonic nanoseconds.
@@ -284,18 +381,19 @@ impl Stages {
 }
 
 /// A network namespace, and what it counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NamespaceCounters {
     /// Its inode.
     pub netns: u32,
     /// Whether it is the tracer's own.
     pub own: bool,
     /// What it counted; `None` where that could not be read at the end, or not at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<NetstatDelta>,
 }
 
 /// A network namespace's own counters of what listeners threw away, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NetstatDelta {
     /// `TcpExt: ListenOverflows`
     pub overflows: u64,
@@ -308,7 +406,7 @@ pub struct NetstatDelta {
 }
 
 /// What the reader lost between the kernel's buffer and an [`Event`], by signal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReaderLoss {
     /// Events whose bytes were no event.
     pub undecodable: u64,
@@ -317,7 +415,7 @@ pub struct ReaderLoss {
 }
 
 /// How often the kernel skipped programs because one ran already on that CPU.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Misses {
     /// By program; `None` where the kernel does not count.
     pub programs: BTreeMap<String, Option<u64>>,
@@ -358,7 +456,8 @@ pub struct Sleeper {
 }
 
 /// What became of a stall since it was last told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum StallChange {
     /// It began: a connection has waited for the threshold.
     Opened,
@@ -371,7 +470,10 @@ pub enum StallChange {
 }
 
 /// What holds a process up that does not accept, the plainest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Hold {
     /// Its cgroup is frozen.
     Frozen,
@@ -388,20 +490,24 @@ pub enum Hold {
 }
 
 /// Clients of one process, or of one address, that wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Waiting {
     /// The process; `None` for one elsewhere, or unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// Its `comm`, raw.
+    #[serde(default, with = "written::text_option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub comm: Option<Vec<u8>>,
     /// The address, without its port, where the process is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// Connections.
     pub count: u32,
 }
 
 /// A listener with connections that have waited too long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stall {
     /// When this was so, monotonic nanoseconds.
     pub time_ns: u64,
@@ -410,6 +516,7 @@ pub struct Stall {
     /// Its address.
     pub local: Endpoint,
     /// Inode of its network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
     /// Whether the filters select it.
     pub selected: bool,
@@ -427,12 +534,15 @@ pub struct Stall {
     pub blocked: u32,
     /// When a connection was last accepted, monotonic nanoseconds; `None` if none was since the
     /// start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_ns: Option<u64>,
     /// Who holds the listener.
     pub owners: Vec<Owner>,
     /// What holds them up; `None` where that cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
     /// The same in words, with all that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acceptor: Option<String>,
     /// Who waits, as far as known.
     pub clients: Vec<Waiting>,
@@ -445,14 +555,14 @@ pub enum Record {
     Event(Event),
     /// The name behind a listener's inode, before the first event that needs it.
     Listener(u64, Listener),
-    /// New totals.
+    /// Totals: those that are not in it are as they were.
     Counters(Box<Counters>),
     /// What waits too long.
     Stall(Box<Stall>),
     /// What was found out about an incident.
     Diagnosis(Box<Diagnosis>),
-    /// New sightings of listeners, by inode.
-    Sightings(HashMap<u64, Sighting>),
+    /// What is new of listeners since the look before.
+    Sightings(Sightings),
     /// Who holds a listener, by inode.
     Owners(HashMap<u64, Vec<Owner>>),
     /// What is missing in sightings and owners.
@@ -465,6 +575,25 @@ pub enum Record {
     Loss(ReaderLoss),
     /// Runs of programs that the kernel skipped.
     Misses(Misses),
+    /// What a saved session lacks, its last record.
+    Damage(Damage),
+}
+
+/// What a saved session lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Whether the last line is missing: the tracer did not live to write it.
+    pub unfinished: bool,
+    /// Why the tracer could not write all of it, in words.
+    pub cut: Option<String>,
+    /// When the last record was made, monotonic nanoseconds.
+    pub last_ns: u64,
+    /// Bytes of the file that are no whole frame.
+    pub lost_bytes: u64,
+    /// Lines that are no record.
+    pub malformed: u64,
+    /// Rows that are too many to keep.
+    pub left_out: u64,
 }
 
 /// Where records come from.
@@ -477,6 +606,23 @@ pub trait Source {
 
     /// Stops, and appends all that is left, totals last.
     fn finish(&mut self, into: &mut Vec<Record>) -> Result<(), Self::Error>;
+}
+
+impl Sightings {
+    /// What is new in `now`. Who waits in a queue is not looked at.
+    pub fn between(
+        before: &HashMap<u64, Sighting>,
+        now: &HashMap<u64, Sighting>,
+        time_ns: u64,
+    ) -> Self {
+        let told = |sighting: &Sighting| Sighting { clients: None, ..sighting.clone() };
+        let changed = now
+            .iter()
+            .map(|(inode, sighting)| (*inode, told(sighting)))
+            .filter(|(inode, sighting)| before.get(inode).map(told).as_ref() != Some(sighting));
+        let gone = before.keys().filter(|inode| !now.contains_key(inode));
+        Self { time_ns, baseline: false, changed: changed.collect(), gone: gone.copied().collect() }
+    }
 }
 
 impl WaitTotals {

@@ -5,20 +5,36 @@
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// One part of a [`Phrase`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Part {
     /// socktrace's own words.
     Text(Cow<'static, str>),
     /// A command name, path or socket name as the kernel gave it; an abstract socket name has its
     /// leading NUL.
-    Name(Vec<u8>),
+    Name(
+        #[serde(with = "super::written::text")]
+        #[schemars(with = "String")]
+        Vec<u8>,
+    ),
     /// The same as one word of a command that a person may copy into a shell.
-    Word(Vec<u8>),
+    Word(
+        #[serde(with = "super::written::text")]
+        #[schemars(with = "String")]
+        Vec<u8>,
+    ),
 }
 
 /// A clause or sentence, without its full stop.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct Phrase(pub Vec<Part>);
 
 impl Phrase {

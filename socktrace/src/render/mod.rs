@@ -2,7 +2,6 @@
 
 mod cells;
 pub mod checkup;
-pub mod escape;
 pub mod explain;
 mod findings;
 pub mod json;
@@ -12,3 +11,5 @@ mod sentences;
 mod stalls;
 pub mod text;
 mod unread;
+
+pub use crate::escape;

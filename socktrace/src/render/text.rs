@@ -27,7 +27,7 @@ pub struct Cost {
 }
 
 /// The whole report.
-pub fn render_report(snapshot: &Snapshot, cost: Cost) -> String {
+pub fn render_report(snapshot: &Snapshot, cost: Option<Cost>) -> String {
     let mut text = String::new();
     let problems = sentences::problems(snapshot);
     if problems.is_empty() {
@@ -53,7 +53,7 @@ pub fn render_report(snapshot: &Snapshot, cost: Cost) -> String {
     text
 }
 
-fn footer(text: &mut String, snapshot: &Snapshot, cost: Cost) {
+fn footer(text: &mut String, snapshot: &Snapshot, cost: Option<Cost>) {
     let seconds = snapshot.duration.as_secs_f64();
     let _ = writeln!(text, "{}", completeness(&snapshot.completeness));
     for reason in &snapshot.completeness.reasons {
@@ -71,12 +71,12 @@ fn footer(text: &mut String, snapshot: &Snapshot, cost: Cost) {
     if let Some(why) = &snapshot.session.untested {
         let _ = writeln!(text, "whether the hooks fire was not tried: {why}");
     }
-    let _ = writeln!(
-        text,
-        "socktrace itself used {:.2} s of CPU and {:.1} MB of memory",
-        cost.cpu.as_secs_f64(),
-        cost.peak_rss_bytes as f64 / 1e6
-    );
+    // A tracer that was killed could not tell.
+    if let Some(Cost { cpu, peak_rss_bytes }) = cost {
+        let (cpu, memory) = (cpu.as_secs_f64(), peak_rss_bytes as f64 / 1e6);
+        let _ =
+            writeln!(text, "socktrace itself used {cpu:.2} s of CPU and {memory:.1} MB of memory");
+    }
 }
 
 fn completeness(completeness: &Completeness) -> String {

@@ -10,10 +10,11 @@ mod incidents;
 use nix::errno::Errno;
 
 use super::{
-    errno::{Cause, cause, errno_name, parse_errno},
+    errno::{Cause, cause},
     rule::Described,
     rules,
 };
+use crate::event::{errno_name, parse_errno};
 
 /// What the text is about: those of `docs/kernels.md`.
 pub const KERNELS: &str = "5.10 to 7.2";

@@ -48,6 +48,44 @@ pub fn unix_name(name: &[u8]) -> Cow<'_, str> {
     }
 }
 
+/// Undoes [`escape`]; `None` for a text that it cannot have written.
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        bytes.extend_from_slice(plain.as_bytes());
+        let kind = escaped.chars().next()?;
+        rest = escaped.get(1..)?;
+        match kind {
+            '\\' => bytes.push(b'\\'),
+            'n' => bytes.push(b'\n'),
+            't' => bytes.push(b'\t'),
+            'r' => bytes.push(b'\r'),
+            'x' => {
+                bytes.push(u8::from_str_radix(rest.get(..2)?, 16).ok()?);
+                rest = rest.get(2..)?;
+            }
+            'u' => {
+                let (number, after) = rest.strip_prefix('{')?.split_once('}')?;
+                let character = char::from_u32(u32::from_str_radix(number, 16).ok()?)?;
+                bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = after;
+            }
+            _ => return None,
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Some(bytes)
+}
+
+/// Undoes [`unix_name`]; `None` for a text that it cannot have written.
+pub fn parse_unix_name(text: &str) -> Option<Vec<u8>> {
+    match text.strip_prefix('@') {
+        Some(rest) => Some([&[0], unescape(rest)?.as_slice()].concat()),
+        None => unescape(text),
+    }
+}
+
 fn escape_all(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for chunk in bytes.utf8_chunks() {
@@ -97,36 +135,6 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Undoes [`escape`]; `None` for a text that it cannot have written.
-    fn unescape(text: &str) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let mut rest = text;
-        while let Some((plain, escaped)) = rest.split_once('\\') {
-            bytes.extend_from_slice(plain.as_bytes());
-            let kind = escaped.chars().next()?;
-            rest = escaped.get(1..)?;
-            match kind {
-                '\\' => bytes.push(b'\\'),
-                'n' => bytes.push(b'\n'),
-                't' => bytes.push(b'\t'),
-                'r' => bytes.push(b'\r'),
-                'x' => {
-                    bytes.push(u8::from_str_radix(rest.get(..2)?, 16).ok()?);
-                    rest = rest.get(2..)?;
-                }
-                'u' => {
-                    let (number, after) = rest.strip_prefix('{')?.split_once('}')?;
-                    let character = char::from_u32(u32::from_str_radix(number, 16).ok()?)?;
-                    bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                    rest = after;
-                }
-                _ => return None,
-            }
-        }
-        bytes.extend_from_slice(rest.as_bytes());
-        Some(bytes)
-    }
 
     fn assert_safe_and_reversible(bytes: &[u8]) {
         let text = escape(bytes);
