@@ -3,6 +3,7 @@
 
 mod aggregator;
 mod completeness;
+pub mod condition;
 mod drops;
 mod findings;
 mod report;
@@ -13,6 +14,7 @@ mod waits;
 
 pub use aggregator::Aggregator;
 pub use completeness::{Completeness, Evidence, SignalStages, Unattributed, Verdict};
+pub use condition::{Condition, ConditionError, Met, Outcome};
 pub use findings::FindingRow;
 pub use selection::Selection;
 pub use snapshot::{

@@ -2,6 +2,7 @@
 
 mod cells;
 pub mod checkup;
+pub mod conditions;
 pub mod escape;
 pub mod explain;
 mod findings;
