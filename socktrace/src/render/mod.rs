@@ -8,6 +8,7 @@ pub mod explain;
 mod findings;
 pub mod json;
 pub mod listing;
+pub mod perfetto;
 pub mod phrases;
 mod sentences;
 mod stalls;
