@@ -42,6 +42,10 @@ const DOCUMENTS: &[Document] = &[
         path: "docs/diagnosis.md",
         render: |root| printed_tables::render(root, "rule_tables"),
     },
+    Document {
+        path: "docs/conditions.md",
+        render: |root| printed_tables::render(root, "condition_tables"),
+    },
 ];
 
 /// Writes, or checks, every generated part.

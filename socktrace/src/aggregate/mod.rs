@@ -3,6 +3,7 @@
 
 mod aggregator;
 mod completeness;
+pub mod condition;
 mod drops;
 mod findings;
 mod report;
@@ -14,6 +15,7 @@ mod wanted;
 
 pub use aggregator::Aggregator;
 pub use completeness::{Completeness, Evidence, SignalStages, Unattributed, Verdict};
+pub use condition::{Condition, ConditionError, Met, Outcome};
 pub use findings::FindingRow;
 pub use selection::{PathGlob, Selection};
 pub use snapshot::{

@@ -221,7 +221,7 @@ impl Aggregator {
     /// Listeners that began in this session, whether or not anything came.
     fn add_listens(&self, listeners: &mut BTreeMap<u64, ListenerRow>) {
         for (inode, listener) in &self.counters.listeners {
-            if listener.requested.is_some() && self.shows_listener(*inode, &listener.local) {
+            if listener.requested.is_some() && self.wants_listener(*inode, &listener.local) {
                 listeners.entry(*inode).or_default();
             }
         }

@@ -247,3 +247,45 @@ pub struct ListenerRow {
     /// What it threw away.
     pub backlog_drops: Vec<DropRow>,
 }
+
+#[cfg(test)]
+impl Snapshot {
+    /// Everything was traced for ten seconds, and nothing happened.
+    pub(crate) fn of_nothing() -> Self {
+        let signal = |signal: &Signal| SessionSignal {
+            signal: *signal,
+            tier: Some(Tier::Fentry),
+            loses: Vec::new(),
+            refused: Vec::new(),
+        };
+        let completeness = Completeness {
+            verdict: super::Verdict::Complete,
+            reasons: Vec::new(),
+            signals: Vec::new(),
+            misses: crate::event::Misses::default(),
+        };
+        Self {
+            session: Session {
+                started: SystemTime::UNIX_EPOCH,
+                started_ns: 0,
+                host: "host".into(),
+                kernel: "6.12.0".into(),
+                command: Vec::new(),
+                signals: Signal::ALL.iter().map(signal).collect(),
+                untested: None,
+                somaxconn: None,
+                netns: None,
+            },
+            duration: Duration::from_secs(10),
+            completeness,
+            processes: Vec::new(),
+            listeners: Vec::new(),
+            stalls: Vec::new(),
+            stalls_left_out: 0,
+            findings: Vec::new(),
+            namespaces: Vec::new(),
+            unread: None,
+            timeline: Timeline::default(),
+        }
+    }
+}

@@ -17,6 +17,11 @@ impl Waits {
         self.totals.add(other);
     }
 
+    /// Adds all of another distribution.
+    pub fn join(&mut self, other: &Self) {
+        self.totals.add(&other.totals);
+    }
+
     /// Connections.
     pub const fn count(&self) -> u64 {
         self.totals.count

@@ -109,11 +109,11 @@ impl Aggregator {
     /// filters.
     pub(super) fn shows_drops_of(&self, inode: u64) -> bool {
         let local = self.listener_address(inode).cloned().unwrap_or_default();
-        self.shows_listener(inode, &local)
+        self.wants_listener(inode, &local)
     }
 
     /// Whether what is a listener's own is wanted.
-    pub(super) fn shows_listener(&self, inode: u64, local: &Endpoint) -> bool {
+    pub fn wants_listener(&self, inode: u64, local: &Endpoint) -> bool {
         self.every(|selection| {
             !selection.only_errnos()
                 && selection.wants(local)

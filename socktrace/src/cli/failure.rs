@@ -15,6 +15,8 @@ use crate::{
 
 /// All is well.
 pub const SUCCESS: ExitCode = ExitCode::SUCCESS;
+/// A finding met `--fail-on`.
+pub(super) const FOUND: u8 = 1;
 /// A command line that asks for what does not exist.
 const USAGE: u8 = 2;
 /// A missing privilege or kernel feature.

@@ -7,6 +7,7 @@ mod demo;
 mod diagnose;
 mod explain;
 mod failure;
+mod judge;
 mod listeners;
 mod output;
 mod record;
@@ -14,6 +15,7 @@ mod report;
 mod saving;
 mod session;
 mod tape;
+mod trace_file;
 mod watch;
 
 use std::process::ExitCode;

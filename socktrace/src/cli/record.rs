@@ -16,14 +16,15 @@ use tokio::process::Child;
 use super::{
     args::{FilterArgs, TraceArgs, parse_duration},
     child,
-    failure::{Failure, INCOMPLETE, SUCCESS},
+    failure::{Failure, SUCCESS},
+    judge::JudgeArgs,
     output::{Format, ReportFile, cost, print, render},
     saving::{Destination, Saving},
     session::{self, Came, Signals},
     tape::Tape,
 };
 use crate::{
-    aggregate::{Aggregator, Snapshot, Verdict},
+    aggregate::{Aggregator, Snapshot},
     host::Host,
     live::Live,
 };
@@ -65,9 +66,8 @@ pub(super) struct Record {
     /// How often totals are saved: a tracer that is killed loses no more than this
     #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     interval: Duration,
-    /// Exit with 4 if the data is not complete
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    judge: JudgeArgs,
     /// Run CMD with all of socktrace's privileges, not as the user who called sudo
     #[arg(long)]
     keep_privileges: bool,
@@ -154,14 +154,14 @@ impl Record {
         // All are tried, and CMD's end is passed on, whatever becomes of them.
         let reported = file.as_mut().map_or(Ok(()), |file| file.write(&snapshot));
         let printed = print(stream, "the report", &text);
-        let complete = snapshot.completeness.verdict == Verdict::Complete;
+        let judged = self.judge.judge(&snapshot);
         let code = match (session.and(reported).and(printed), status) {
             (Err(failure), None) => return Err(failure),
             (Err(failure), Some(_)) => failure.report(),
             (Ok(()), _) => SUCCESS,
         };
-        if self.strict && !complete {
-            return Ok(ExitCode::from(INCOMPLETE));
+        if let Some(code) = judged {
+            return Ok(code);
         }
         Ok(status.map_or(code, child::exit_like))
     }

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     future::pending,
-    io::{Read, Write as _, stderr, stdin, stdout},
+    io::{BufWriter, Read, Write, stderr, stdin, stdout},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     pin::pin,
@@ -11,19 +11,22 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{
     args::FilterArgs,
-    failure::{Failure, INCOMPLETE, SUCCESS},
+    failure::{Failure, SUCCESS},
+    judge::JudgeArgs,
     output::{Format, OutputFile, print, render, shown},
     session,
+    trace_file::TraceFile,
 };
 use crate::{
-    aggregate::{Aggregator, Snapshot, Verdict},
-    pipeline::{self, Sink, StopAfter},
+    aggregate::{Aggregator, Snapshot},
+    pipeline::{self, PipelineError, Sink, StopAfter},
     render::text::Cost,
     session::{Reader, schema},
+    transport::Clock,
 };
 
 /// The report of a saved session
@@ -31,14 +34,13 @@ use crate::{
 /// FILE is what `socktrace record` saved, or - for standard input. A session of a tracer that was
 /// killed is reported as far as it goes. Filters work as they do live.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Report {
     /// The session
     #[arg(value_name = "FILE", required_unless_present = "schema")]
     file: Option<PathBuf>,
     /// Format of the report
     #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
+    format: Option<ReportFormat>,
     /// The same as --format json
     #[arg(long)]
     json: bool,
@@ -51,11 +53,30 @@ pub(super) struct Report {
     /// Read as root a file that belongs to somebody else
     #[arg(short, long)]
     force: bool,
-    /// Exit with 4 if the data is not complete
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    judge: JudgeArgs,
     #[command(flatten)]
     filters: FilterArgs,
+}
+
+/// `--format`: all of `record`'s, and what needs the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// Trace Event Format, for the Perfetto UI
+    Perfetto,
+}
+
+impl From<Format> for ReportFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
 }
 
 /// A session that was read.
@@ -65,6 +86,12 @@ struct Replayed {
     cost: Option<Cost>,
 }
 
+/// A session to be read, and where it is.
+struct Recorded {
+    path: String,
+    reader: Reader<Box<dyn Read>>,
+}
+
 impl Report {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let Some(file) = self.file.as_deref().filter(|_| !self.schema) else {
@@ -72,33 +99,75 @@ impl Report {
             return Ok(SUCCESS);
         };
         let mut output = self.output.as_deref().map(OutputFile::create).transpose()?;
-        let asked = if self.json { Some(Format::Json) } else { self.format };
-        let format = asked.or_else(|| Some(output.as_ref()?.format())).unwrap_or(Format::Text);
-        let Replayed { snapshot, cost } = self.replay(file, &mut StopAfter::new(None))?;
+        let recorded = self.open(file)?;
+        let asked = if self.json { Some(ReportFormat::Json) } else { self.format };
+        let by_name = || Some(output.as_ref()?.format().into());
+        let snapshot = match asked.or_else(by_name).unwrap_or(ReportFormat::Text) {
+            ReportFormat::Perfetto => self.write_trace(recorded, output.as_mut())?,
+            ReportFormat::Text => self.write(recorded, Format::Text, output.as_mut())?,
+            ReportFormat::Json => self.write(recorded, Format::Json, output.as_mut())?,
+        };
+        Ok(self.judge.judge(&snapshot).unwrap_or(SUCCESS))
+    }
+
+    fn write(
+        &self,
+        recorded: Recorded,
+        format: Format,
+        output: Option<&mut OutputFile>,
+    ) -> Result<Snapshot, Failure> {
+        let Replayed { snapshot, cost } = self.replay(recorded, &mut StopAfter::new(None))?;
         let text = render(&snapshot, format, cost);
-        match &mut output {
+        match output {
             Some(output) => output.write(|file| file.write_all(text.as_bytes()))?,
             None => print(stdout(), "the report", &text)?,
         }
-        let complete = snapshot.completeness.verdict == Verdict::Complete;
-        Ok(if self.strict && !complete { ExitCode::from(INCOMPLETE) } else { SUCCESS })
+        Ok(snapshot)
     }
 
-    fn replay(&self, path: &Path, sink: &mut impl Sink) -> Result<Replayed, Failure> {
-        if path.as_os_str() == "-" {
-            return self.replay_from(stdin().lock(), path, sink);
-        }
-        self.replay_from(open(path, self.force)?, path, sink)
-    }
-
-    fn replay_from(
+    /// Writes as it reads.
+    fn write_trace(
         &self,
-        from: impl Read,
-        path: &Path,
-        sink: &mut impl Sink,
-    ) -> Result<Replayed, Failure> {
-        let unreadable = |source| Failure::Unreadable { path: shown(path), source };
-        let mut reader = Reader::open(from).map_err(unreadable)?;
+        recorded: Recorded,
+        output: Option<&mut OutputFile>,
+    ) -> Result<Snapshot, Failure> {
+        let session = &recorded.reader.header().session;
+        let clock = Clock::anchored_at(session.started_ns, session.started);
+        let mut replayed = None;
+        let fill = |out: &mut dyn Write| {
+            let mut file = TraceFile::new(out, clock)?;
+            let snapshot = self.replay(recorded, &mut file).map(|replayed| replayed.snapshot);
+            let written = snapshot.as_ref().map_or(Ok(()), |snapshot| file.finish(snapshot));
+            replayed = Some(snapshot);
+            written
+        };
+        if let Some(output) = output {
+            output.write(fill)?;
+        } else {
+            let mut out = BufWriter::new(stdout().lock());
+            let failed = |source| Failure::Output { path: "the trace".to_owned(), source };
+            fill(&mut out).and_then(|()| out.flush()).map_err(failed)?;
+        }
+        // It was filled, or that failed.
+        replayed.unwrap_or_else(|| Err(Failure::Usage("nothing was read".to_owned())))
+    }
+
+    fn open(&self, path: &Path) -> Result<Recorded, Failure> {
+        let from: Box<dyn Read> = if path.as_os_str() == "-" {
+            Box::new(stdin())
+        } else {
+            Box::new(open(path, self.force)?)
+        };
+        let path = shown(path);
+        match Reader::open(from) {
+            Ok(reader) => Ok(Recorded { path, reader }),
+            Err(source) => Err(Failure::Unreadable { path, source }),
+        }
+    }
+
+    /// Takes all of it in, as a live session is.
+    fn replay(&self, recorded: Recorded, sink: &mut impl Sink) -> Result<Replayed, Failure> {
+        let Recorded { path, mut reader } = recorded;
         let header = reader.header().clone();
         let started_ns = header.session.started_ns;
         let mut aggregator =
@@ -108,28 +177,32 @@ impl Report {
             pipeline::run(&mut reader, &mut aggregator, sink, stop).await
         };
         session::runtime()?.block_on(run).map_err(|error| match error {
-            pipeline::PipelineError::Source(source) => unreadable(source),
-            pipeline::PipelineError::Sink(source) => {
+            PipelineError::Source(source) => Failure::Unreadable { path, source },
+            PipelineError::Sink(source) => {
                 Failure::Output { path: "the report".to_owned(), source }
             }
         })?;
-        if reader.unknown_kinds() != 0 {
-            // Nobody to tell where stderr is closed.
-            let _ = writeln!(
-                stderr(),
-                "socktrace: {} lines are of kinds that this version does not know; they were skipped",
-                reader.unknown_kinds()
-            );
-        }
-        let end = reader.end().cloned();
-        let whole = end.as_ref().map(|end| Duration::from_nanos(end.duration_ns));
-        let seen = Duration::from_nanos(reader.last_ns().saturating_sub(started_ns));
+        tell_unknown(reader.unknown_kinds());
+        // A tracer that was killed said neither.
+        let end = reader.end();
+        let until = started_ns.max(reader.last_ns()) - started_ns;
+        let duration_ns = end.map_or(until, |end| end.duration_ns);
         let cost = end.map(|end| Cost {
             cpu: Duration::from_nanos(end.cpu_ns),
             peak_rss_bytes: end.peak_rss_bytes,
         });
-        let snapshot = aggregator.snapshot(whole.unwrap_or(seen));
-        Ok(Replayed { snapshot, cost })
+        Ok(Replayed { snapshot: aggregator.snapshot(Duration::from_nanos(duration_ns)), cost })
+    }
+}
+
+/// Lines that a newer socktrace wrote, and that say nothing to this one.
+fn tell_unknown(lines: u64) {
+    if lines != 0 {
+        // Nobody to tell where stderr is closed.
+        let _ = writeln!(
+            stderr(),
+            "socktrace: {lines} lines are of kinds that this version does not know; they were skipped"
+        );
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod cells;
 pub mod checkup;
+pub mod conditions;
 pub mod explain;
 mod findings;
 pub mod json;
 pub mod listing;
+pub mod perfetto;
 pub mod phrases;
 mod sentences;
 mod stalls;

@@ -23,6 +23,11 @@ impl Clock {
         Self { monotonic_ns, wall }
     }
 
+    /// Nanoseconds from the anchor to a kernel time stamp; 0 for one before it.
+    pub const fn since_anchor_ns(&self, monotonic_ns: u64) -> u64 {
+        monotonic_ns.saturating_sub(self.monotonic_ns)
+    }
+
     /// Wall time of a kernel time stamp.
     pub fn wall(&self, monotonic_ns: u64) -> SystemTime {
         if monotonic_ns >= self.monotonic_ns {
@@ -59,5 +64,6 @@ mod tests {
         let clock = Clock::anchored_at(1_000, anchor);
         assert_eq!(clock.wall(1_500), anchor + Duration::from_nanos(500));
         assert_eq!(clock.wall(500), anchor - Duration::from_nanos(500));
+        assert_eq!((clock.since_anchor_ns(1_500), clock.since_anchor_ns(500)), (500, 0));
     }
 }
