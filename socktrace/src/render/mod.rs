@@ -3,6 +3,7 @@
 mod cells;
 pub mod checkup;
 pub mod conditions;
+pub mod diff;
 pub mod escape;
 pub mod explain;
 mod findings;
