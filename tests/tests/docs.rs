@@ -269,6 +269,8 @@ fn every_key_and_value_of_the_json_is_documented() -> Result<()> {
         "socktrace/src/render/explain.rs",
         "socktrace/src/render/checkup.rs",
         "socktrace/src/render/listing/json.rs",
+        "socktrace/src/render/diff/json.rs",
+        "socktrace/src/aggregate/diff/mod.rs",
         "socktrace/src/aggregate/snapshot.rs",
     ];
     let mut problems = Vec::new();

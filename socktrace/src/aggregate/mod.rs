@@ -4,6 +4,7 @@
 mod aggregator;
 mod completeness;
 pub mod condition;
+pub mod diff;
 mod drops;
 mod findings;
 mod report;
@@ -16,6 +17,7 @@ mod wanted;
 pub use aggregator::Aggregator;
 pub use completeness::{Completeness, Evidence, SignalStages, Unattributed, Verdict};
 pub use condition::{Condition, ConditionError, Met, Outcome};
+pub use diff::Diff;
 pub use findings::FindingRow;
 pub use selection::{PathGlob, Selection};
 pub use snapshot::{

@@ -3,6 +3,7 @@
 mod cells;
 pub mod checkup;
 pub mod conditions;
+pub mod diff;
 pub mod explain;
 mod findings;
 pub mod json;
