@@ -17,6 +17,7 @@ pub mod listener;
 pub mod live;
 pub mod pipeline;
 pub mod probe;
+pub mod redact;
 pub mod render;
 pub mod session;
 pub mod stall;

@@ -202,8 +202,12 @@ impl Scout {
         let progress = (sight.progress)(inode);
         let sleepers = sleepers_on(sight, inode, &local);
         let clients = known.map(|known| self.clients(known, seen, &local, &sleepers));
+        let time_ns = match change {
+            StallChange::Closed => ended_ns(now.since_ns, progress.accepted_ns, sight.now_ns),
+            _ => sight.now_ns,
+        };
         Stall {
-            time_ns: sight.now_ns,
+            time_ns,
             listener: inode,
             local,
             netns,
@@ -276,6 +280,12 @@ impl Scout {
     }
 }
 
+/// When a stall that is over ended: a look comes later. Its oldest connection was taken out no later than
+/// the last one that was; where none was since, it went away otherwise.
+fn ended_ns(since_ns: u64, accepted_ns: Option<u64>, now_ns: u64) -> u64 {
+    accepted_ns.filter(|accepted_ns| (since_ns..now_ns).contains(accepted_ns)).unwrap_or(now_ns)
+}
+
 /// What a process does now. Whether its CPU quota holds it up shows against how often it had
 /// `throttled_before`.
 pub fn read_activity(host: &Host, pid: u32, throttled_before: Option<u64>) -> Activity {
@@ -316,4 +326,16 @@ fn sleepers_on<'a>(sight: &'a Sight<'_>, inode: u64, local: &Endpoint) -> Vec<&'
         }
     };
     sight.sleepers.iter().filter(is_on).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_ends_with_the_last_accept_and_else_with_the_look_that_finds_it_over() {
+        assert_eq!(ended_ns(100, Some(250), 400), 250);
+        assert_eq!(ended_ns(100, Some(90), 400), 400);
+        assert_eq!(ended_ns(100, None, 400), 400);
+    }
 }

@@ -13,7 +13,10 @@ pub fn problems(seen: &Seen, report: &Report) -> Vec<String> {
             [row] => {
                 let wrong = of_listener(expected, row);
                 let reasons = &report.completeness.reasons;
-                problems.extend(wrong.iter().map(|wrong| format!("{wrong}; missing: {reasons:?}")));
+                let listener = report.listeners.iter().find(|it| it.inode == Some(expected.inode));
+                let accepts = listener.map(|it| &it.accept);
+                let told = |wrong: &String| format!("{wrong}; {accepts:?}; missing: {reasons:?}");
+                problems.extend(wrong.iter().map(told));
             }
             rows => problems.push(format!("{}: one stall, found {rows:?}", expected.name)),
         }
