@@ -1,10 +1,11 @@
-//! Prints: text and JSON, each a function of the snapshot or of one event. No I/O and no clock.
+//! Prints: text, JSON and HTML, each a function of the snapshot or of one event. No I/O and no clock.
 
 mod cells;
 pub mod checkup;
 pub mod escape;
 pub mod explain;
 mod findings;
+pub mod html;
 pub mod json;
 pub mod listing;
 pub mod phrases;

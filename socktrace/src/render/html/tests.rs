@@ -1,0 +1,3 @@
+pub(super) fn empty_page() -> String {
+    String::new()
+}
