@@ -27,8 +27,6 @@ pub(super) struct Panel {
     pub(super) sum: String,
     /// All of it in words, for who does not see it.
     pub(super) label: String,
-    /// Of the vertical axis.
-    pub(super) unit: String,
     pub(super) height: u32,
     pub(super) shapes: Vec<Shape>,
     pub(super) x: Vec<Tick>,
@@ -140,20 +138,31 @@ pub(super) fn round_up(most: f64) -> f64 {
     steps.into_iter().map(|step| step * power).find(|round| *round >= most * 0.999).unwrap_or(most)
 }
 
-/// Labels of a linear axis from `most` at the top to 0.
-pub(super) fn linear_ticks(most: f64) -> Vec<Tick> {
-    let label = |value: f64| match value {
+/// Labels of a linear axis from `most` at the top to 0, with their unit.
+pub(super) fn linear_ticks(most: f64, unit: &str) -> Vec<Tick> {
+    let shares = if is_round(most / 2.0) { [0.0, 0.5, 1.0].as_slice() } else { &[0.0, 1.0] };
+    let label = |share: f64| match most * (1.0 - share) {
+        0.0 => "0".to_owned(),
+        value => format!("{}{unit}", number(value)),
+    };
+    shares.iter().map(|share| Tick { at: share * 100.0, label: label(*share) }).collect()
+}
+
+/// Whether a label of it has one decimal at most.
+fn is_round(value: f64) -> bool {
+    value < 1.0 || value.fract() == 0.0
+}
+
+/// As short as a label is to be.
+pub(super) fn number(value: f64) -> String {
+    match value {
         v if v >= 1e9 => format!("{v:.1e}"),
         v if v >= 1e6 => format!("{}M", short(v / 1e6)),
         v if v >= 1e4 => format!("{}k", short(v / 1e3)),
-        v if v >= 10.0 || v.fract() == 0.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.0}"),
         v if v >= 0.1 => short(v),
         v => format!("{v:.3}"),
-    };
-    [0.0, 0.5, 1.0]
-        .into_iter()
-        .map(|at| Tick { at: at * 100.0, label: label(most * (1.0 - at)) })
-        .collect()
+    }
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub(super) fn chart(snapshot: &Snapshot, axis: TimeAxis, roster: &Roster) -> Cha
         id: "waits-over-time",
         title: "Accept waits",
         about: "From the moment a connection was ready until accept() took it, per listener. Each row is \
-                twice as long as the one below; the darker, the more connections per second."
+                twice as long as the one below; the stronger the colour, the more connections per second."
             .to_owned(),
         panels,
         keys,
@@ -110,7 +110,6 @@ impl<'a> Field<'a> {
             title: self.listener.name.clone(),
             label: format!("Accept waits of {} over time: {sum}", self.listener.name),
             sum,
-            unit: "wait".to_owned(),
             height: rows.height(),
             shapes,
             x: Vec::new(),

@@ -35,12 +35,17 @@ struct Page {
     figures: Vec<session::Figure>,
     findings: findings::Findings,
     charts: Vec<chart::Chart>,
+    /// Of what there is nothing to draw, in words.
+    quiet_charts: String,
     /// How many intervals the charts are made of.
     intervals: String,
     percentiles: Option<percentiles::Percentiles>,
     tables: Vec<tables::Table>,
+    /// Tables without rows, in words.
+    quiet_tables: String,
     completeness: Completeness,
     tracing: Vec<tables::Table>,
+    quiet_tracing: String,
     cpu: String,
     memory: String,
 }
@@ -59,6 +64,9 @@ struct Completeness {
 
 /// The report as HTML.
 pub fn render_report(snapshot: &Snapshot, cost: Cost) -> String {
+    let (charts, quiet_charts) = charts(snapshot);
+    let (tables, quiet_tables) = with_rows(of_incidents(snapshot));
+    let (tracing, quiet_tracing) = with_rows(of_tracing(snapshot));
     let page = Page {
         version: env!("CARGO_PKG_VERSION"),
         script_hash: script::HASH,
@@ -66,12 +74,15 @@ pub fn render_report(snapshot: &Snapshot, cost: Cost) -> String {
         sentences: sentences::problems(snapshot),
         figures: session::figures(snapshot),
         findings: findings::findings(snapshot),
-        charts: charts(snapshot),
+        charts,
+        quiet_charts,
         intervals: values::count(snapshot.timeline.intervals.len() as u64, "reading"),
         percentiles: percentiles::percentiles(snapshot, &roster::Roster::of(snapshot)),
-        tables: of_incidents(snapshot),
+        tables,
+        quiet_tables,
         completeness: completeness(snapshot),
-        tracing: of_tracing(snapshot),
+        tracing,
+        quiet_tracing,
         cpu: format!("{:.2} s", cost.cpu.as_secs_f64()),
         memory: format!("{:.1} MB", cost.peak_rss_bytes as f64 / 1e6),
     };
@@ -81,18 +92,30 @@ pub fn render_report(snapshot: &Snapshot, cost: Cost) -> String {
     html
 }
 
-/// What happened when; nothing for a session that has no length.
-fn charts(snapshot: &Snapshot) -> Vec<chart::Chart> {
-    let Some(axis) = time_axis::TimeAxis::of(snapshot) else { return Vec::new() };
+/// What happened when, and of what there is nothing to draw.
+fn charts(snapshot: &Snapshot) -> (Vec<chart::Chart>, String) {
+    let Some(axis) = time_axis::TimeAxis::of(snapshot) else {
+        return (Vec::new(), "The session has no length.".to_owned());
+    };
     let roster = roster::Roster::of(snapshot);
-    vec![
+    let charts = [
         heat::chart(snapshot, axis, &roster),
         queues::chart(snapshot, axis, &roster),
         stall_bars::chart(snapshot, axis, &roster),
         stack::drops(snapshot, axis, &roster),
         stack::failures(snapshot, axis),
         stack::accept_errors(snapshot, axis),
-    ]
+    ];
+    let (drawn, quiet): (Vec<_>, Vec<_>) =
+        charts.into_iter().partition(|chart| !chart.panels.is_empty());
+    (drawn, quiet.into_iter().flat_map(|chart| chart.notes).collect::<Vec<_>>().join(" "))
+}
+
+/// Tables with rows, and what is said of the others.
+fn with_rows(tables: Vec<tables::Table>) -> (Vec<tables::Table>, String) {
+    let (full, empty): (Vec<_>, Vec<_>) =
+        tables.into_iter().partition(|table| !table.rows.is_empty());
+    (full, empty.iter().map(|table| table.none).collect::<Vec<_>>().join(" "))
 }
 
 fn of_incidents(snapshot: &Snapshot) -> Vec<tables::Table> {

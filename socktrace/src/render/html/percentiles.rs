@@ -52,7 +52,6 @@ pub(super) fn percentiles(snapshot: &Snapshot, roster: &Roster) -> Option<Percen
     let mut panel = Panel {
         label: "Accept waits by percentile, a curve per listener; the table has its numbers"
             .to_owned(),
-        unit: "wait".to_owned(),
         height: HEIGHT,
         shapes: known.map(shape).collect(),
         x: percent_ticks(),
@@ -128,7 +127,7 @@ fn percent_ticks() -> Vec<Tick> {
         at: permille_x(permille) / WIDTH * 100.0,
         label: label.to_owned(),
     };
-    let inner = [(0, "0 %"), (500, "50 %"), (900, "90 %"), (990, "99 %"), (999, "99.9 %")];
+    let inner = [(500, "50 %"), (900, "90 %"), (990, "99 %"), (999, "99.9 %")];
     let end = Tick { at: 100.0, label: "max".to_owned() };
     inner.into_iter().map(tick).chain([end]).collect()
 }

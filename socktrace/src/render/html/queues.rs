@@ -90,11 +90,10 @@ fn panel(
         title: listener.name.clone(),
         label: format!("Accept queue of {} over time: {sum}", listener.name),
         sum,
-        unit: "queued".to_owned(),
         height: HEIGHT,
         shapes,
         x: Vec::new(),
-        y: linear_ticks(top),
+        y: linear_ticks(top, ""),
     })
 }
 

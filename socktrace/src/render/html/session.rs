@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use socktrace_common::Signal;
 
-use super::values::{UNKNOWN, count, duration, grouped, own_words, time, wait};
+use super::values::{UNKNOWN, count, duration, grouped, own_words, time, time_for_people, wait};
 use crate::{
     aggregate::{Session, SessionSignal, Snapshot},
-    event::{Part, StallChange},
-    render::phrases,
+    event::StallChange,
+    render::escape::escape,
 };
 
 /// Characters of a command line that are shown.
@@ -19,6 +19,7 @@ pub(super) struct Head {
     pub(super) host: String,
     pub(super) kernel: String,
     pub(super) started: String,
+    pub(super) started_for_programs: String,
     pub(super) duration: String,
     /// `None` where the whole host was recorded.
     pub(super) command: Option<String>,
@@ -43,7 +44,8 @@ pub(super) fn head(snapshot: &Snapshot) -> Head {
     Head {
         host: own_words(&session.host),
         kernel: own_words(&session.kernel),
-        started: time(session.started),
+        started: time_for_people(session.started),
+        started_for_programs: time(session.started),
         duration: duration(snapshot.duration),
         command: command(&session.command),
         tiers: tiers(session),
@@ -53,36 +55,34 @@ pub(super) fn head(snapshot: &Snapshot) -> Head {
     }
 }
 
-/// As a shell would take it.
+/// To be read: what has blanks stands in quotes.
 fn command(words: &[Vec<u8>]) -> Option<String> {
     let mut told = String::new();
     for (index, word) in words.iter().enumerate() {
-        let quoted = phrases::text(&Part::Word(word.clone()).into());
-        if told.len() + quoted.len() > COMMAND {
+        let word = escape(word);
+        if told.len() + word.len() > COMMAND {
             let more = words.len() - index;
             return Some(format!("{told} … and {}", count(more as u64, "more argument")));
         }
         if index > 0 {
             told.push(' ');
         }
-        told.push_str(&quoted);
+        let is_one = !word.is_empty() && !word.contains(char::is_whitespace);
+        told.push_str(&if is_one { word } else { format!("'{word}'").into() });
     }
     (!words.is_empty()).then_some(told)
 }
 
-/// `fentry` where all agree, else one by one.
+/// The tier of most signals, and those that have another.
 fn tiers(session: &Session) -> String {
-    let name = |row: &SessionSignal| row.tier.map_or("none", |tier| tier.name());
-    match session.signals.as_slice() {
-        [] => UNKNOWN.to_owned(),
-        [first, rest @ ..] if rest.iter().all(|row| row.tier == first.tier) => {
-            name(first).to_owned()
-        }
-        rows => {
-            let each = rows.iter().map(|row| format!("{} {}", row.signal.name(), name(row)));
-            each.collect::<Vec<_>>().join(", ")
-        }
-    }
+    let name = |row: &SessionSignal| row.tier.map_or("not traced", |tier| tier.name());
+    let names: Vec<&str> = session.signals.iter().map(name).collect();
+    let often = |name: &&&str| names.iter().filter(|other| other == name).count();
+    let Some(most) = names.iter().rev().max_by_key(often) else { return UNKNOWN.to_owned() };
+    let others = session.signals.iter().filter(|row| name(row) != *most);
+    let others = others.map(|row| format!("{} {}", row.signal.name(), name(row)));
+    let others: Vec<String> = others.collect();
+    if others.is_empty() { (*most).to_owned() } else { format!("{most}; {}", others.join(", ")) }
 }
 
 pub(super) fn figures(snapshot: &Snapshot) -> Vec<Figure> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    chart::{Chart, Key, Panel, Pen, Shape, linear_ticks, put_time_axis, round_up},
+    chart::{Chart, Key, Panel, Pen, Shape, linear_ticks, number, put_time_axis, round_up},
     roster::{COLOURS, Roster},
     time_axis::{Column, TimeAxis},
     values::{count, grouped},
@@ -156,13 +156,12 @@ impl Stack<'_> {
         };
         let most = counted.iter().map(rate).fold(0.0, f64::max);
         let top = round_up(most);
-        let sum = format!("{}, at most {most:.1} per second", count(all, self.what));
+        let sum = format!("{}, at most {} per second", count(all, self.what), number(most));
         let mut panel = Panel {
             label: format!("{} over time: {sum}", self.what),
             sum,
-            unit: "per second".to_owned(),
             height: HEIGHT,
-            y: linear_ticks(top),
+            y: linear_ticks(top, "/s"),
             ..Panel::default()
         };
         let mut pens: Vec<Pen> = self.parts.iter().map(|_| Pen::default()).collect();

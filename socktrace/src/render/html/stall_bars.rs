@@ -91,7 +91,9 @@ fn bar(stall: &Stall, axis: TimeAxis) -> Shape {
     let left = axis.x(stall.since_ns).min(WIDTH - NARROWEST);
     let right = if is_open { WIDTH } else { axis.x(stall.time_ns) };
     let mut pen = Pen::default();
-    pen.rect(left, 3.0, right.max(left + NARROWEST), f64::from(HEIGHT) - 3.0);
+    // Not by its colour alone.
+    let inset = if is_open { 0.0 } else { 4.0 };
+    pen.rect(left, inset, right.max(left + NARROWEST), f64::from(HEIGHT) - inset);
     let since = axis.time(stall.since_ns);
     let until = if is_open { "went on at the end".to_owned() } else { axis.time(stall.time_ns) };
     let held =

@@ -99,6 +99,11 @@ pub(super) fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(told).to_string()
 }
 
+/// The same for people: `2026-03-11 14:02:11.250 UTC`.
+pub(super) fn time_for_people(at: SystemTime) -> String {
+    time(at).replace('T', " ").replace('Z', " UTC")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
