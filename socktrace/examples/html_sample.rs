@@ -489,7 +489,7 @@ fn session() -> Session {
 
 fn completeness(seen: u64) -> Completeness {
     let stages = |signal| {
-        let lost_buffer = if signal == Signal::Accept { 214 } else { 0 };
+        let lost_buffer = if signal == Signal::Accept { seen / 413 } else { 0 };
         SignalStages {
             signal,
             seen: seen + lost_buffer,

@@ -113,7 +113,7 @@ fn with_rest(mut parts: Vec<Part>, totals: &Counts, what: &str) -> Vec<Part> {
     let coloured = |key: &u64| parts.iter().any(|part| part.keys.contains(key));
     let keys: Vec<u64> = totals.keys().copied().filter(|key| !coloured(key)).collect();
     if !keys.is_empty() {
-        let label = format!("and {} more", count(keys.len() as u64, what));
+        let label = format!("and {}", count(keys.len() as u64, &format!("more {what}")));
         parts.push(Part { class: "rest".to_owned(), label, keys });
     }
     parts

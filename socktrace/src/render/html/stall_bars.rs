@@ -31,7 +31,7 @@ pub(super) fn chart(snapshot: &Snapshot, axis: TimeAxis, roster: &Roster) -> Cha
             label: label.to_owned(),
             value: String::new(),
         };
-        keys = vec![key("", "over"), key("open", "went on at the end")];
+        keys = vec![key("", "ended"), key("open", "went on at the end")];
         let drawn = |stall: &&Stall| roster.shown.iter().any(|it| it.inode == stall.listener);
         let not_drawn = snapshot.stalls.iter().filter(|stall| !drawn(stall)).count();
         if not_drawn > 0 {

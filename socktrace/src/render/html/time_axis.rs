@@ -15,7 +15,7 @@ const LABELS: u64 = 8;
 
 const SECOND: u64 = 1_000_000_000;
 /// Distances of labels, nanoseconds.
-const STEPS: [u64; 22] = [
+const STEPS: [u64; 23] = [
     1_000_000,
     5_000_000,
     20_000_000,
@@ -36,6 +36,7 @@ const STEPS: [u64; 22] = [
     1_800 * SECOND,
     3_600 * SECOND,
     10_800 * SECOND,
+    21_600 * SECOND,
     43_200 * SECOND,
     86_400 * SECOND,
 ];
@@ -193,8 +194,8 @@ mod tests {
     fn labels_are_round_times_of_the_day() {
         assert_eq!(labels(axis(60))[..2], ["14:02:20", "14:02:30"]);
         assert_eq!(labels(axis(3_600))[..2], ["14:10", "14:20"]);
-        assert_eq!(labels(axis(100_000))[0], "03-11 15:00");
-        assert_eq!(labels(axis(100 * 86_400))[0], "03-22");
+        assert_eq!(labels(axis(100_000))[0], "03-11 18:00");
+        assert_eq!(labels(axis(100 * 86_400))[0], "03-15");
         assert_eq!(labels(axis(1))[..2], ["+0 s", "+0.2 s"]);
     }
 
