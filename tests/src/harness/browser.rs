@@ -1,6 +1,6 @@
 //! Headless Chromium: a page as it is seen at some width, and what it did meanwhile.
 //!
-//! Speaks the DevTools protocol over two pipes, so no port is opened. Judges nothing. The browser has a
+//! Speaks the `DevTools` protocol over two pipes, so no port is opened. Judges nothing. The browser has a
 //! profile of its own, is started here, and is ended by its pid.
 
 use std::collections::VecDeque;

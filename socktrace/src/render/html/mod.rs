@@ -156,4 +156,4 @@ fn completeness(snapshot: &Snapshot) -> Completeness {
 }
 
 #[cfg(test)]
-mod tests;
+mod whole_page;

@@ -36,7 +36,7 @@ mod tests {
     fn the_policy_names_the_script_that_is_in_the_page() {
         assert_eq!(base64(b"socktrace"), "c29ja3RyYWNl");
         assert_eq!(base64(b"ab"), "YWI=");
-        let page = super::super::tests::empty_page();
+        let page = super::super::whole_page::empty_page();
         let script = page.split_once("<script>").and_then(|(_, rest)| rest.split_once("</script>"));
         let (script, _) = script.expect("the page has a script");
         assert_eq!(script, SCRIPT.trim_end(), "askama changed it");

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn waits_have_three_digits_and_a_unit() {
         let told: Vec<String> =
-            [0, 999, 1_000, 12_345, 999_600, 1_234_567, 99_960_000, 61e9 as u64]
+            [0, 999, 1_000, 12_345, 999_600, 1_234_567, 99_960_000, 61_000_000_000]
                 .into_iter()
                 .map(wait)
                 .collect();
