@@ -35,10 +35,8 @@ pub(super) fn chart(snapshot: &Snapshot, axis: TimeAxis, roster: &Roster) -> Cha
         };
         keys = vec![key("queue", "longest queue seen"), key("limit", "limit")];
         if empty > 0 {
-            notes.push(format!(
-                "The queues of {} were always seen empty.",
-                count(empty as u64, "listener")
-            ));
+            let more = count(empty as u64, "more listener");
+            notes.push(format!("No connection was seen queued at {more}."));
         }
         notes.extend(roster.rest());
     }
@@ -46,7 +44,8 @@ pub(super) fn chart(snapshot: &Snapshot, axis: TimeAxis, roster: &Roster) -> Cha
         id: "queues-over-time",
         title: "Accept queues",
         about: "Connections that were ready and not yet accepted, per listener. Seen now and then, not \
-                counted: a shorter peak may have been missed."
+                counted: a shorter peak may have been missed, and a gap is a queue that was empty or \
+                not looked at."
             .to_owned(),
         panels,
         keys,

@@ -142,14 +142,15 @@ impl TimeAxis {
     }
 }
 
-/// Wall time of a monotonic one.
+/// Wall time of a monotonic one, in UTC: `2026-03-11 14:02:11.250`.
 pub(super) fn wall(started: SystemTime, started_ns: u64, ns: u64) -> String {
     let at = if ns >= started_ns {
         started.checked_add(Duration::from_nanos(ns - started_ns))
     } else {
         started.checked_sub(Duration::from_nanos(started_ns - ns))
     };
-    values::time(at.unwrap_or(UNIX_EPOCH))
+    let time = values::time(at.unwrap_or(UNIX_EPOCH));
+    time.trim_end_matches('Z').replace('T', " ")
 }
 
 /// Intervals that are drawn as one.
