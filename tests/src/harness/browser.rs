@@ -15,6 +15,7 @@ use nix::unistd::geteuid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::picture::decode_base64;
 use super::process::{PATIENCE, wait_for};
 
 /// How long a page may go on after it was loaded.
@@ -269,41 +270,9 @@ fn requests(events: &[Value], page: &str) -> Vec<String> {
     urls.filter(|url| *url != page).map(str::to_owned).collect()
 }
 
-fn decode_base64(text: &str) -> Result<Vec<u8>> {
-    let value = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let (mut bytes, mut bits, mut count) = (Vec::with_capacity(text.len()), 0_u32, 0);
-    for byte in text.trim_end_matches('=').bytes() {
-        bits = bits << 6 | u32::from(value(byte).context("no base64")?);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff)?);
-        }
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_decoded_with_and_without_padding() -> Result<()> {
-        for (text, bytes) in
-            [("c29ja3RyYWNl", "socktrace"), ("YWI=", "ab"), ("YQ==", "a"), ("", "")]
-        {
-            assert_eq!(decode_base64(text)?, bytes.as_bytes());
-        }
-        assert!(decode_base64("a b").is_err());
-        Ok(())
-    }
 
     #[test]
     fn errors_and_requests_are_told_apart_from_the_rest() {

@@ -1,4 +1,5 @@
-//! A picture in numbers: whether it shows anything, and whether it is light or dark.
+//! A picture, as the browser sends it, in numbers: whether it shows anything, and whether it is light or
+//! dark.
 
 use std::collections::HashMap;
 
@@ -53,6 +54,28 @@ impl Picture {
     }
 }
 
+/// As the browser sends pictures.
+pub(super) fn decode_base64(text: &str) -> Result<Vec<u8>> {
+    let value = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let (mut bytes, mut bits, mut count) = (Vec::with_capacity(text.len()), 0_u32, 0);
+    for byte in text.trim_end_matches('=').bytes() {
+        bits = bits << 6 | u32::from(value(byte).context("no base64")?);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff)?);
+        }
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +96,17 @@ mod tests {
         let drawn = look(&png(&[9, 9, 9, 9, 9, 9, 9, 9, 9, 200, 0, 0])?)?;
         assert_eq!((drawn.colours, drawn.is_dark()), (2, true));
         assert!((drawn.ink - 0.25).abs() < 1e-9);
+        Ok(())
+    }
+
+    #[test]
+    fn base64_is_decoded_with_and_without_padding() -> Result<()> {
+        for (text, bytes) in
+            [("c29ja3RyYWNl", "socktrace"), ("YWI=", "ab"), ("YQ==", "a"), ("", "")]
+        {
+            assert_eq!(decode_base64(text)?, bytes.as_bytes());
+        }
+        assert!(decode_base64("a b").is_err());
         Ok(())
     }
 }
