@@ -22,6 +22,7 @@ const BPF_PACKAGES: &[&str] = &["libstd-rust-web-dev-bpf", "rust-web-clippy", "r
 const PACKAGES: &[&str] = &[
     "bpftool",
     "ca-certificates",
+    "chromium",
     "debian-archive-keyring",
     "gcc",
     "gunicorn",

@@ -128,6 +128,11 @@ impl FilterArgs {
         Selection { followed, in_kernel: true, ..self.selection() }
     }
 
+    /// Whether it is names that they ask for.
+    pub(super) const fn ask_for_names(&self) -> bool {
+        self.sockets.comm.is_some() || self.sockets.path.is_some()
+    }
+
     /// For user space alone.
     pub(super) fn selection(&self) -> Selection {
         Selection { errnos: self.errno.clone(), ..self.sockets.selection() }

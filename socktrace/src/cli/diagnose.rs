@@ -24,7 +24,7 @@ use crate::{
     render::{
         checkup::{checkup_json, render_checkup},
         escape::{escape, unix_name},
-        json,
+        json, text,
     },
 };
 
@@ -87,10 +87,8 @@ impl Diagnose {
             format!("{:#}\n", checkup_json(&name, &checks, trace.as_ref()))
         } else {
             let trace = traced.as_ref().map(|snapshot| {
-                format!(
-                    "\nWHILE IT WAS TRACED\n{}",
-                    output::render(snapshot, output::Format::Text, Some(output::cost()))
-                )
+                let report = text::render_report(snapshot, Some(output::cost()));
+                format!("\nWHILE IT WAS TRACED\n{report}")
             });
             render_checkup(&name, &checks) + trace.as_deref().unwrap_or_default()
         };

@@ -13,7 +13,7 @@ use clap::Args;
 use super::{
     args::{SocketArgs, parse_duration},
     failure::{Failure, SUCCESS},
-    output::{Format, OutputFile},
+    output::{Format, OutputFile, ReportFormat},
     session::{check_privileges, in_own_pid_namespace},
 };
 use crate::{
@@ -55,8 +55,8 @@ impl Listeners {
         let mut file = self.output.as_deref().map(OutputFile::create).transpose()?;
         let listing = self.read()?;
         tell(&self.unseen(&listing));
-        let by_ending = file.as_ref().map_or(Format::Text, OutputFile::format);
-        let format = if self.json { Format::Json } else { by_ending };
+        let by_ending = file.as_ref().is_some_and(|file| file.format() == ReportFormat::Json);
+        let format = if self.json || by_ending { Format::Json } else { Format::Text };
         let list = |stream: &mut dyn Write| write(&listing, format, stream);
         match &mut file {
             Some(file) => file.write(list)?,

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Read as _, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{MetadataExt, OpenOptionsExt, fchown},
@@ -18,9 +18,10 @@ use nix::sys::resource::{UsageWho, getrusage};
 use super::failure::Failure;
 use crate::{
     aggregate::Snapshot,
+    redact::Redactor,
     render::{
         escape::escape,
-        json,
+        html, json,
         text::{self, Cost},
     },
 };
@@ -34,6 +35,19 @@ pub(super) enum Format {
     Json,
 }
 
+/// `--format` of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// One page for a browser, complete in itself
+    Html,
+    /// Trace Event Format, for the Perfetto UI (of saved sessions)
+    Perfetto,
+}
+
 /// A file to write to, opened before there is anything to write.
 pub(super) struct OutputFile {
     path: PathBuf,
@@ -43,7 +57,7 @@ pub(super) struct OutputFile {
 /// A report file, opened before anything is attached.
 pub(super) struct ReportFile {
     output: OutputFile,
-    format: Format,
+    format: ReportFormat,
 }
 
 impl OutputFile {
@@ -57,10 +71,11 @@ impl OutputFile {
     }
 
     /// The format that the file's ending asks for.
-    pub(super) fn format(&self) -> Format {
+    pub(super) fn format(&self) -> ReportFormat {
         match self.path.extension() {
-            Some(ending) if ending == "json" => Format::Json,
-            _ => Format::Text,
+            Some(ending) if ending == "json" => ReportFormat::Json,
+            Some(ending) if ending == "html" => ReportFormat::Html,
+            _ => ReportFormat::Text,
         }
     }
 
@@ -82,7 +97,7 @@ impl OutputFile {
 
 impl ReportFile {
     /// As [`OutputFile::create`]. The format is `asked`, or by the file's ending.
-    pub(super) fn create(path: &Path, asked: Option<Format>) -> Result<Self, Failure> {
+    pub(super) fn create(path: &Path, asked: Option<ReportFormat>) -> Result<Self, Failure> {
         let output = OutputFile::create(path)?;
         let format = asked.unwrap_or_else(|| output.format());
         Ok(Self { output, format })
@@ -90,7 +105,7 @@ impl ReportFile {
 
     /// Writes the report.
     pub(super) fn write(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
-        let text = render(snapshot, self.format, Some(cost()));
+        let text = render(snapshot, self.format, Some(cost()))?;
         self.output.write(|file| file.write_all(text.as_bytes()))
     }
 }
@@ -127,12 +142,34 @@ fn open_report(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The report in one of its formats.
-pub(super) fn render(snapshot: &Snapshot, format: Format, cost: Option<Cost>) -> String {
+/// The report in one of its formats. A time line is made of events, which a snapshot does not have.
+pub(super) fn render(
+    snapshot: &Snapshot,
+    format: ReportFormat,
+    cost: Option<Cost>,
+) -> Result<String, Failure> {
     match format {
-        Format::Text => text::render_report(snapshot, cost),
-        Format::Json => format!("{:#}\n", json::render_report(snapshot)),
+        ReportFormat::Text => Ok(text::render_report(snapshot, cost)),
+        ReportFormat::Json => Ok(format!("{:#}\n", json::render_report(snapshot))),
+        ReportFormat::Html => Ok(html::render_report(snapshot, cost)),
+        ReportFormat::Perfetto => Err(Failure::Usage(NO_TRACE.to_owned())),
     }
+}
+
+/// Why `record` does not write one.
+pub(super) const NO_TRACE: &str = "a time line for Perfetto is made of a saved session: record without \
+                                   this format, then run socktrace report FILE --format perfetto";
+
+/// Why names are not asked for where there are none.
+pub(super) const NO_NAMES: &str = "--redact replaces the names that --comm and --path ask for; save the \
+                                   session without it, and give only one of them to socktrace report";
+
+/// Makes pseudonyms that nobody can take back: its key is kept nowhere.
+pub(super) fn redactor() -> Result<Redactor, Failure> {
+    let mut key = [0; 16];
+    let random = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut key));
+    random.map_err(|source| Failure::System { what: "cannot read /dev/urandom", source })?;
+    Ok(Redactor::new(key))
 }
 
 /// Writes to stdout or stderr.

@@ -18,7 +18,7 @@ use super::{
     child,
     failure::{Failure, SUCCESS},
     judge::JudgeArgs,
-    output::{Format, ReportFile, cost, print, render},
+    output::{NO_NAMES, NO_TRACE, ReportFile, ReportFormat, cost, print, redactor, render},
     saving::{Destination, Saving},
     session::{self, Came, Signals},
     tape::Tape,
@@ -27,6 +27,7 @@ use crate::{
     aggregate::{Aggregator, Snapshot},
     host::Host,
     live::Live,
+    redact::Redacted,
 };
 
 /// Trace until Ctrl-C, --duration, --stop-after or the end of CMD, then print the report
@@ -47,12 +48,12 @@ pub(super) struct Record {
     /// Record the whole host although there is a CMD
     #[arg(short = 'a', long)]
     system_wide: bool,
-    /// Write the report to this file, too (as JSON if it ends in .json)
+    /// Write the report to this file, too (as its ending says: .json, .html, or text)
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Format of the report
     #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
+    format: Option<ReportFormat>,
     /// The same as --format json
     #[arg(long)]
     json: bool,
@@ -68,6 +69,9 @@ pub(super) struct Record {
     interval: Duration,
     #[command(flatten)]
     judge: JudgeArgs,
+    /// Replace names and addresses by pseudonyms, in the session and in the report
+    #[arg(long)]
+    redact: bool,
     /// Run CMD with all of socktrace's privileges, not as the user who called sudo
     #[arg(long)]
     keep_privileges: bool,
@@ -135,7 +139,13 @@ impl Record {
 
     /// Records and prints the report to `stream`.
     pub(super) fn run_to(self, stream: impl Write) -> Result<ExitCode, Failure> {
-        let format = if self.json { Some(Format::Json) } else { self.format };
+        let format = if self.json { Some(ReportFormat::Json) } else { self.format };
+        if format == Some(ReportFormat::Perfetto) {
+            return Err(Failure::Usage(NO_TRACE.to_owned()));
+        }
+        if self.redact && self.filters.ask_for_names() {
+            return Err(Failure::Usage(NO_NAMES.to_owned()));
+        }
         let mut file = match &self.report {
             Some(path) => Some(ReportFile::create(path, format)?),
             None => None,
@@ -150,10 +160,10 @@ impl Record {
         if self.trace.verbose {
             session::tell_misses(&snapshot.completeness.misses);
         }
-        let text = render(&snapshot, format.unwrap_or(Format::Text), Some(cost()));
+        let text = render(&snapshot, format.unwrap_or(ReportFormat::Text), Some(cost()));
         // All are tried, and CMD's end is passed on, whatever becomes of them.
         let reported = file.as_mut().map_or(Ok(()), |file| file.write(&snapshot));
-        let printed = print(stream, "the report", &text);
+        let printed = text.and_then(|text| print(stream, "the report", &text));
         let judged = self.judge.judge(&snapshot);
         let code = match (session.and(reported).and(printed), status) {
             (Err(failure), None) => return Err(failure),
@@ -192,7 +202,12 @@ impl Record {
                 return Err(failure);
             }
         };
+        let mut redactor = self.redact.then(redactor).transpose()?;
         let session = prepared.session(&self.command);
+        let session = match &mut redactor {
+            Some(redactor) => redactor.session(session),
+            None => session,
+        };
         let header = session::header(session.clone(), selection.clone(), self.interval);
         let saving = to.map(|to| Saving::begin(to, &header)).transpose()?;
         let mut tape = Tape::new(saving, self.stop_after);
@@ -207,6 +222,7 @@ impl Record {
             if self.command.is_empty() {
                 session::announce(live.verdicts(), "Ctrl-C ends it");
             }
+            let mut live = Redacted::new(live, redactor);
             self.trace(&mut live, &mut aggregator, &mut tape, &mut signals).await
         })
     }
@@ -214,7 +230,7 @@ impl Record {
     /// Runs CMD, if there is one, and records until something ends it.
     async fn trace(
         &self,
-        live: &mut Live,
+        live: &mut Redacted<Live>,
         aggregator: &mut Aggregator,
         tape: &mut Tape,
         signals: &mut Signals,

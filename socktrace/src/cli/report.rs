@@ -11,21 +11,22 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::{
     args::FilterArgs,
     failure::{Failure, SUCCESS},
     judge::JudgeArgs,
-    output::{Format, OutputFile, print, render, shown},
-    session,
+    output::{NO_NAMES, OutputFile, ReportFormat, print, redactor, render, shown},
+    session::runtime,
     trace_file::TraceFile,
 };
 use crate::{
-    aggregate::{Aggregator, Snapshot},
+    aggregate::{Aggregator, Snapshot, diff::Diff},
     pipeline::{self, PipelineError, Sink, StopAfter},
-    render::text::Cost,
-    session::{Reader, schema},
+    redact::Redacted,
+    render::{diff, text::Cost},
+    session::{Header, Reader, schema},
     transport::Clock,
 };
 
@@ -34,11 +35,12 @@ use crate::{
 /// FILE is what `socktrace record` saved, or - for standard input. A session of a tracer that was
 /// killed is reported as far as it goes. Filters work as they do live.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Report {
     /// The session
     #[arg(value_name = "FILE", required_unless_present = "schema")]
     file: Option<PathBuf>,
-    /// Format of the report
+    /// Format of the report; without it, as the ending of --output says
     #[arg(long, value_name = "FORMAT")]
     format: Option<ReportFormat>,
     /// The same as --format json
@@ -47,6 +49,12 @@ pub(super) struct Report {
     /// Write to this file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Compare with this earlier session: what got better or worse, what is new, what is gone
+    #[arg(long, value_name = "BEFORE")]
+    diff: Option<PathBuf>,
+    /// Replace names and addresses by pseudonyms
+    #[arg(long)]
+    redact: bool,
     /// Print the JSON Schema of the lines of a session, and read none
     #[arg(long)]
     schema: bool,
@@ -57,26 +65,6 @@ pub(super) struct Report {
     judge: JudgeArgs,
     #[command(flatten)]
     filters: FilterArgs,
-}
-
-/// `--format`: all of `record`'s, and what needs the events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ReportFormat {
-    /// For people
-    Text,
-    /// For programs
-    Json,
-    /// Trace Event Format, for the Perfetto UI
-    Perfetto,
-}
-
-impl From<Format> for ReportFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Text => Self::Text,
-            Format::Json => Self::Json,
-        }
-    }
 }
 
 /// A session that was read.
@@ -98,30 +86,53 @@ impl Report {
             print(stdout(), "stdout", &format!("{:#}\n", schema()))?;
             return Ok(SUCCESS);
         };
+        if self.redact && self.filters.ask_for_names() {
+            return Err(Failure::Usage(NO_NAMES.to_owned()));
+        }
         let mut output = self.output.as_deref().map(OutputFile::create).transpose()?;
         let recorded = self.open(file)?;
         let asked = if self.json { Some(ReportFormat::Json) } else { self.format };
-        let by_name = || Some(output.as_ref()?.format().into());
-        let snapshot = match asked.or_else(by_name).unwrap_or(ReportFormat::Text) {
-            ReportFormat::Perfetto => self.write_trace(recorded, output.as_mut())?,
-            ReportFormat::Text => self.write(recorded, Format::Text, output.as_mut())?,
-            ReportFormat::Json => self.write(recorded, Format::Json, output.as_mut())?,
+        let by_name = || Some(output.as_ref()?.format());
+        let format = asked.or_else(by_name).unwrap_or(ReportFormat::Text);
+        let snapshot = match (&self.diff, format) {
+            (Some(before), _) => self.write_diff(before, recorded, format, output.as_mut())?,
+            (None, ReportFormat::Perfetto) => self.write_trace(recorded, output.as_mut())?,
+            (None, _) => self.write(recorded, format, output.as_mut())?,
         };
         Ok(self.judge.judge(&snapshot).unwrap_or(SUCCESS))
+    }
+
+    fn write_diff(
+        &self,
+        before: &Path,
+        after: Recorded,
+        format: ReportFormat,
+        output: Option<&mut OutputFile>,
+    ) -> Result<Snapshot, Failure> {
+        let mut nothing = StopAfter::new(None);
+        let before = self.replay(self.open(before)?, &mut nothing)?.snapshot;
+        let after = self.replay(after, &mut nothing)?.snapshot;
+        let diff = Diff::between(&before, &after);
+        let text = match format {
+            ReportFormat::Text => diff::render_text(&diff),
+            ReportFormat::Json => format!("{:#}\n", diff::render_json(&diff)),
+            ReportFormat::Html | ReportFormat::Perfetto => {
+                let why = "two sessions are compared as text or JSON only: leave --format out, or give json";
+                return Err(Failure::Usage(why.to_owned()));
+            }
+        };
+        put(&text, output)?;
+        Ok(after)
     }
 
     fn write(
         &self,
         recorded: Recorded,
-        format: Format,
+        format: ReportFormat,
         output: Option<&mut OutputFile>,
     ) -> Result<Snapshot, Failure> {
         let Replayed { snapshot, cost } = self.replay(recorded, &mut StopAfter::new(None))?;
-        let text = render(&snapshot, format, cost);
-        match output {
-            Some(output) => output.write(|file| file.write_all(text.as_bytes()))?,
-            None => print(stdout(), "the report", &text)?,
-        }
+        put(&render(&snapshot, format, cost)?, output)?;
         Ok(snapshot)
     }
 
@@ -167,21 +178,29 @@ impl Report {
 
     /// Takes all of it in, as a live session is.
     fn replay(&self, recorded: Recorded, sink: &mut impl Sink) -> Result<Replayed, Failure> {
-        let Recorded { path, mut reader } = recorded;
-        let header = reader.header().clone();
-        let started_ns = header.session.started_ns;
-        let mut aggregator =
-            Aggregator::new(header.session, header.filters).narrowed(self.filters.selection());
+        let Recorded { path, reader } = recorded;
+        let Header { mut session, filters, .. } = reader.header().clone();
+        if self.redact && filters.path.is_some() {
+            return Err(Failure::Usage(format!("{path} was recorded with --path: {NO_NAMES}")));
+        }
+        let mut redactor = self.redact.then(redactor).transpose()?;
+        if let Some(redactor) = &mut redactor {
+            session = redactor.session(session);
+        }
+        let started_ns = session.started_ns;
+        let mut source = Redacted::new(reader, redactor);
+        let mut aggregator = Aggregator::new(session, filters).narrowed(self.filters.selection());
         let run = async {
             let stop = pin!(pending::<()>());
-            pipeline::run(&mut reader, &mut aggregator, sink, stop).await
+            pipeline::run(&mut source, &mut aggregator, sink, stop).await
         };
-        session::runtime()?.block_on(run).map_err(|error| match error {
+        runtime()?.block_on(run).map_err(|error| match error {
             PipelineError::Source(source) => Failure::Unreadable { path, source },
             PipelineError::Sink(source) => {
                 Failure::Output { path: "the report".to_owned(), source }
             }
         })?;
+        let reader = source.inner();
         tell_unknown(reader.unknown_kinds());
         // A tracer that was killed said neither.
         let end = reader.end();
@@ -192,6 +211,13 @@ impl Report {
             peak_rss_bytes: end.peak_rss_bytes,
         });
         Ok(Replayed { snapshot: aggregator.snapshot(Duration::from_nanos(duration_ns)), cost })
+    }
+}
+
+fn put(text: &str, output: Option<&mut OutputFile>) -> Result<(), Failure> {
+    match output {
+        Some(output) => output.write(|file| file.write_all(text.as_bytes())),
+        None => print(stdout(), "the report", text),
     }
 }
 

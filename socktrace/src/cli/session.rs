@@ -11,12 +11,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::failure::Failure;
 use crate::{
     aggregate::{Aggregator, Selection, Session, SessionSignal},
-    event::Misses,
+    event::{Misses, Source},
     evidence::{Investigator, Namespaces},
     host::Host,
     kernel::{drop_all_but_reading, missing_privileges},
     listener::Lookout,
-    live::Live,
+    live::LiveError,
     pipeline::{self, Sink},
     probe::{Attached, Options, SelfTest, Verdict, attach, facts},
     session::{Header, SCHEMA_VERSION},
@@ -145,8 +145,8 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// Runs the pipeline until `stop` or the sink ends it.
-pub(super) async fn run<K: Sink, O>(
-    live: &mut Live,
+pub(super) async fn run<S: Source<Error = LiveError>, K: Sink, O>(
+    live: &mut S,
     aggregator: &mut Aggregator,
     sink: &mut K,
     stop: impl Future<Output = O>,

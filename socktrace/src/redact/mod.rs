@@ -16,6 +16,8 @@ mod keyed;
 mod leaks;
 mod names;
 mod redactor;
+mod source;
 mod words;
 
 pub use redactor::Redactor;
+pub use source::Redacted;

@@ -239,7 +239,7 @@ fn drop_row(drop: &DropRow) -> Map<String, Value> {
 }
 
 /// The unit that all owners belong to.
-fn common_unit(owners: &[Owner]) -> Option<&[u8]> {
+pub(super) fn common_unit(owners: &[Owner]) -> Option<&[u8]> {
     let mut units =
         owners.iter().map(|it| it.cgroup.as_deref().and_then(crate::host::systemd_unit));
     let first = units.next()?;

@@ -1,4 +1,4 @@
-//! Prints: text and JSON, each a function of the snapshot or of one event. No I/O and no clock.
+//! Prints: text, JSON and HTML, each a function of the snapshot or of one event. No I/O and no clock.
 
 mod cells;
 pub mod checkup;
@@ -6,6 +6,7 @@ pub mod conditions;
 pub mod diff;
 pub mod explain;
 mod findings;
+pub mod html;
 pub mod json;
 pub mod listing;
 pub mod perfetto;

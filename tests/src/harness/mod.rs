@@ -1,11 +1,13 @@
 //! Runs socktrace beside a scenario and judges what it reported.
 //!
-//! `process`, `run`, `servers` and `bpf_objects` act; `report`, `kernels` and `compare` are plain data and
+//! `process`, `run`, `servers`, `browser` and `bpf_objects` act; `report`, `kernels`, `picture` and `compare` are plain data and
 //! pure judgement, tested with hand-made JSON.
 
 pub mod bpf_objects;
+pub mod browser;
 pub mod compare;
 pub mod kernels;
+pub mod picture;
 pub mod process;
 pub mod report;
 pub mod run;
