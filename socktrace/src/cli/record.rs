@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, Parser};
 use nix::sys::signal::Signal;
-use tokio::process::Child;
+use tokio::{process::Child, runtime::Runtime};
 
 use super::{
     args::{FilterArgs, TraceArgs, parse_duration},
@@ -26,8 +26,9 @@ use super::{
 use crate::{
     aggregate::{Aggregator, Snapshot},
     host::Host,
-    live::Live,
+    live::{Live, LiveError},
     redact::Redacted,
+    transport::Descendants,
 };
 
 /// Trace until Ctrl-C, --duration, --stop-after or the end of CMD, then print the report
@@ -75,6 +76,10 @@ pub(super) struct Record {
     /// Run CMD with all of socktrace's privileges, not as the user who called sudo
     #[arg(long)]
     keep_privileges: bool,
+    /// Run CMD as this user (name or uid), not as the one who called sudo
+    #[arg(long, value_name = "USER", value_parser = child::parse_user, requires = "command")]
+    #[arg(conflicts_with = "keep_privileges")]
+    user: Option<child::RunAs>,
     #[command(flatten)]
     filters: FilterArgs,
     #[command(flatten)]
@@ -117,6 +122,16 @@ pub(super) struct Recorded {
     saved: Result<(), Failure>,
     /// How CMD ended, if it did.
     pub(super) status: Option<ExitStatus>,
+    /// CMD, if it goes on.
+    running: Option<Running>,
+}
+
+/// CMD beyond the end of the recording, with what it is waited for.
+struct Running {
+    child: Child,
+    interrupts: u32,
+    signals: Signals,
+    runtime: Runtime,
 }
 
 /// Why recording stops.
@@ -151,7 +166,7 @@ impl Record {
             None => None,
         };
         let recorded = self.destination().and_then(|to| self.record(to));
-        let Recorded { snapshot, saved: session, status } = match recorded {
+        let Recorded { snapshot, saved: session, status, running } = match recorded {
             Err(failure) if !self.command.is_empty() => {
                 return Err(Failure::BeforeCommand(Box::new(failure)));
             }
@@ -165,6 +180,7 @@ impl Record {
         let reported = file.as_mut().map_or(Ok(()), |file| file.write(&snapshot));
         let printed = text.and_then(|text| print(stream, "the report", &text));
         let judged = self.judge.judge(&snapshot);
+        let status = status.or_else(|| running.and_then(Running::wait));
         let code = match (session.and(reported).and(printed), status) {
             (Err(failure), None) => return Err(failure),
             (Err(failure), Some(_)) => failure.report(),
@@ -212,9 +228,12 @@ impl Record {
         let saving = to.map(|to| Saving::begin(to, &header)).transpose()?;
         let mut tape = Tape::new(saving, self.stop_after);
         let mut aggregator = Aggregator::new(session, selection);
-        session::runtime()?.block_on(async {
-            let mut signals = Signals::catch()?;
+        let runtime = session::runtime()?;
+        let (traced, going_on) = runtime.block_on(async {
+            let signals = Signals::catch()?;
             let session::Prepared { attached, lookout, investigator, .. } = prepared;
+            let descendants = follow.then(|| Descendants::of(&attached.ebpf)).transpose();
+            let descendants = descendants.map_err(LiveError::from)?;
             let live =
                 Live::new(attached, lookout, investigator, Host::default(), self.trace.stall)?;
             let mut live = live.with_checkpoints(self.interval);
@@ -223,42 +242,79 @@ impl Record {
                 session::announce(live.verdicts(), "Ctrl-C ends it");
             }
             let mut live = Redacted::new(live, redactor);
-            self.trace(&mut live, &mut aggregator, &mut tape, &mut signals).await
-        })
+            let descendants = descendants.as_ref();
+            self.trace(&mut live, &mut aggregator, &mut tape, signals, descendants).await
+        })?;
+        let running = going_on.map(|(child, interrupts, signals)| Running {
+            child,
+            interrupts,
+            signals,
+            runtime,
+        });
+        Ok(Recorded { running, ..traced })
     }
 
-    /// Runs CMD, if there is one, and records until something ends it.
+    /// Runs CMD, if there is one, and records until something ends it. CMD, if it goes on, comes with
+    /// how often it was interrupted.
     async fn trace(
         &self,
         live: &mut Redacted<Live>,
         aggregator: &mut Aggregator,
         tape: &mut Tape,
-        signals: &mut Signals,
-    ) -> Result<Recorded, Failure> {
+        mut signals: Signals,
+        descendants: Option<&Descendants>,
+    ) -> Result<(Recorded, Option<(Child, u32, Signals)>), Failure> {
         let begin = Instant::now();
         let mut child = if self.command.is_empty() {
             None
         } else {
-            Some(child::spawn(&self.command, self.keep_privileges)?)
+            Some(child::spawn(&self.command, self.user.as_ref(), self.keep_privileges)?)
         };
         let mut duration = None;
         let mut interrupts = 0;
         let stop = async {
-            let stop = wait_for_end(child.as_mut(), signals, &mut interrupts, self.duration).await;
+            let stop =
+                wait_for_end(child.as_mut(), &mut signals, &mut interrupts, self.duration).await;
             duration = Some(begin.elapsed());
+            if let (Stop::Ended(_), Some(descendants)) = (&stop, descendants) {
+                session::tell(&child::note_descendants(descendants).unwrap_or_default());
+            }
             stop
         };
         let ran = session::run(live, aggregator, tape, stop).await;
         let duration = duration.unwrap_or_else(|| begin.elapsed());
         let saved = tape.finish(aggregator, duration);
         let snapshot = aggregator.snapshot(duration);
-        let status = match (&ran, child) {
-            (Ok(Some(Stop::Ended(status))), _) => Some(*status),
-            // Recording ended first, or broke off: CMD goes on, and is waited for.
-            (_, Some(child)) => wait_or_leave(child, signals, interrupts).await,
-            _ => None,
-        };
-        ran.map(|_| Recorded { snapshot, saved, status })
+        let recorded = Recorded { snapshot, saved, status: None, running: None };
+        match (ran, child) {
+            (Ok(Some(Stop::Ended(status))), _) => {
+                Ok((Recorded { status: Some(status), ..recorded }, None))
+            }
+            (Ok(_), Some(child)) => Ok((recorded, Some((child, interrupts, signals)))),
+            (Ok(_), None) => Ok((recorded, None)),
+            // Recording broke off: CMD goes on, and is waited for.
+            (Err(failure), child) => {
+                if let Some(child) = child {
+                    wait_or_leave(child, &mut signals, interrupts).await;
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Waits for CMD, with the report out already.
+    fn wait(mut self) -> Option<ExitStatus> {
+        if let Some(pid) = self.child.id() {
+            let how = if self.interrupts < 2 { "the third Ctrl-C leaves" } else { "Ctrl-C leaves" };
+            session::tell(&format!(
+                "socktrace: recording has ended, and CMD (pid {pid}) goes on; socktrace ends with it, \
+                 {how} it alone\n"
+            ));
+        }
+        let wait = wait_or_leave(self.child, &mut self.signals, self.interrupts);
+        self.runtime.block_on(wait)
     }
 }
 

@@ -109,8 +109,13 @@ pub(super) fn tell_misses(misses: &Misses) {
     let lines = misses.programs.iter();
     let lines =
         lines.map(|(name, missed)| format!("socktrace: {name} missed {}\n", count(*missed)));
+    tell(&lines.collect::<String>());
+}
+
+/// A line on stderr, with its newline.
+pub(super) fn tell(line: &str) {
     // Nobody to tell where stderr is closed.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), lines.collect::<String>().as_bytes());
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }
 
 /// Why the hooks were not tried.

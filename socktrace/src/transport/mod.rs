@@ -3,6 +3,7 @@
 mod clock;
 mod counters;
 mod decode;
+mod descendants;
 mod pending;
 mod perf;
 mod reader;
@@ -11,5 +12,6 @@ mod ring;
 pub use clock::{Clock, monotonic_now_ns};
 pub use counters::{CountersError, read_counters, read_drops, read_stages};
 pub use decode::{Undecodable, decode};
+pub use descendants::Descendants;
 pub use pending::{Progress, read_accepted, read_progress, read_queued, read_sleepers};
 pub use reader::{Reader, ReaderError, Transport};

@@ -7,6 +7,10 @@
 //! scenario --gate DIR staged NAME                  an incident whose first part lies before the gate
 //! scenario netns [NAME=VALUE...] -- PROGRAM ARGS   PROGRAM in a network namespace of its own
 //! scenario exit N | kill SIGNAL | sleep MS         ends as told
+//! scenario inherits                                prints what it was run with
+//! scenario background MS                           ends, and leaves a child that sleeps
+//! scenario --gate DIR wait | deaf                  waits; takes no notice of Ctrl-C
+//! scenario shell TTY [FLAG...] -- PROGRAM ARGS     a job in a terminal
 //! ```
 //! With `--gate` it first writes `DIR/ready`, waits for `DIR/go`, and ends with `DIR/done`; with `--stay`
 //! not before there is `DIR/dismissed`.
@@ -22,7 +26,7 @@ use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::{Place, hold};
 use socktrace_tests::scenario::record::Seen;
 use socktrace_tests::scenario::stage::Stage;
-use socktrace_tests::scenario::{clock, edges, netns, play_and_count};
+use socktrace_tests::scenario::{clock, command, edges, netns, play_and_count, shell};
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -52,6 +56,13 @@ fn run(args: Vec<String>) -> Result<ExitCode> {
             let dir = options.gate.as_deref().context("hold needs --gate")?;
             hold(Place::named(place)?, dir)?;
         }
+        ["inherits"] => println!("{}", serde_json::to_string(&command::inherited()?)?),
+        ["background", ms] => command::leave_child(ms)?,
+        ["deaf"] => {
+            command::deaf(&Gate::at(options.gate.as_deref().context("deaf needs --gate")?))?;
+        }
+        ["wait"] => Gate::at(options.gate.as_deref().context("wait needs --gate")?).arrive()?,
+        ["shell", ..] => shell::run(&rest[1..])?,
         ["netns", ..] => netns::enter_and_execute(&rest[1..])?,
         ["sleep", ms] => clock::sleep_ms(ms.parse().context("milliseconds")?),
         _ => print(&incidents(&options, &rest, &words)?)?,
@@ -70,7 +81,7 @@ fn parse(args: Vec<String>) -> Result<(Options, Vec<String>)> {
             "--gate" => options.gate = Some(value()?.into()),
             "--port" => options.port = Some(value()?.parse().context("--port")?),
             // Everything after it is for somebody else.
-            "netns" if rest.is_empty() => {
+            "netns" | "shell" if rest.is_empty() => {
                 rest.push(word);
                 rest.extend(args.by_ref());
             }

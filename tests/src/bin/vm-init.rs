@@ -27,6 +27,7 @@ const MOUNTS: &[(&str, &str)] = &[
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("devtmpfs", "/dev"),
+    ("devpts", "/dev/pts"),
     ("tracefs", "/sys/kernel/tracing"),
     ("cgroup2", "/sys/fs/cgroup"),
     ("tmpfs", "/tmp"),
@@ -94,6 +95,9 @@ fn main() {
 fn prepare() -> Result<()> {
     for (kind, target) in MOUNTS {
         // /sys/fs/cgroup and the like come with the mounts above them; /tmp is in the archive.
+        if *kind == "devpts" {
+            fs::create_dir_all(target).with_context(|| (*target).to_owned())?;
+        }
         mount(Some(*kind), *target, Some(*kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("{kind} was not mounted on {target}"))?;
     }

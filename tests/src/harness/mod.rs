@@ -1,7 +1,7 @@
 //! Runs socktrace beside a scenario and judges what it reported.
 //!
-//! `process`, `run`, `servers`, `browser` and `bpf_objects` act; `report`, `kernels`, `picture` and `compare` are plain data and
-//! pure judgement, tested with hand-made JSON.
+//! `process`, `run`, `servers`, `terminal`, `browser` and `bpf_objects` act; `report`, `kernels`, `picture` and `compare`
+//! are plain data and pure judgement, tested with hand-made JSON.
 
 pub mod bpf_objects;
 pub mod browser;
@@ -12,3 +12,4 @@ pub mod process;
 pub mod report;
 pub mod run;
 pub mod servers;
+pub mod terminal;

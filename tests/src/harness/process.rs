@@ -4,7 +4,7 @@
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -97,7 +97,21 @@ impl Running {
     /// # Errors
     /// When it cannot be executed.
     pub fn start(command: &mut Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(command.stdin(Stdio::null()))
+    }
+
+    /// The same, with an input to write to.
+    ///
+    /// # Errors
+    /// When it cannot be executed.
+    pub fn start_with_input(command: &mut Command) -> Result<(Self, ChildStdin)> {
+        let mut running = Self::spawn(command.stdin(Stdio::piped()))?;
+        let input = running.child.stdin.take().context("stdin")?;
+        Ok((running, input))
+    }
+
+    fn spawn(command: &mut Command) -> Result<Self> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let stdout = Stream::of(child.stdout.take().context("stdout")?);
         let stderr = Stream::of(child.stderr.take().context("stderr")?);

@@ -1,5 +1,8 @@
 //! `record -- CMD`: the command's end is socktrace's end, its output is its own.
 
+mod ends;
+mod inherits;
+
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use socktrace_tests::harness::process::Finished;
