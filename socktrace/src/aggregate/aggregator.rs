@@ -102,6 +102,7 @@ impl Aggregator {
             Record::Namespaces(namespaces) => self.namespaces = namespaces,
             Record::Loss(loss) => self.loss = loss,
             Record::Misses(misses) => self.misses = misses,
+            Record::Carried(carried) => self.resume(*carried),
             Record::Damage(damage) => self.damage = Some(damage),
             Record::Stall(stall) => self.apply_stall(*stall),
             Record::Diagnosis(diagnosis) => self.diagnoses.take(*diagnosis),

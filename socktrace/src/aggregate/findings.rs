@@ -11,7 +11,10 @@ use socktrace_common::{DropReason, TaskKey};
 use super::snapshot::{DropRow, Drops, ListenerRow, ProcessRow};
 use crate::{
     diagnose::{ListenerCase, Thrown, diagnose_listener},
-    event::{Diagnosis, Endpoint, Event, FailureClass, Finding, Incident, Stall, StallChange},
+    event::{
+        ClassOfFailure, Diagnosis, Endpoint, Event, FailureClass, Finding, Incident, Stall,
+        StallChange,
+    },
 };
 
 /// Failures of which the class is kept: as many as the kernel counts.
@@ -38,15 +41,15 @@ pub(super) struct Diagnoses {
 impl Diagnoses {
     /// Remembers the class of the failure that an event tells of: that of its latest event.
     pub(super) fn note(&mut self, event: &Event) {
-        let Some((class, actor)) = FailureClass::of(event).zip(event.actor.as_ref()) else {
-            return;
-        };
-        let failure = Failure {
-            task: actor.key,
-            errno: class.errno,
-            uid: class.uid,
-            target: class.target.clone(),
-        };
+        if let Some((class, actor)) = FailureClass::of(event).zip(event.actor.as_ref()) {
+            self.note_class(actor.key, class);
+        }
+    }
+
+    /// The same of an event that another part of the session has.
+    pub(super) fn note_class(&mut self, task: TaskKey, class: FailureClass) {
+        let failure =
+            Failure { task, errno: class.errno, uid: class.uid, target: class.target.clone() };
         let room = self.classes.len() < MOST_FAILURES;
         match self.classes.entry(failure) {
             Entry::Occupied(mut known) if **known.get() != class => {
@@ -64,6 +67,25 @@ impl Diagnoses {
         if self.found.len() < MOST_DIAGNOSES || self.found.contains_key(&diagnosis.of) {
             self.found.insert(diagnosis.of, diagnosis.findings.into());
         }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = Diagnosis> {
+        let diagnosis = |(of, found): (&Incident, &Arc<[Finding]>)| Diagnosis {
+            // Of what was found it is only asked what it is.
+            time_ns: 0,
+            of: of.clone(),
+            findings: found.to_vec(),
+        };
+        self.found.iter().map(diagnosis)
+    }
+
+    /// Every failure whose class is known.
+    pub(super) fn classes(&self) -> impl Iterator<Item = ClassOfFailure> {
+        self.classes.iter().map(|(failure, class)| ClassOfFailure {
+            task: failure.task,
+            class: FailureClass::clone(class),
+        })
     }
 
     /// What was found of a failed connect.

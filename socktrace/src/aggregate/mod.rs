@@ -2,6 +2,7 @@
 //! I/O and no clock.
 
 mod aggregator;
+mod carry;
 mod completeness;
 pub mod condition;
 pub mod diff;
@@ -14,6 +15,7 @@ mod timeline;
 mod waits;
 mod wanted;
 
+pub use crate::event::Interval;
 pub use aggregator::Aggregator;
 pub use completeness::{Completeness, Evidence, SignalStages, Unattributed, Verdict};
 pub use condition::{Condition, ConditionError, Met, Outcome};
@@ -24,5 +26,5 @@ pub use snapshot::{
     AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,
     Session, SessionSignal, Snapshot,
 };
-pub use timeline::{Interval, Timeline};
+pub use timeline::Timeline;
 pub use waits::Waits;

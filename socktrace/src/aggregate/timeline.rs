@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::WaitTotals;
+use crate::event::{Interval, WaitTotals};
 
 /// Intervals that are kept; of more, each two become one.
 const KEPT: usize = 512;
@@ -15,25 +15,6 @@ const KEPT: usize = 512;
 pub struct Timeline {
     /// One after the other, without gaps.
     pub intervals: Vec<Interval>,
-}
-
-/// What happened between two readings of the totals.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Interval {
-    /// The earlier reading, monotonic nanoseconds.
-    pub begin_ns: u64,
-    /// The later one.
-    pub end_ns: u64,
-    /// Connections accepted, with their waits, by inode of the listener.
-    pub accepts: BTreeMap<u64, WaitTotals>,
-    /// Connections thrown away, by inode of the listener.
-    pub drops: BTreeMap<u64, u64>,
-    /// Connects that failed, by errno.
-    pub connect_failures: BTreeMap<u32, u64>,
-    /// Accepts that failed, by errno.
-    pub accept_errors: BTreeMap<u32, u64>,
-    /// The most connections seen in an accept queue, by inode of the listener; empty queues are left out.
-    pub queues: BTreeMap<u64, u32>,
 }
 
 /// Totals at one reading: what of [`Interval`] only grows.
@@ -55,6 +36,8 @@ pub(super) struct Recorder {
     now: BTreeMap<u64, u32>,
     /// The most in each since the last reading.
     peaks: BTreeMap<u64, u32>,
+    /// Whether the course was begun by another recorder.
+    resumed: bool,
 }
 
 impl Recorder {
@@ -104,6 +87,17 @@ impl Recorder {
     pub(super) const fn timeline(&self) -> &Timeline {
         &self.timeline
     }
+
+    /// Goes on from a course that was recorded before, with the totals that it led to.
+    pub(super) fn resume(&mut self, intervals: Vec<Interval>, last: Reading) {
+        if self.resumed {
+            self.timeline.intervals.extend(intervals);
+        } else {
+            self.timeline.intervals = intervals;
+        }
+        self.resumed = true;
+        self.last = last;
+    }
 }
 
 impl Timeline {
@@ -118,29 +112,6 @@ impl Timeline {
                 self.intervals.push(first);
             }
         }
-    }
-}
-
-impl Interval {
-    /// Takes in the one that follows.
-    fn join(&mut self, next: Self) {
-        self.end_ns = next.end_ns;
-        for (listener, waits) in next.accepts {
-            self.accepts.entry(listener).or_default().add(&waits);
-        }
-        add_counts(&mut self.drops, next.drops);
-        add_counts(&mut self.connect_failures, next.connect_failures);
-        add_counts(&mut self.accept_errors, next.accept_errors);
-        for (listener, queue) in next.queues {
-            let most = self.queues.entry(listener).or_default();
-            *most = queue.max(*most);
-        }
-    }
-}
-
-fn add_counts<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
-    for (key, count) in from {
-        *into.entry(key).or_default() += count;
     }
 }
 

@@ -98,6 +98,7 @@ pub(super) fn header(session: Session, filters: Selection, interval: Duration) -
         schema_version: SCHEMA_VERSION,
         socktrace_version: env!("CARGO_PKG_VERSION").to_owned(),
         interval_ns: u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX),
+        part: 1,
         session,
         filters,
     }

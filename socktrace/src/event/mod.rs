@@ -1,6 +1,7 @@
 //! Owned events and totals, and where they come from: [`Source`] is live tracing or, later, a
 //! saved session; everything behind it is the same code.
 
+mod carried;
 mod errno;
 mod finding;
 mod phrase;
@@ -19,6 +20,7 @@ use socktrace_common::{
     DropKey, DropReason, DropStage, Signal, Stage, TaskKey,
 };
 
+pub use carried::{Carried, ClassOfFailure, Delivered, Interval, WatchedListener};
 pub use errno::{errno_name, parse_errno};
 pub use finding::{Certainty, Diagnosis, FailureClass, Finding, Incident, Severity};
 pub(crate) use phrase::phrase;
@@ -575,6 +577,8 @@ pub enum Record {
     Loss(ReaderLoss),
     /// Runs of programs that the kernel skipped.
     Misses(Misses),
+    /// What came before this part of a saved session.
+    Carried(Box<Carried>),
     /// What a saved session lacks, its last record.
     Damage(Damage),
 }

@@ -12,8 +12,9 @@ use super::{
     names::{name, socket_name},
 };
 use crate::event::{
-    Actor, Address, Body, Counters, Diagnosis, Endpoint, Event, FailureClass, Finding, Incident,
-    Listener, Owner, Record, Sighting, Sightings, Stall, Task, WaitTotals, Waiting,
+    Actor, Address, Body, Carried, ClassOfFailure, Counters, Diagnosis, Endpoint, Event,
+    FailureClass, Finding, Incident, Listener, Owner, Record, Sighting, Sightings, Stall, Task,
+    WaitTotals, Waiting, WatchedListener,
 };
 
 /// Replaces what tells whose a session is. One for each session: its pseudonyms are the same
@@ -46,6 +47,7 @@ impl Redactor {
                 owners.into_iter().map(|owner| self.owner(owner)).collect()
             })),
             Record::Cgroups(all) => Record::Cgroups(each(all, |path| self.name(&path))),
+            Record::Carried(carried) => Record::Carried(Box::new(self.carried(*carried))),
             // Numbers, and names of socktrace's own programs.
             Record::Unread(_)
             | Record::Namespaces(_)
@@ -142,6 +144,25 @@ impl Redactor {
         Sighting { local: self.endpoint(local), netns, queue, effective, drops, clients }
     }
 
+    fn failure_class(&mut self, class: FailureClass) -> FailureClass {
+        let FailureClass { errno, uid, target, credentials, task } = class;
+        FailureClass { errno, uid, target: self.endpoint(target), credentials, task }
+    }
+
+    fn carried(&mut self, carried: Carried) -> Carried {
+        let Carried { delivered, watched, classes, intervals, stalls_left_out } = carried;
+        let watched = watched.into_iter().map(|it| {
+            let WatchedListener { inode, last, peak, drops_at_start, gone } = it;
+            WatchedListener { inode, last: self.sighting(last), peak, drops_at_start, gone }
+        });
+        let watched = watched.collect();
+        let classes = classes.into_iter().map(|ClassOfFailure { task, class }| ClassOfFailure {
+            task,
+            class: self.failure_class(class),
+        });
+        Carried { delivered, watched, classes: classes.collect(), intervals, stalls_left_out }
+    }
+
     fn counters(&mut self, counters: Counters) -> Counters {
         let Counters {
             time_ns,
@@ -229,11 +250,7 @@ impl Redactor {
     fn diagnosis(&mut self, diagnosis: Diagnosis) -> Diagnosis {
         let Diagnosis { time_ns, of, findings } = diagnosis;
         let of = match of {
-            Incident::ConnectFailure(class) => {
-                let FailureClass { errno, uid, target, credentials, task } = class;
-                let target = self.endpoint(target);
-                Incident::ConnectFailure(FailureClass { errno, uid, target, credentials, task })
-            }
+            Incident::ConnectFailure(class) => Incident::ConnectFailure(self.failure_class(class)),
             Incident::AcceptError { task, listener, errno } => {
                 Incident::AcceptError { task, listener, errno }
             }

@@ -12,8 +12,8 @@ use super::totals::Totals;
 use crate::{
     aggregate::{Selection, Session},
     event::{
-        Diagnosis, Event, Listener, Misses, NamespaceCounters, Owner, ReaderLoss, Sighting,
-        Sightings, Stall, Unread, written,
+        Carried, Diagnosis, Event, Listener, Misses, NamespaceCounters, Owner, ReaderLoss,
+        Sighting, Sightings, Stall, Unread, written,
     },
 };
 
@@ -56,12 +56,14 @@ pub(super) enum Line {
     Loss(ReaderLoss),
     /// Runs of programs that the kernel skipped so far.
     Misses(Misses),
+    /// What came before this part of the session.
+    Carried(Box<Carried>),
     /// How it ended: always the last line.
     End(End),
 }
 
 /// Every kind of line, for telling an unknown one from a broken one.
-pub(super) const KINDS: [&str; 14] = [
+pub(super) const KINDS: [&str; 15] = [
     "session",
     "event",
     "listener",
@@ -75,6 +77,7 @@ pub(super) const KINDS: [&str; 14] = [
     "namespaces",
     "loss",
     "misses",
+    "carried",
     "end",
 ];
 
@@ -87,6 +90,9 @@ pub struct Header {
     pub socktrace_version: String,
     /// Of how many nanoseconds the totals are written.
     pub interval_ns: u64,
+    /// Which part of the session this is, the first is 1: a later one says what came before it, but for
+    /// its events.
+    pub part: u32,
     /// Host, kernel, signals, command.
     #[serde(flatten)]
     pub session: Session,

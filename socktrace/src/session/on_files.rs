@@ -14,10 +14,10 @@ use super::*;
 use crate::{
     aggregate::{Aggregator, PathGlob, Selection, Session, SessionSignal, Verdict},
     event::{
-        Actor, Address, Body, Certainty, Counters, Diagnosis, Endpoint, Event, FailureClass,
-        Finding, Hold, Incident, Listener, Misses, NamespaceCounters, NetstatDelta, Owner,
-        ReaderLoss, Record, Severity, Sighting, Sightings, SocketKind, Source as _, Stages, Stall,
-        StallChange, Task, Unread, WaitTotals, Waiting, name, phrase, word,
+        Actor, Address, Body, Certainty, Counters, Damage, Diagnosis, Endpoint, Event,
+        FailureClass, Finding, Hold, Incident, Listener, Misses, NamespaceCounters, NetstatDelta,
+        Owner, ReaderLoss, Record, Severity, Sighting, Sightings, SocketKind, Source as _, Stages,
+        Stall, StallChange, Task, Unread, WaitTotals, Waiting, name, phrase, word,
     },
 };
 
@@ -35,6 +35,7 @@ fn header() -> Header {
         schema_version: SCHEMA_VERSION,
         socktrace_version: "0.1.0".into(),
         interval_ns: 1_000_000_000,
+        part: 1,
         session: Session {
             started: UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789),
             started_ns: 5_000,
@@ -282,6 +283,33 @@ fn every_record_comes_back_as_it_was() {
     let file = written();
     let reader = Reader::open(file.as_slice()).expect("a session");
     assert_eq!(format!("{:?}", reader.header()), format!("{:?}", header()));
+}
+
+#[test]
+fn a_later_part_has_the_report_of_the_whole_session() {
+    let mut whole = Aggregator::new(header().session, header().filters);
+    for record in records() {
+        whole.apply(record);
+    }
+    let mut writer = Writer::new(Vec::new(), &Header { part: 2, ..header() }).expect("memory");
+    for record in whole.carry() {
+        writer.record(&record, &Counters::default()).expect("memory");
+    }
+    writer.flush().expect("memory");
+    let part = std::mem::take(writer.out());
+    let mut later = Aggregator::new(header().session, header().filters);
+    for record in read(&part).expect("a session").0 {
+        later.apply(record);
+    }
+    // Both go on in the same way; only that a part without its end is damaged tells them apart.
+    let new = Counters { time_ns: 8_000, ..counters() };
+    for aggregator in [&mut whole, &mut later] {
+        aggregator.apply(failure(unix(b"/run/b")));
+        aggregator.apply(Record::Counters(Box::new(new.clone())));
+        aggregator.apply(Record::Damage(Damage::default()));
+    }
+    let told = |aggregator: &Aggregator| format!("{:#?}", aggregator.snapshot(Duration::ZERO));
+    assert_eq!(told(&whole), told(&later));
 }
 
 #[test]

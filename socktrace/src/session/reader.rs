@@ -127,6 +127,7 @@ impl<R: Read> Reader<R> {
             Line::Namespaces(namespaces) => Record::Namespaces(namespaces),
             Line::Loss(loss) => Record::Loss(loss),
             Line::Misses(misses) => Record::Misses(misses),
+            Line::Carried(carried) => Record::Carried(carried),
             Line::End(end) => {
                 self.end = Some(end);
                 return;

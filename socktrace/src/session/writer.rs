@@ -59,6 +59,7 @@ impl<W: Write> Writer<W> {
             Record::Namespaces(namespaces) => self.line("namespaces", namespaces)?,
             Record::Loss(loss) => self.line("loss", loss)?,
             Record::Misses(misses) => self.line("misses", misses)?,
+            Record::Carried(carried) => self.line("carried", carried)?,
             // Of a file that was read: this one has not got it.
             Record::Damage(_) => {}
         }
@@ -105,7 +106,8 @@ impl<W: Write> Writer<W> {
         bodies.iter().try_for_each(|body| self.line(kind, body))
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Writes the frame that is begun.
+    pub fn flush(&mut self) -> io::Result<()> {
         if self.lines.is_empty() {
             return Ok(());
         }
