@@ -9,6 +9,7 @@ mod explain;
 mod failure;
 mod listeners;
 mod output;
+mod progress;
 mod record;
 mod session;
 mod watch;

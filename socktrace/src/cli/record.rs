@@ -18,6 +18,7 @@ use super::{
     child,
     failure::{Failure, INCOMPLETE, SUCCESS},
     output::{Format, ReportFile, print, render},
+    progress::{Progress, WithProgress},
     session::{self, Came, Signals},
 };
 use crate::{
@@ -219,7 +220,8 @@ impl Record {
         } else {
             Some(child::spawn(&self.command, self.user.as_ref(), self.keep_privileges)?)
         };
-        let mut sink = StopAfter::new(self.stop_after);
+        let progress = Progress::new(child.is_some());
+        let mut sink = WithProgress::new(StopAfter::new(self.stop_after), progress);
         let mut duration = None;
         let mut interrupts = 0;
         let stop = async {

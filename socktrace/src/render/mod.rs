@@ -10,5 +10,6 @@ pub mod listing;
 pub mod phrases;
 mod sentences;
 mod stalls;
+pub mod status;
 pub mod text;
 mod unread;
