@@ -29,7 +29,7 @@ pub trait Sink {
     }
 
     /// Everything that was read is out.
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, _: &Aggregator) -> io::Result<()> {
         Ok(())
     }
 }
@@ -140,7 +140,7 @@ fn pass<K: Sink>(
         aggregator.apply(record);
     }
     if flow.is_continue() {
-        flow = quiet(sink.flush().map(ControlFlow::Continue))?;
+        flow = quiet(sink.flush(aggregator).map(ControlFlow::Continue))?;
     }
     Ok(flow)
 }

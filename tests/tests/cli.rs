@@ -135,6 +135,14 @@ fn without_rights_tracing_is_refused_and_says_what_is_missing() -> Result<()> {
 }
 
 #[test]
+fn without_rights_a_command_is_not_run_and_the_code_is_socktraces_own() -> Result<()> {
+    let finished = as_nobody(&["record", "--", "echo", "it-ran"])?;
+    ensure!(finished.code() == Some(125), "{}", finished.told());
+    ensure!(!finished.out().contains("it-ran"), "{}", finished.told());
+    Ok(())
+}
+
+#[test]
 fn without_rights_listeners_are_listed_and_what_cannot_be_seen_is_told() -> Result<()> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").context("a listener")?;
     let address = listener.local_addr()?.to_string();

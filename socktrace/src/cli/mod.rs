@@ -10,6 +10,7 @@ mod failure;
 mod judge;
 mod listeners;
 mod output;
+mod progress;
 mod record;
 mod report;
 mod saving;

@@ -270,6 +270,7 @@ impl Record {
         } else {
             Some(child::spawn(&self.command, self.user.as_ref(), self.keep_privileges)?)
         };
+        tape.begin(child.is_some());
         let mut duration = None;
         let mut interrupts = 0;
         let stop = async {

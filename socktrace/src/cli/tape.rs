@@ -1,19 +1,20 @@
-//! What becomes of a recording as it goes: it is saved, and it may be enough.
+//! What becomes of a recording as it goes: it is saved, shown in short, and it may be enough.
 
 use std::{
     io::{self, Write, stderr},
     ops::ControlFlow,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
     failure::Failure,
     output::{cost, shown},
+    progress::Progress,
     saving::Saving,
 };
 use crate::{
     aggregate::Aggregator,
-    event::{Event, Record},
+    event::{Event, Record, Stall},
     pipeline::{Sink, StopAfter},
     render::text::Cost,
     session::End,
@@ -23,6 +24,7 @@ use crate::{
 pub(super) struct Tape {
     saving: Option<Saving>,
     limit: StopAfter,
+    progress: Option<Progress>,
 }
 
 impl Sink for Tape {
@@ -34,14 +36,36 @@ impl Sink for Tape {
     }
 
     fn event(&mut self, event: &Event, so_far: &Aggregator) -> io::Result<ControlFlow<()>> {
+        if let Some(progress) = &mut self.progress {
+            progress.event(event);
+        }
         self.limit.event(event, so_far)
+    }
+
+    fn stall(&mut self, stall: &Stall, _: &Aggregator) -> io::Result<ControlFlow<()>> {
+        if let Some(progress) = &mut self.progress {
+            progress.stall(stall);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn flush(&mut self, so_far: &Aggregator) -> io::Result<()> {
+        if let Some(progress) = &mut self.progress {
+            progress.tick(Instant::now(), so_far.totals().stages.lost());
+        }
+        Ok(())
     }
 }
 
 impl Tape {
     /// Without a file it saves nothing.
     pub(super) const fn new(saving: Option<Saving>, stop_after: Option<u64>) -> Self {
-        Self { saving, limit: StopAfter::new(stop_after) }
+        Self { saving, limit: StopAfter::new(stop_after), progress: None }
+    }
+
+    /// Begins the status line, where there is to be one.
+    pub(super) fn begin(&mut self, has_command: bool) {
+        self.progress = Progress::new(has_command);
     }
 
     /// Ends the session, and says where it is.
@@ -50,6 +74,7 @@ impl Tape {
         so_far: &Aggregator,
         duration: Duration,
     ) -> Result<(), Failure> {
+        self.progress = None;
         let Some(saving) = self.saving.take() else { return Ok(()) };
         let Cost { cpu, peak_rss_bytes } = cost();
         let end =

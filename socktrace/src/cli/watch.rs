@@ -157,7 +157,7 @@ impl Sink for Lines {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, _: &Aggregator) -> io::Result<()> {
         self.out.flush()
     }
 }

@@ -380,6 +380,11 @@ impl Stages {
     pub const fn get(&self, signal: Signal, stage: Stage) -> u64 {
         self.0[signal as usize][stage as usize]
     }
+
+    /// Events of all signals that did not fit into the buffer.
+    pub fn lost(&self) -> u64 {
+        Signal::ALL.iter().map(|signal| self.get(*signal, Stage::LostBuffer)).sum()
+    }
 }
 
 /// A network namespace, and what it counted.

@@ -13,6 +13,7 @@ pub mod perfetto;
 pub mod phrases;
 mod sentences;
 mod stalls;
+pub mod status;
 pub mod text;
 mod unread;
 

@@ -20,7 +20,7 @@ const REPORT: &str = "socktrace itself used";
 /// `record -- scenario --gate DIR WORD`
 fn session(dir: &Path, word: &str) -> Result<Command> {
     let mut command = socktrace(&["record", "--"])?;
-    command.arg(scenario()?).arg("--gate").arg(dir).arg(word);
+    command.arg(scenario()?).arg("--gate").arg(dir).arg(word).env("TERM", "xterm");
     Ok(command)
 }
 
@@ -160,4 +160,44 @@ fn what_a_command_leaves_in_the_background_is_named() -> Result<()> {
     unless(finished.code() == Some(0) && lines == 1, || finished.told())?;
     let alone = run(&["record", "--", &program, "sleep", "1"])?;
     unless(!alone.err().contains("still run"), || alone.told())
+}
+
+#[test]
+fn a_status_line_is_shown_on_a_terminal_and_gone_before_the_report() -> Result<()> {
+    const LINE: &str = "\r\x1b[K0 s, 0 events";
+    let recording = |term: &str| -> Result<Terminal> {
+        let mut command = socktrace(&["record", "-n", "nobody-has-it"])?;
+        Terminal::start(&[], command.env("TERM", term))
+    };
+    let mut terminal = recording("xterm")?;
+    terminal.wait_shown(LINE)?;
+    terminal.wait_shown("2 s, 0 events")?;
+    terminal.press(INTERRUPT)?;
+    terminal.wait_told("exited 0")?;
+    terminal.wait_shown(REPORT)?;
+    let shown = terminal.shown();
+    let drawn = shown.matches("0 events").count();
+    ensure!(drawn <= 20, "drawn {drawn} times in little more than 2 s\n{}", terminal.story());
+    let after = shown.rsplit("0 events").next().unwrap_or_default();
+    let begin = after.trim_start_matches("^C");
+    ensure!(begin.starts_with("\r\x1b[K"), "the line is left\n{}", terminal.story());
+
+    let mut dumb = recording("dumb")?;
+    dumb.wait_shown("attached")?;
+    std::thread::sleep(Duration::from_secs(1));
+    dumb.press(INTERRUPT)?;
+    dumb.wait_told("exited 0")?;
+    ensure!(!dumb.shown().contains("0 events"), "{}", dumb.story());
+    Ok(())
+}
+
+#[test]
+fn there_is_no_status_line_beside_a_commands_own_output() -> Result<()> {
+    let AtTerminal { terminal, gate, _dir, .. } = at_terminal(&[], "deaf")?;
+    std::thread::sleep(Duration::from_secs(1));
+    gate.open()?;
+    terminal.wait_told("exited 0")?;
+    terminal.wait_shown(REPORT)?;
+    ensure!(!terminal.shown().contains("\x1b[K"), "{}", terminal.story());
+    Ok(())
 }
