@@ -213,6 +213,25 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; write it like 10ms, 30s or 1m30s"))
 }
 
+/// The least that a session may be given: two files, each with all that its report needs.
+const LEAST_SIZE: u64 = 1 << 20;
+
+/// `100M`, `2G`: powers of 1024.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'M')) => (&text[..at], 20),
+        Some((at, 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write it like 100M or 2G".to_owned())?;
+    match number.checked_mul(1 << shift) {
+        None => Err("that is more than there can be".to_owned()),
+        Some(bytes) if bytes < LEAST_SIZE => Err("it is at least 1M".to_owned()),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
 fn parse_errno_arg(text: &str) -> Result<u32, String> {
     parse_errno(text).ok_or_else(|| {
         "there is no such errno; write its name or number, like EACCES or 13 (see errno(3))".into()
@@ -258,6 +277,16 @@ mod tests {
         let arg = parse_tier("accept=kprobe").expect("it is one");
         assert_eq!((arg.signal, arg.tier), (Some(Signal::Accept), Some(Tier::Kprobe)));
         assert!(parse_tier("auto").is_ok_and(|arg| arg.tier.is_none()));
+    }
+
+    #[test]
+    fn a_size_has_a_unit_and_a_least() {
+        assert_eq!(parse_size("100M"), Ok(100 << 20));
+        assert_eq!(parse_size("2G"), Ok(2 << 30));
+        assert_eq!(parse_size("2097152"), Ok(2 << 20));
+        for bad in ["", "M", "1K", "-1M", "1T", "99999999999G", "1M1"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

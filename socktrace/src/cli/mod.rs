@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod child;
 mod demo;
+mod destination;
 mod diagnose;
 mod explain;
 mod failure;

@@ -1,109 +1,53 @@
-//! The session file of `record`: a new file of the invoking user, or stdout.
+//! Saves a session while it is recorded.
 //!
-//! Owns what happens when it cannot be written: tracing goes on, the file stays readable and says that it
-//! was cut short, and the command fails in the end.
+//! Owns when it goes on in the other file, and what happens when it cannot be written: tracing goes on,
+//! the file stays readable and says that it was cut short, and the command fails in the end.
 
 use std::{
-    fs::{self, File, OpenOptions},
     io::{self, Write, stderr, stdout},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
-    path::{Path, PathBuf},
-    time::SystemTime,
+    path::PathBuf,
 };
 
 use super::{
+    destination::{Destination, NewFile},
     failure::{Failure, in_words},
     output::shown,
 };
 use crate::{
     aggregate::Aggregator,
-    event::Record,
+    event::{Counters, Record},
     session::{End, Header, Writer},
 };
 
-/// Where a session goes, opened before anything is attached.
-pub(super) enum Destination {
-    /// A file that was not there before.
-    File(PathBuf, File),
-    /// stdout.
-    Stream,
-}
-
 /// A session that is being written.
 pub(super) struct Saving {
-    /// The file; `None` where it is stdout.
-    path: Option<PathBuf>,
     writer: Writer<Target>,
+    header: Header,
+    /// Where it goes on when this file is full, and what is full.
+    next: Option<(NewFile, u64)>,
     /// Where each of the last frames began.
     before: [u64; 2],
-    started_ns: u64,
     /// Why nothing is written any more, and the error behind it.
     cut: Option<(String, io::Error)>,
 }
 
-/// A file or a stream.
+/// What is written to.
 enum Target {
-    File(File),
+    File(NewFile),
     Stream,
-}
-
-impl Destination {
-    /// `-` is stdout. A file must not be there: nothing is overwritten, and no link followed.
-    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
-        if path.as_os_str() == "-" {
-            return Ok(Self::Stream);
-        }
-        let failed = |source| Failure::Session { path: shown(path), source };
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(path).map_err(failed)?;
-        let invoker = super::child::invoking_user().filter(|_| nix::unistd::geteuid().is_root());
-        if let Some((uid, gid)) = invoker {
-            fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
-        }
-        Ok(Self::File(path.to_path_buf(), file))
-    }
-
-    /// A file in the working directory that is named after host and time.
-    pub(super) fn create_named(host: &str, now: SystemTime) -> Result<Self, Failure> {
-        Self::create(Path::new(&default_name(host, now)))
-    }
-
-    /// Removes the file, which is empty: nothing was recorded.
-    pub(super) fn abandon(self) {
-        let Self::File(path, file) = self else { return };
-        let same = |path: &Path| {
-            let (there, own) = (fs::symlink_metadata(path)?, file.metadata()?);
-            Ok::<_, io::Error>((there.dev(), there.ino()) == (own.dev(), own.ino()))
-        };
-        // Whoever put another file there keeps it, and an empty file harms nobody.
-        if same(&path).unwrap_or(false) {
-            let _ = fs::remove_file(&path);
-        }
-    }
-}
-
-/// `socktrace-HOST-TIME.jsonl.zst`; a host name with other characters than letters, digits, dots and
-/// hyphens has them replaced.
-fn default_name(host: &str, now: SystemTime) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
-    let host: String = host.chars().map(|c| if plain(c) { c } else { '_' }).collect();
-    let time = humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
-    format!("socktrace-{host}-{time}.jsonl.zst")
 }
 
 impl Saving {
     /// Writes the header.
-    pub(super) fn begin(to: Destination, header: &Header) -> Result<Self, Failure> {
-        let (path, target) = match to {
-            Destination::File(path, file) => (Some(path), Target::File(file)),
-            Destination::Stream => (None, Target::Stream),
+    pub(super) fn begin(to: Destination, header: Header) -> Result<Self, Failure> {
+        let (target, next) = match to {
+            Destination::Files { first, second } => (Target::File(first), second),
+            Destination::Stream => (Target::Stream, None),
         };
-        let name = path.as_deref().map_or_else(|| "stdout".to_owned(), shown);
+        let path = target.name();
         let writer =
-            Writer::new(target, header).map_err(|source| Failure::Output { path: name, source })?;
-        let started_ns = header.session.started_ns;
-        Ok(Self { path, writer, before: [0; 2], started_ns, cut: None })
+            Writer::new(target, &header).map_err(|source| Failure::Output { path, source })?;
+        Ok(Self { writer, header, next, before: [0; 2], cut: None })
     }
 
     /// Writes a record, until writing fails.
@@ -112,19 +56,46 @@ impl Saving {
             return;
         }
         let written = self.writer.written();
-        match self.writer.record(record, so_far.totals()) {
+        let result =
+            self.turn_if_full(so_far).and_then(|()| self.writer.record(record, so_far.totals()));
+        match result {
             Ok(()) if self.writer.written() != written => self.before = [self.before[1], written],
             Ok(()) => {}
             Err(error) => self.cut_short(error, so_far.totals().time_ns),
         }
     }
 
+    /// Goes on in the other file, which is emptied, with all that the report needs of what came before.
+    fn turn_if_full(&mut self, so_far: &Aggregator) -> io::Result<()> {
+        let written = self.writer.written();
+        let Some((mut next, full)) = self.next.take_if(|(_, full)| written >= *full) else {
+            return Ok(());
+        };
+        next.truncate(0)?;
+        self.header.part += 1;
+        let mut writer = Writer::new(Target::File(next), &self.header)?;
+        for record in so_far.carry() {
+            writer.record(&record, &Counters::default())?;
+        }
+        writer.flush()?;
+        let carried = writer.written();
+        if let Target::File(file) = std::mem::replace(&mut self.writer, writer).into_out() {
+            self.next = Some((file, full));
+        }
+        self.before = [0, 0];
+        if carried >= full {
+            let why = format!("--max-size is too small: the report alone takes {carried} bytes");
+            return Err(io::Error::other(why));
+        }
+        Ok(())
+    }
+
     fn cut_short(&mut self, error: io::Error, now_ns: u64) {
-        let seconds = now_ns.saturating_sub(self.started_ns) as f64 / 1e9;
+        let seconds = now_ns.saturating_sub(self.header.session.started_ns) as f64 / 1e9;
         let why = format!("{} (later than {seconds:.1} s after the start)", in_words(&error));
         // A closed pipe has a reader who has seen enough.
         if error.kind() != io::ErrorKind::BrokenPipe {
-            let name = self.name();
+            let name = self.writer.out().name();
             // Nobody to tell where stderr is closed.
             let _ = writeln!(
                 stderr(),
@@ -148,22 +119,27 @@ impl Saving {
         if let Err(error) = self.writer.finish(so_far.totals(), &end) {
             self.end_without_totals(&end, error);
         }
+        // Nothing is in the other file before the first turn.
+        if let Some((other, _)) = self.next.filter(|_| self.header.part == 1) {
+            other.abandon();
+        }
+        let path = self.writer.out().name();
         if let Some((_, source)) = self.cut {
-            let path = self.path.as_deref().map_or_else(|| "stdout".to_owned(), shown);
             return Err(Failure::Output { path, source });
         }
-        if let Target::File(file) = self.writer.out() {
-            let synced = file.sync_all();
-            let path = self.path.as_deref().map_or_else(String::new, shown);
-            synced.map_err(|source| Failure::Output { path, source })?;
+        match self.writer.into_out() {
+            Target::Stream => Ok(None),
+            Target::File(NewFile { path: file, file: written }) => {
+                written.sync_all().map_err(|source| Failure::Output { path, source })?;
+                Ok(Some(file))
+            }
         }
-        Ok(self.path)
     }
 
     /// The last line alone, if need be in the place of the last frames.
     fn end_without_totals(&mut self, end: &End, error: io::Error) {
         if self.cut.is_none() {
-            self.cut_short(error, self.started_ns + end.duration_ns);
+            self.cut_short(error, self.header.session.started_ns.saturating_add(end.duration_ns));
         }
         let end = End { cut: self.cut.as_ref().map(|(why, _)| why.clone()), ..end.clone() };
         for length in [self.writer.written(), self.before[1], self.before[0]] {
@@ -182,22 +158,25 @@ impl Saving {
     /// Nothing of a frame is left that was not written whole.
     fn truncate(&mut self, length: u64) {
         if let Target::File(file) = self.writer.out() {
-            // What is left then is no whole frame: readers know that.
-            let _ = file
-                .set_len(length)
-                .and_then(|()| io::Seek::seek(file, io::SeekFrom::Start(length)));
+            // What is left otherwise is no whole frame: readers know that.
+            let _ = file.truncate(length);
         }
     }
+}
 
+impl Target {
     fn name(&self) -> String {
-        self.path.as_deref().map_or_else(|| "stdout".to_owned(), shown)
+        match self {
+            Self::File(file) => shown(&file.path),
+            Self::Stream => "stdout".to_owned(),
+        }
     }
 }
 
 impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::File(file) => file.write(bytes),
+            Self::File(to) => to.file.write(bytes),
             Self::Stream => stdout().write(bytes),
         }
     }
@@ -207,22 +186,5 @@ impl Write for Target {
             Self::File(_) => Ok(()),
             Self::Stream => stdout().flush(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
-    use super::*;
-
-    #[test]
-    fn a_file_is_named_after_host_and_time_whatever_the_host_is_called() {
-        let now = UNIX_EPOCH + Duration::from_hours(500_000);
-        assert_eq!(
-            default_name("web-1.lan", now),
-            "socktrace-web-1.lan-20270115T080000Z.jsonl.zst"
-        );
-        assert_eq!(default_name("../a b", now), "socktrace-.._a_b-20270115T080000Z.jsonl.zst");
     }
 }

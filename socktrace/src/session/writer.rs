@@ -88,6 +88,11 @@ impl<W: Write> Writer<W> {
         self.written
     }
 
+    /// What it wrote to; lines that are not written are forgotten.
+    pub fn into_out(self) -> W {
+        self.out
+    }
+
     /// Where it writes to.
     pub const fn out(&mut self) -> &mut W {
         &mut self.out

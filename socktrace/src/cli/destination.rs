@@ -1,0 +1,138 @@
+//! Where `record` saves a session: new files of the invoking user, or stdout.
+//!
+//! Owns what the files are called, and that nobody's file is written to.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Seek, SeekFrom},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::{failure::Failure, output::shown};
+
+/// Where a session goes, opened before anything is attached.
+pub(super) enum Destination {
+    /// Files that were not there before: one, or two in turns.
+    Files {
+        /// Where it begins.
+        first: NewFile,
+        /// Where it goes on when the first is full, and the size that a file has then.
+        second: Option<(NewFile, u64)>,
+    },
+    /// stdout.
+    Stream,
+}
+
+/// A file that socktrace made.
+pub(super) struct NewFile {
+    /// Where.
+    pub(super) path: PathBuf,
+    /// What is written to.
+    pub(super) file: File,
+}
+
+impl Destination {
+    /// `-` is stdout. With a largest size on disk, two files share it.
+    pub(super) fn create(path: &Path, max_size: Option<u64>) -> Result<Self, Failure> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::Stream);
+        }
+        let first = NewFile::create(path)?;
+        let Some(max_size) = max_size else { return Ok(Self::Files { first, second: None }) };
+        match NewFile::create(&second_name(path)) {
+            Ok(second) => Ok(Self::Files { first, second: Some((second, max_size / 2)) }),
+            Err(failure) => {
+                first.abandon();
+                Err(failure)
+            }
+        }
+    }
+
+    /// A file in the working directory that is named after host and time.
+    pub(super) fn create_named(
+        host: &str,
+        now: SystemTime,
+        max_size: Option<u64>,
+    ) -> Result<Self, Failure> {
+        Self::create(Path::new(&default_name(host, now)), max_size)
+    }
+
+    /// Removes the files, which are empty: nothing was recorded.
+    pub(super) fn abandon(self) {
+        if let Self::Files { first, second } = self {
+            first.abandon();
+            if let Some((second, _)) = second {
+                second.abandon();
+            }
+        }
+    }
+}
+
+impl NewFile {
+    /// It must not be there: nothing is overwritten, and no link followed.
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let failed = |source| Failure::Session { path: shown(path), source };
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(path).map_err(failed)?;
+        let invoker = super::child::invoking_user().filter(|_| nix::unistd::geteuid().is_root());
+        if let Some((uid, gid)) = invoker {
+            fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
+        }
+        Ok(Self { path: path.to_path_buf(), file })
+    }
+
+    /// Removes it.
+    pub(super) fn abandon(self) {
+        let Self { path, file } = self;
+        let same = |path: &Path| {
+            let (there, own) = (fs::symlink_metadata(path)?, file.metadata()?);
+            Ok::<_, io::Error>((there.dev(), there.ino()) == (own.dev(), own.ino()))
+        };
+        // Whoever put another file there keeps it, and an empty file harms nobody.
+        if same(&path).unwrap_or(false) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+
+    /// Forgets what is behind this length, and goes on there.
+    pub(super) fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        self.file.seek(SeekFrom::Start(length)).map(|_| ())
+    }
+}
+
+/// The file that is written in turns with this one.
+fn second_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
+}
+
+/// `socktrace-HOST-TIME.jsonl.zst`; a host name with other characters than letters, digits, dots and
+/// hyphens has them replaced.
+fn default_name(host: &str, now: SystemTime) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let host: String = host.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+    let time = humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
+    format!("socktrace-{host}-{time}.jsonl.zst")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_after_host_and_time_whatever_the_host_is_called() {
+        let now = UNIX_EPOCH + Duration::from_hours(500_000);
+        assert_eq!(
+            default_name("web-1.lan", now),
+            "socktrace-web-1.lan-20270115T080000Z.jsonl.zst"
+        );
+        assert_eq!(default_name("../a b", now), "socktrace-.._a_b-20270115T080000Z.jsonl.zst");
+    }
+}
