@@ -79,6 +79,12 @@ impl Saving {
         }
         writer.flush()?;
         let carried = writer.written();
+        let goes_on = End {
+            duration_ns: so_far.totals().time_ns.saturating_sub(self.header.session.started_ns),
+            cut: Some(format!("the session goes on in {}", writer.out().name())),
+            ..End::default()
+        };
+        self.writer.end(&goes_on)?;
         if let Target::File(file) = std::mem::replace(&mut self.writer, writer).into_out() {
             self.next = Some((file, full));
         }

@@ -58,7 +58,7 @@ pub(super) struct Record {
     /// Save no session
     #[arg(long)]
     no_save: bool,
-    /// Save no more than this, like 100M: the session goes on in a second file, FILE.1, and then in
+    /// Save about this much at most, like 100M: the session goes on in a second file, FILE.1, and then in
     /// the first again; each can be reported by itself
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "no_save")]
     max_size: Option<u64>,
