@@ -1,6 +1,6 @@
 //! Runs socktrace beside a scenario and judges what it reported.
 //!
-//! `process`, `run`, `servers` and `bpf_objects` act; `report`, `kernels` and `compare` are plain data and
+//! `process`, `run`, `session`, `servers` and `bpf_objects` act; `report`, `kernels` and `compare` are plain data and
 //! pure judgement, tested with hand-made JSON.
 
 pub mod bpf_objects;
@@ -10,3 +10,4 @@ pub mod process;
 pub mod report;
 pub mod run;
 pub mod servers;
+pub mod session;
