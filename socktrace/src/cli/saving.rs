@@ -11,6 +11,8 @@ use std::{
     time::SystemTime,
 };
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
 use super::{
     failure::{Failure, in_words},
     output::shown,
@@ -53,6 +55,7 @@ impl Destination {
         if path.as_os_str() == "-" {
             return Ok(Self::Stream);
         }
+        survive_size_limit();
         let failed = |source| Failure::Session { path: shown(path), source };
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -69,14 +72,14 @@ impl Destination {
         Self::create(Path::new(&default_name(host, now)))
     }
 
-    /// Removes the file, which is empty: nothing was recorded.
+    /// Removes the file, which has no session: nothing was recorded.
     pub(super) fn abandon(self) {
         let Self::File(path, file) = self else { return };
         let same = |path: &Path| {
             let (there, own) = (fs::symlink_metadata(path)?, file.metadata()?);
             Ok::<_, io::Error>((there.dev(), there.ino()) == (own.dev(), own.ino()))
         };
-        // Whoever put another file there keeps it, and an empty file harms nobody.
+        // Whoever put another file there keeps it, and one without a session harms nobody.
         if same(&path).unwrap_or(false) {
             let _ = fs::remove_file(&path);
         }
@@ -95,15 +98,23 @@ fn default_name(host: &str, now: SystemTime) -> String {
 impl Saving {
     /// Writes the header.
     pub(super) fn begin(to: Destination, header: &Header) -> Result<Self, Failure> {
-        let (path, target) = match to {
-            Destination::File(path, file) => (Some(path), Target::File(file)),
-            Destination::Stream => (None, Target::Stream),
+        let (path, opened) = match &to {
+            Destination::File(path, file) => (Some(path.clone()), Target::of(file)),
+            Destination::Stream => (None, Ok(Target::Stream)),
         };
-        let name = path.as_deref().map_or_else(|| "stdout".to_owned(), shown);
-        let writer =
-            Writer::new(target, header).map_err(|source| Failure::Output { path: name, source })?;
-        let started_ns = header.session.started_ns;
-        Ok(Self { path, writer, before: [0; 2], started_ns, cut: None })
+        match opened.and_then(|target| Writer::new(target, header)) {
+            Ok(writer) => {
+                let started_ns = header.session.started_ns;
+                Ok(Self { path, writer, before: [0; 2], started_ns, cut: None })
+            }
+            Err(source) => {
+                to.abandon();
+                Err(match path.as_deref().map(shown) {
+                    Some(path) => Failure::Session { path, source },
+                    None => Failure::Output { path: "stdout".to_owned(), source },
+                })
+            }
+        }
     }
 
     /// Writes a record, until writing fails.
@@ -153,7 +164,7 @@ impl Saving {
             return Err(Failure::Output { path, source });
         }
         if let Target::File(file) = self.writer.out() {
-            let synced = file.sync_all();
+            let synced = file.sync_all().and_then(|()| still_has_a_name(file));
             let path = self.path.as_deref().map_or_else(String::new, shown);
             synced.map_err(|source| Failure::Output { path, source })?;
         }
@@ -194,19 +205,41 @@ impl Saving {
     }
 }
 
+impl Target {
+    fn of(file: &File) -> io::Result<Self> {
+        file.try_clone().map(Self::File)
+    }
+}
+
+/// A file that was removed meanwhile is no session that anybody could read.
+fn still_has_a_name(file: &File) -> io::Result<()> {
+    match file.metadata()?.nlink() {
+        0 => Err(io::Error::other("it was removed while it was written")),
+        _ => Ok(()),
+    }
+}
+
+/// Beyond RLIMIT_FSIZE, writing fails as on a full disk, and kills nobody. CMD gets the signal's default
+/// action all the same: a handler ends with an execution.
+fn survive_size_limit() {
+    extern "C" fn ignored(_: libc::c_int) {}
+    let handler =
+        SigAction::new(SigHandler::Handler(ignored), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler does nothing, which is safe in any place. A refusal changes nothing.
+    let _ = unsafe { sigaction(Signal::SIGXFSZ, &handler) };
+}
+
 impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::File(file) => file.write(bytes),
-            Self::Stream => stdout().write(bytes),
+            // Past the buffer for lines: each frame goes out at once.
+            Self::Stream => Ok(nix::unistd::write(stdout(), bytes)?),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::File(_) => Ok(()),
-            Self::Stream => stdout().flush(),
-        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! pure judgement, tested with hand-made JSON.
 
 pub mod bpf_objects;
+pub mod chance;
 pub mod compare;
 pub mod kernels;
 pub mod process;

@@ -23,6 +23,7 @@ pub mod netstat;
 pub mod not_failures;
 pub mod overflow;
 pub mod overflow_stages;
+pub mod pulse;
 pub mod record;
 pub mod socket;
 pub mod stage;
