@@ -10,6 +10,8 @@ use std::{
     time::SystemTime,
 };
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
 use super::{failure::Failure, output::shown};
 
 /// Where a session goes, opened before anything is attached.
@@ -39,6 +41,7 @@ impl Destination {
         if path.as_os_str() == "-" {
             return Ok(Self::Stream);
         }
+        survive_size_limit();
         let first = NewFile::create(path)?;
         let Some(max_size) = max_size else { return Ok(Self::Files { first, second: None }) };
         match NewFile::create(&second_name(path)) {
@@ -59,7 +62,7 @@ impl Destination {
         Self::create(Path::new(&default_name(host, now)), max_size)
     }
 
-    /// Removes the files, which are empty: nothing was recorded.
+    /// Removes the files, which have no session: nothing was recorded.
     pub(super) fn abandon(self) {
         if let Self::Files { first, second } = self {
             first.abandon();
@@ -91,9 +94,18 @@ impl NewFile {
             let (there, own) = (fs::symlink_metadata(path)?, file.metadata()?);
             Ok::<_, io::Error>((there.dev(), there.ino()) == (own.dev(), own.ino()))
         };
-        // Whoever put another file there keeps it, and an empty file harms nobody.
+        // Whoever put another file there keeps it, and one without a session harms nobody.
         if same(&path).unwrap_or(false) {
             let _ = fs::remove_file(&path);
+        }
+    }
+
+    /// Brings it to the disk. One that was removed meanwhile is no session that anybody could read.
+    pub(super) fn finish(self) -> io::Result<PathBuf> {
+        self.file.sync_all()?;
+        match self.file.metadata()?.nlink() {
+            0 => Err(io::Error::other("it was removed while it was written")),
+            _ => Ok(self.path),
         }
     }
 
@@ -102,6 +114,16 @@ impl NewFile {
         self.file.set_len(length)?;
         self.file.seek(SeekFrom::Start(length)).map(|_| ())
     }
+}
+
+/// Beyond `RLIMIT_FSIZE`, writing fails as on a full disk, and kills nobody. CMD gets the signal's default
+/// action all the same: a handler ends with an execution.
+fn survive_size_limit() {
+    extern "C" fn ignored(_: libc::c_int) {}
+    let handler =
+        SigAction::new(SigHandler::Handler(ignored), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler does nothing, which is safe in any place. A refusal changes nothing.
+    let _ = unsafe { sigaction(Signal::SIGXFSZ, &handler) };
 }
 
 /// The file that is written in turns with this one.

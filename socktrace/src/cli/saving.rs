@@ -44,10 +44,20 @@ impl Saving {
             Destination::Files { first, second } => (Target::File(first), second),
             Destination::Stream => (Target::Stream, None),
         };
-        let path = target.name();
-        let writer =
-            Writer::new(target, &header).map_err(|source| Failure::Output { path, source })?;
-        Ok(Self { writer, header, next, before: [0; 2], cut: None })
+        match Writer::new(target, &header) {
+            Ok(writer) => Ok(Self { writer, header, next, before: [0; 2], cut: None }),
+            Err((Target::Stream, source)) => {
+                Err(Failure::Output { path: "stdout".to_owned(), source })
+            }
+            Err((Target::File(file), source)) => {
+                let path = shown(&file.path);
+                file.abandon();
+                if let Some((next, _)) = next {
+                    next.abandon();
+                }
+                Err(Failure::Session { path, source })
+            }
+        }
     }
 
     /// Writes a record, until writing fails.
@@ -73,7 +83,8 @@ impl Saving {
         };
         next.truncate(0)?;
         self.header.part += 1;
-        let mut writer = Writer::new(Target::File(next), &self.header)?;
+        let mut writer =
+            Writer::new(Target::File(next), &self.header).map_err(|(_, error)| error)?;
         for record in so_far.carry() {
             writer.record(&record, &Counters::default())?;
         }
@@ -135,9 +146,8 @@ impl Saving {
         }
         match self.writer.into_out() {
             Target::Stream => Ok(None),
-            Target::File(NewFile { path: file, file: written }) => {
-                written.sync_all().map_err(|source| Failure::Output { path, source })?;
-                Ok(Some(file))
+            Target::File(file) => {
+                file.finish().map(Some).map_err(|source| Failure::Output { path, source })
             }
         }
     }
@@ -183,14 +193,12 @@ impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::File(to) => to.file.write(bytes),
-            Self::Stream => stdout().write(bytes),
+            // Past the buffer for lines: each frame goes out at once.
+            Self::Stream => Ok(nix::unistd::write(stdout(), bytes)?),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::File(_) => Ok(()),
-            Self::Stream => stdout().flush(),
-        }
+        Ok(())
     }
 }

@@ -27,15 +27,17 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes the header.
-    pub fn new(out: W, header: &Header) -> io::Result<Self> {
-        let mut compressor = Compressor::new(LEVEL)?;
-        compressor.include_checksum(true)?;
-        compressor.include_contentsize(true)?;
+    /// Writes the header; where that fails, `out` is given back.
+    pub fn new(out: W, header: &Header) -> Result<Self, (W, io::Error)> {
+        let compressor = match compressor() {
+            Ok(compressor) => compressor,
+            Err(error) => return Err((out, error)),
+        };
         let mut writer = Self { out, compressor, lines: Vec::new(), written: 0 };
-        writer.line("session", header)?;
-        writer.flush()?;
-        Ok(writer)
+        match writer.line("session", header).and_then(|()| writer.flush()) {
+            Ok(()) => Ok(writer),
+            Err(error) => Err((writer.out, error)),
+        }
     }
 
     /// Writes one record; of totals, what is new against `before`. Totals end a frame.
@@ -123,4 +125,12 @@ impl<W: Write> Writer<W> {
         self.written += frame.len() as u64;
         Ok(())
     }
+}
+
+/// For frames that tell their length, and have a checksum.
+fn compressor() -> io::Result<Compressor<'static>> {
+    let mut compressor = Compressor::new(LEVEL)?;
+    compressor.include_checksum(true)?;
+    compressor.include_contentsize(true)?;
+    Ok(compressor)
 }

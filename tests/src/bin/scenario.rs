@@ -3,6 +3,7 @@
 //! ```text
 //! scenario [--gate DIR] [--port N] all | NAME...   incidents
 //! scenario [--gate DIR] flood N [TARGET]           N refused Unix connects, fast
+//! scenario --gate DIR pulse                        a steady beat of incidents, with a log DIR/pulse
 //! scenario --gate DIR hold here|netns|pinned       listeners that stay until the gate opens
 //! scenario --gate DIR staged NAME                  an incident whose first part lies before the gate
 //! scenario netns [NAME=VALUE...] -- PROGRAM ARGS   PROGRAM in a network namespace of its own
@@ -26,7 +27,7 @@ use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::{Place, hold};
 use socktrace_tests::scenario::record::Seen;
 use socktrace_tests::scenario::stage::Stage;
-use socktrace_tests::scenario::{clock, command, edges, netns, play_and_count, shell};
+use socktrace_tests::scenario::{clock, command, edges, netns, play_and_count, pulse, shell};
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -102,7 +103,11 @@ fn incidents(options: &Options, names: &[String], words: &[&str]) -> Result<Seen
     if let Some(gate) = &gate {
         gate.arrive()?;
     }
-    let seen = if let ["flood", count, target @ ..] = words {
+    let seen = if let ["pulse"] = words {
+        let dir = options.gate.as_deref().context("pulse needs --gate")?;
+        pulse::beat(&mut stage, &Gate::at(dir), dir)?;
+        stage.into_seen()
+    } else if let ["flood", count, target @ ..] = words {
         let count = count.parse().context("flood N")?;
         flood(&mut stage, count, target.first().map(Path::new))?;
         stage.into_seen()

@@ -1,5 +1,6 @@
 //! One run of socktrace over a scenario: the report and what the scenario itself saw.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use super::process::{Finished, Running};
 use super::report::Report;
+use super::session;
 use crate::scenario::gate::Gate;
 use crate::scenario::record::Seen;
 
@@ -21,6 +23,8 @@ pub struct Run {
     pub raw: Value,
     /// The report's bytes.
     pub bytes: Vec<u8>,
+    /// The saved session.
+    pub session: Vec<u8>,
     /// What the scenario saw.
     pub seen: Seen,
     /// How socktrace ended and what it said.
@@ -73,14 +77,14 @@ pub struct Recording {
     dir: tempfile::TempDir,
 }
 
-/// Starts `record --json --report FILE ARGS -- scenario WORDS`; without words, without a command.
+/// Starts `record --json --report FILE -o FILE ARGS -- scenario WORDS`; without words, without a command.
 ///
 /// # Errors
 /// When it cannot be started.
 pub fn start_record(args: &[&str], words: &[&str]) -> Result<Recording> {
     let dir = tempfile::tempdir().context("a directory for the report")?;
-    let mut command = socktrace(&["record", "--json", "--report"])?;
-    command.arg(report_file(dir.path())).args(args);
+    let mut command = socktrace(&["record", "--json"])?;
+    command.args(files(dir.path())).args(args);
     if !words.is_empty() {
         command.arg("--").arg(scenario()?).args(words);
     }
@@ -94,10 +98,10 @@ pub fn start_record(args: &[&str], words: &[&str]) -> Result<Recording> {
 /// As [`Recording::finish`].
 pub fn record_in_netns(settings: &[&str], args: &[&str], words: &[&str]) -> Result<Run> {
     let dir = tempfile::tempdir().context("a directory for the report")?;
-    let tracer = socktrace(&["record", "--json", "--report"])?;
+    let tracer = socktrace(&["record", "--json"])?;
     let mut command = Command::new(scenario()?);
     command.arg("netns").args(settings).arg("--").arg(tracer.get_program());
-    command.args(tracer.get_args()).arg(report_file(dir.path())).args(args);
+    command.args(tracer.get_args()).args(files(dir.path())).args(args);
     command.arg("--").arg(scenario()?).args(words);
     Recording { running: Running::start(&mut command)?, dir }.finish()
 }
@@ -108,13 +112,13 @@ impl Recording {
     /// # Errors
     /// When the scenario did not do what it should, or the report is no report.
     pub fn finish(self) -> Result<Run> {
-        let (report, finished) = self.finish_raw()?;
-        if finished.code() != Some(0) {
-            bail!("record ended badly: {}", finished.told());
+        let ended = self.finish_raw()?;
+        if ended.finished.code() != Some(0) {
+            bail!("record ended badly: {}", ended.finished.told());
         }
-        let seen = serde_json::from_slice(&finished.stdout)
-            .with_context(|| format!("the scenario's output: {}", finished.told()))?;
-        understand(report, seen, finished)
+        let seen = serde_json::from_slice(&ended.finished.stdout)
+            .with_context(|| format!("the scenario's output: {}", ended.finished.told()))?;
+        ended.understand(seen)
     }
 
     /// Waits for the end of a session without a command; `seen` is what was seen beside it.
@@ -122,18 +126,39 @@ impl Recording {
     /// # Errors
     /// When it ends badly, or the report is no report.
     pub fn finish_with(self, seen: Seen) -> Result<Run> {
-        let (report, finished) = self.finish_raw()?;
-        if finished.code() != Some(0) {
-            bail!("record ended badly: {}", finished.told());
+        let ended = self.finish_raw()?;
+        if ended.finished.code() != Some(0) {
+            bail!("record ended badly: {}", ended.finished.told());
         }
-        understand(report, seen, finished)
+        ended.understand(seen)
     }
 
-    fn finish_raw(self) -> Result<(Vec<u8>, Finished)> {
+    fn finish_raw(self) -> Result<Ended> {
         let finished = self.running.finish()?;
-        let bytes = std::fs::read(report_file(self.dir.path()))
+        let report = std::fs::read(report_file(self.dir.path()))
             .with_context(|| format!("no report was written: {}", finished.told()))?;
-        Ok((bytes, finished))
+        Ok(Ended { finished, report, dir: self.dir })
+    }
+}
+
+/// A `record` that has ended, and its files.
+struct Ended {
+    finished: Finished,
+    report: Vec<u8>,
+    dir: tempfile::TempDir,
+}
+
+impl Ended {
+    /// Every session that is recorded is read again, too.
+    fn understand(self, seen: Seen) -> Result<Run> {
+        let Self { finished, report: bytes, dir } = self;
+        let file = session_file(dir.path());
+        session::is_as_recorded(&file, &bytes).with_context(|| finished.told())?;
+        let session = std::fs::read(&file).context("the session")?;
+        let raw: Value = serde_json::from_slice(&bytes).context("the report is not JSON")?;
+        let report = serde_json::from_value(raw.clone())
+            .with_context(|| format!("the report lacks what docs/json.md promises:\n{raw:#}"))?;
+        Ok(Run { report, raw, bytes, session, seen, finished })
     }
 }
 
@@ -169,14 +194,14 @@ pub fn record_staged(args: &[&str], name: &str) -> Result<Run> {
     gate.open()?;
     gate.wait_done().with_context(|| incident.err_so_far())?;
     recording.running.signal(Signal::SIGINT)?;
-    let (report, finished) = recording.finish_raw()?;
+    let ended = recording.finish_raw()?;
     gate.release()?;
     let played = incident.finish()?;
-    if finished.code() != Some(0) || played.code() != Some(0) {
-        bail!("record: {}\nscenario: {}", finished.told(), played.told());
+    if ended.finished.code() != Some(0) || played.code() != Some(0) {
+        bail!("record: {}\nscenario: {}", ended.finished.told(), played.told());
     }
     let seen = serde_json::from_slice(&played.stdout).context("the scenario's output")?;
-    understand(report, seen, finished)
+    ended.understand(seen)
 }
 
 /// Runs a scenario by itself.
@@ -191,13 +216,15 @@ pub fn play(words: &[&str]) -> Result<Seen> {
     serde_json::from_slice(&finished.stdout).context("the scenario's output")
 }
 
+/// The flags that name the files of a recording.
+fn files(dir: &Path) -> [OsString; 4] {
+    ["--report".into(), report_file(dir).into(), "-o".into(), session_file(dir).into()]
+}
+
 fn report_file(dir: &Path) -> PathBuf {
     dir.join("report.json")
 }
 
-fn understand(bytes: Vec<u8>, seen: Seen, finished: Finished) -> Result<Run> {
-    let raw: Value = serde_json::from_slice(&bytes).context("the report is not JSON")?;
-    let report = serde_json::from_value(raw.clone())
-        .with_context(|| format!("the report lacks what docs/json.md promises:\n{raw:#}"))?;
-    Ok(Run { report, raw, bytes, seen, finished })
+fn session_file(dir: &Path) -> PathBuf {
+    dir.join("session.jsonl.zst")
 }

@@ -64,6 +64,11 @@ impl Gate {
         pid.parse().context("a pid")
     }
 
+    /// Scenario: whether the test needs it no more.
+    pub fn is_released(&self) -> bool {
+        self.0.join("over").exists()
+    }
+
     /// Scenario: stays until the test has no need of it any more.
     ///
     /// # Errors

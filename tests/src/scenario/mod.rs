@@ -24,6 +24,7 @@ pub mod netstat;
 pub mod not_failures;
 pub mod overflow;
 pub mod overflow_stages;
+pub mod pulse;
 pub mod record;
 pub mod shell;
 pub mod socket;

@@ -57,7 +57,7 @@ fn nothing_is_left_after_sigkill_while_attaching() -> Result<()> {
 }
 
 /// Objects of the killed tracer, and any that were not there before, once the kernel had its time.
-fn leftovers(before: &Objects, held: &Objects) -> impl Iterator<Item = String> + use<> {
+pub(crate) fn leftovers(before: &Objects, held: &Objects) -> impl Iterator<Item = String> + use<> {
     let mut rest = Err(anyhow::anyhow!("never asked"));
     let gone = wait_for(DEFERRED, || {
         rest = bpf_objects::all().context("listing");

@@ -20,6 +20,7 @@ mod overflow;
 mod privileges;
 mod refusals;
 mod scope;
+mod sessions;
 mod signals;
 mod stalls;
 mod stress;

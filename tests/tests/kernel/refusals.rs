@@ -19,7 +19,7 @@ fn a_forced_tier_that_the_kernel_lacks_is_exit_code_3() -> Result<()> {
     // A table without `tracepoint` only says that it is not tested there; every kernel has it.
     let lacking = TIERS.iter().filter(|tier| !able.tiers.iter().any(|t| t == *tier));
     for tier in lacking.filter(|tier| **tier != "tracepoint") {
-        let finished = run(&["record", "--tier", tier, "-d", "1s"])?;
+        let finished = run(&["record", "--no-save", "--tier", tier, "-d", "1s"])?;
         ensure!(finished.code() == Some(3), "{tier}: {}", finished.told());
         ensure!(finished.err().contains(tier), "{tier} is not named: {}", finished.told());
     }
@@ -31,7 +31,7 @@ fn an_unreadable_btf_file_is_exit_code_3_and_named() -> Result<()> {
     let file = tempfile::NamedTempFile::new().context("an empty file")?;
     let empty = file.path().display().to_string();
     for path in ["/nonexistent/btf", &empty] {
-        let finished = run(&["record", "--btf", path, "-d", "1s"])?;
+        let finished = run(&["record", "--no-save", "--btf", path, "-d", "1s"])?;
         ensure!(finished.code() == Some(3), "{path}: {}", finished.told());
         ensure!(finished.err().contains(path), "{path} is not named: {}", finished.told());
     }
@@ -40,7 +40,7 @@ fn an_unreadable_btf_file_is_exit_code_3_and_named() -> Result<()> {
 
 #[test]
 fn without_tracefs_the_tracepoint_tier_is_refused_by_that_name() -> Result<()> {
-    let mut command = socktrace(&["record", "--tier", "tracepoint", "-d", "1s"])?;
+    let mut command = socktrace(&["record", "--no-save", "--tier", "tracepoint", "-d", "1s"])?;
     // SAFETY: the closure only makes system calls; it touches no memory of the parent's threads.
     unsafe { command.pre_exec(|| hide_tracefs().map_err(std::io::Error::from)) };
     let finished = Running::start(&mut command)?.finish()?;
@@ -51,7 +51,7 @@ fn without_tracefs_the_tracepoint_tier_is_refused_by_that_name() -> Result<()> {
 
 #[test]
 fn a_tracefs_that_is_not_mounted_is_used_and_seen_by_nobody() -> Result<()> {
-    let mut command = socktrace(&["record", "--tier", "tracepoint"])?;
+    let mut command = socktrace(&["record", "--no-save", "--tier", "tracepoint"])?;
     // SAFETY: as above.
     unsafe { command.pre_exec(|| cover_tracefs().map_err(std::io::Error::from)) };
     let mut tracer = Running::start(&mut command)?;

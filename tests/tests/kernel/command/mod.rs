@@ -35,7 +35,7 @@ fn the_signal_death_of_the_command_is_passed_on() -> Result<()> {
 
 #[test]
 fn a_command_that_is_not_there_is_exit_code_127() -> Result<()> {
-    let finished = run(&["record", "--", "/no/such/cmd"])?;
+    let finished = run(&["record", "--no-save", "--", "/no/such/cmd"])?;
     let good = finished.code() == Some(127) && finished.err().contains("/no/such/cmd");
     unless(good, || finished.told())
 }
@@ -44,14 +44,14 @@ fn a_command_that_is_not_there_is_exit_code_127() -> Result<()> {
 fn a_command_that_is_not_executable_is_exit_code_126() -> Result<()> {
     let file = tempfile::NamedTempFile::new()?;
     let path = file.path().display().to_string();
-    let finished = run(&["record", "--", &path])?;
+    let finished = run(&["record", "--no-save", "--", &path])?;
     unless(finished.code() == Some(126) && finished.err().contains(&path), || finished.told())
 }
 
 #[test]
 fn the_output_of_the_command_is_untouched() -> Result<()> {
     let program = scenario()?.display().to_string();
-    let finished = run(&["record", "--", &program, "unix_missing"])?;
+    let finished = run(&["record", "--no-save", "--", &program, "unix_missing"])?;
     let whole: serde_json::Result<serde_json::Value> = serde_json::from_slice(&finished.stdout);
     let good = whole.is_ok() && finished.err().contains("ENOENT");
     unless(good, || format!("stdout the command's, stderr the report: {}", finished.told()))
@@ -59,7 +59,7 @@ fn the_output_of_the_command_is_untouched() -> Result<()> {
 
 #[test]
 fn a_duration_without_a_command_ends_by_itself_with_the_report_on_stdout() -> Result<()> {
-    let finished = run(&["record", "--json", "-d", "1s"])?;
+    let finished = run(&["record", "--no-save", "--json", "-d", "1s"])?;
     let report: serde_json::Result<serde_json::Value> = serde_json::from_slice(&finished.stdout);
     unless(finished.code() == Some(0), || finished.told())?;
     let duration = report.ok().and_then(|report| report["session"]["duration_ns"].as_u64());
