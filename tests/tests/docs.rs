@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use socktrace_tests::harness::run::run;
 
-const COMMANDS: [&str; 7] =
-    ["record", "watch", "listeners", "diagnose", "check", "explain", "demo"];
+const COMMANDS: [&str; 8] =
+    ["record", "report", "watch", "listeners", "diagnose", "check", "explain", "demo"];
 
 /// A document: its path below the workspace, and its text.
 struct Document {
@@ -80,10 +80,10 @@ fn typed_lines(text: &str) -> Vec<&str> {
     lines
 }
 
-/// The words of a line up to a comment, a pipe or a redirection.
+/// The words of a line up to a comment, a pipe or a redirection. No word has a blank in its quotes.
 fn words(line: &str) -> Vec<&str> {
     let ends = |word: &&str| matches!(*word, "|" | ">" | "2>" | "&&" | ";" | "&" | "#");
-    line.split_whitespace().take_while(|word| !ends(word)).collect()
+    line.split_whitespace().take_while(|word| !ends(word)).map(|it| it.trim_matches('\'')).collect()
 }
 
 /// What socktrace gets of a typed line, if it is called there.
@@ -224,11 +224,12 @@ fn every_link_leads_to_a_file_and_a_heading() -> Result<()> {
 
 // --- tables in the source ----------------------------------------------------------------------
 
-/// Source code without its tests and its comments.
+/// Source code without its tests, its comments and its attributes.
 fn code(path: &str) -> Result<String> {
     let text = read(path)?;
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let kept = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let is_code = |line: &&str| !["//", "#["].iter().any(|it| line.trim_start().starts_with(it));
+    let kept = code.lines().filter(is_code);
     Ok(kept.collect::<Vec<_>>().join("\n"))
 }
 
@@ -257,6 +258,17 @@ fn every_signal_has_its_section_and_its_file() -> Result<()> {
         }
     }
     none(&problems)
+}
+
+#[test]
+fn every_kind_of_line_of_a_session_has_its_row() -> Result<()> {
+    let text = read("docs/session-format.md")?;
+    let code = code("socktrace/src/session/format.rs")?;
+    let (_, kinds) = code.split_once("const KINDS").context("the kinds of lines")?;
+    let kinds = literals(kinds.split(';').nth(1).unwrap_or_default());
+    ensure!(kinds.len() >= 15, "{kinds:?}");
+    let missing = kinds.iter().filter(|kind| !text.contains(&format!("\n| `{kind}` |")));
+    none(&missing.cloned().collect::<Vec<_>>())
 }
 
 #[test]

@@ -33,7 +33,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "aggregate",
             "demo",
             "diagnose",
-            "escape",
             "event",
             "evidence",
             "host",

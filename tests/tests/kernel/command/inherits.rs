@@ -36,7 +36,7 @@ fn with_and_without(
     };
     let mut direct = Command::new(scenario()?);
     direct.arg("inherits");
-    let mut traced = socktrace(&["record"])?;
+    let mut traced = socktrace(&["record", "--no-save"])?;
     traced.args(flags).arg("--").arg(scenario()?).arg("inherits");
     Ok((prepared(traced)?, prepared(direct)?))
 }
@@ -97,7 +97,7 @@ fn a_command_inherits_no_descriptor_but_the_first_three() -> Result<()> {
 
 /// `record FLAGS -- scenario inherits`, as sudo would run it for this user.
 fn under_sudo(sudo: Option<u32>, flags: &[&str]) -> Result<Finished> {
-    let mut command = socktrace(&["record"])?;
+    let mut command = socktrace(&["record", "--no-save"])?;
     command.args(flags).arg("--").arg(scenario()?).arg("inherits");
     if let Some(user) = sudo {
         let user = user.to_string();
@@ -180,7 +180,7 @@ fn setuid_scenario(dir: &std::path::Path) -> Result<std::path::PathBuf> {
 fn a_setuid_command_gets_its_rights_is_told_of_and_recorded_as_its_new_user() -> Result<()> {
     let dir = tempfile::Builder::new().prefix("socktrace-").tempdir_in("/tmp")?;
     let program = setuid_scenario(dir.path())?;
-    let mut command = socktrace(&["record", "--user", "nobody", "--"])?;
+    let mut command = socktrace(&["record", "--no-save", "--user", "nobody", "--"])?;
     let finished = Running::start(command.arg(&program).arg("inherits"))?.finish()?;
     let became = seen(&finished)?;
     ensure!(became.status["Uid"] == "65534\t0\t0\t0", "{became:?}");
