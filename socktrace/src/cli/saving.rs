@@ -219,7 +219,7 @@ fn still_has_a_name(file: &File) -> io::Result<()> {
     }
 }
 
-/// Beyond RLIMIT_FSIZE, writing fails as on a full disk, and kills nobody. CMD gets the signal's default
+/// Beyond `RLIMIT_FSIZE`, writing fails as on a full disk, and kills nobody. CMD gets the signal's default
 /// action all the same: a handler ends with an execution.
 fn survive_size_limit() {
     extern "C" fn ignored(_: libc::c_int) {}
