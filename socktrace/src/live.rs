@@ -4,6 +4,8 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     os::fd::{AsFd, OwnedFd},
+    sync::{Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -371,7 +373,7 @@ impl Live {
             if arrived >= submitted || begin.elapsed() > SETTLE {
                 return Ok(counters);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -467,18 +469,33 @@ fn since(mut now: HashMap<DropKey, u64>, start: &HashMap<DropKey, u64>) -> HashM
     now
 }
 
-/// Detaches every program. One that was not selected is not loaded: nothing to unload.
+/// Detaches every program, all at once: each waits until the kernel has left it. One that was not
+/// selected is not loaded: nothing to unload.
 fn detach(ebpf: &mut Ebpf) {
-    for (_, program) in ebpf.programs_mut() {
-        let _ = match program {
-            Program::FEntry(it) => it.unload(),
-            Program::FExit(it) => it.unload(),
-            Program::KProbe(it) => it.unload(),
-            Program::TracePoint(it) => it.unload(),
-            Program::RawTracePoint(it) => it.unload(),
-            _ => Ok(()),
-        };
-    }
+    let programs = ebpf.programs_mut().map(|(_, program)| program);
+    let loaded: Vec<&mut Program> = programs.filter(|program| program.fd().is_ok()).collect();
+    let count = loaded.len();
+    let left = Mutex::new(loaded);
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let unload_all = || std::iter::from_fn(next).for_each(unload);
+    thread::scope(|scope| {
+        for _ in 1..count {
+            // Without another thread, this one does its work.
+            drop(thread::Builder::new().spawn_scoped(scope, unload_all));
+        }
+        unload_all();
+    });
+}
+
+fn unload(program: &mut Program) {
+    let _ = match program {
+        Program::FEntry(it) => it.unload(),
+        Program::FExit(it) => it.unload(),
+        Program::KProbe(it) => it.unload(),
+        Program::TracePoint(it) => it.unload(),
+        Program::RawTracePoint(it) => it.unload(),
+        _ => Ok(()),
+    };
 }
 
 fn listener_of(event: &Event) -> Option<u64> {

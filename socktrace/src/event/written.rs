@@ -168,9 +168,12 @@ pub(crate) mod errno_option {
 
 /// RFC 3339 in UTC with nanoseconds.
 pub(crate) mod rfc3339 {
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error};
+
+    /// The end of the year 9999.
+    const END: Duration = Duration::from_hours(70_389_528);
 
     pub(crate) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&humantime::format_rfc3339_nanos(*time))
@@ -178,6 +181,11 @@ pub(crate) mod rfc3339 {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
         let text = String::deserialize(from)?;
-        humantime::parse_rfc3339(&text).map_err(D::Error::custom)
+        let time = humantime::parse_rfc3339(&text).map_err(D::Error::custom)?;
+        // A leap second can be read at the end of the last year, and not be written again.
+        if time >= UNIX_EPOCH + END {
+            return Err(D::Error::custom("a time behind the last that can be written"));
+        }
+        Ok(time)
     }
 }

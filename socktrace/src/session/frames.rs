@@ -15,14 +15,22 @@ const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const PIECE: usize = 64 << 10;
 /// What a whole frame can have at most: what does not compress grows a little.
 const MAX_COMPRESSED: usize = MAX_FRAME + (MAX_FRAME >> 7) + 1024;
+/// So many frames may be broken: to find that out of one can take as long as to read it.
+const MAX_BROKEN: u32 = 100;
+/// Behind so many bytes of no frame there is none to be found.
+const MAX_GAP: u64 = 4 * MAX_COMPRESSED as u64;
 
 /// Frames of a file, one after the other.
 pub(super) struct Frames<R> {
     from: R,
     decompressor: Decompressor<'static>,
-    /// Bytes that were read and are of no frame yet.
     read: Vec<u8>,
+    /// What lies before this, in `read`, is done with.
+    at: usize,
     ended: bool,
+    broken: u32,
+    /// Bytes of no frame since the last one.
+    gap: u64,
     /// Bytes that belong to no whole frame.
     pub(super) lost: u64,
     /// Bytes of whole frames.
@@ -37,17 +45,34 @@ impl<R: Read> Frames<R> {
             from,
             decompressor: Decompressor::new()?,
             read: Vec::new(),
+            at: 0,
             ended: false,
+            broken: 0,
+            gap: 0,
             lost: 0,
             compressed: 0,
             uncompressed: 0,
         })
     }
 
+    /// The frame with which the file begins, uncompressed; `None` where it begins with none.
+    pub(super) fn first(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.next_while(|it| it.lost == 0)
+    }
+
     /// The next whole frame, uncompressed; `None` where there is none any more.
     pub(super) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        loop {
-            if self.read.is_empty() && !self.fill()? {
+        self.next_while(|it| !it.gave_up())
+    }
+
+    /// Whether so much is broken that the rest was not read.
+    pub(super) const fn gave_up(&self) -> bool {
+        self.broken >= MAX_BROKEN || self.gap >= MAX_GAP
+    }
+
+    fn next_while(&mut self, goes_on: impl Fn(&Self) -> bool) -> io::Result<Option<Vec<u8>>> {
+        while goes_on(self) {
+            if self.rest().is_empty() && !self.fill()? {
                 return Ok(None);
             }
             match self.whole_frame() {
@@ -60,29 +85,37 @@ impl<R: Read> Frames<R> {
                 None => self.skip_to_next(),
             }
         }
+        Ok(None)
+    }
+
+    /// Bytes that were read and are of no frame yet.
+    fn rest(&self) -> &[u8] {
+        &self.read[self.at..]
     }
 
     /// Length of the frame that begins here, if all of it was read.
     fn whole_frame(&self) -> Option<usize> {
-        if !self.read.starts_with(&MAGIC) {
+        if !self.rest().starts_with(&MAGIC) {
             return None;
         }
-        zstd_safe::find_frame_compressed_size(&self.read).ok()
+        zstd_safe::find_frame_compressed_size(self.rest()).ok()
     }
 
     /// Whether what begins here can be a frame of which more is to come.
     fn may_grow(&self) -> bool {
-        let begins = self.read.len().min(MAGIC.len());
-        self.read[..begins] == MAGIC[..begins] && self.read.len() < MAX_COMPRESSED
+        let begins = self.rest().len().min(MAGIC.len());
+        self.rest()[..begins] == MAGIC[..begins] && self.rest().len() < MAX_COMPRESSED
     }
 
     /// Uncompresses; `None` if it is broken, and then it is skipped.
     fn take(&mut self, length: usize) -> Option<Vec<u8>> {
-        let Ok(frame) = self.decompressor.decompress(&self.read[..length], MAX_FRAME) else {
+        let packed = &self.read[self.at..self.at + length];
+        let Ok(frame) = self.decompressor.decompress(packed, MAX_FRAME) else {
             self.skip_to_next();
             return None;
         };
-        self.read.drain(..length);
+        self.at += length;
+        self.gap = 0;
         self.compressed += length as u64;
         self.uncompressed += frame.len() as u64;
         Some(frame)
@@ -90,12 +123,15 @@ impl<R: Read> Frames<R> {
 
     /// Forgets what cannot be a frame: all before the next beginning of one.
     fn skip_to_next(&mut self) {
-        let behind = self.read.get(1..).unwrap_or_default();
+        let rest = &self.read[self.at..];
+        self.broken += u32::from(rest.starts_with(&MAGIC));
+        let behind = rest.get(1..).unwrap_or_default();
         let next = behind.windows(MAGIC.len()).position(|bytes| bytes == MAGIC);
         // The last bytes may be the first of a beginning.
         let kept = if self.ended { 0 } else { MAGIC.len() - 1 };
-        let skipped = next.map_or_else(|| self.read.len().saturating_sub(kept).max(1), |at| at + 1);
-        self.read.drain(..skipped);
+        let skipped = next.map_or_else(|| rest.len().saturating_sub(kept).max(1), |at| at + 1);
+        self.at += skipped;
+        self.gap += skipped as u64;
         self.lost += skipped as u64;
     }
 
@@ -104,6 +140,8 @@ impl<R: Read> Frames<R> {
         if self.ended {
             return Ok(false);
         }
+        self.read.drain(..self.at);
+        self.at = 0;
         let wanted = self.read.len().max(PIECE) as u64;
         let got = self.from.by_ref().take(wanted).read_to_end(&mut self.read)?;
         self.ended = got == 0;
@@ -172,5 +210,25 @@ mod tests {
         let (found, lost) = read(&[b"no frame".as_slice(), &frame(b"one"), &MAGIC].concat());
         assert_eq!((found, lost), (vec![b"one".to_vec()], 12));
         assert_eq!(read(&vec![7; 300_000]), (Vec::new(), 300_000));
+    }
+
+    #[test]
+    fn what_never_ends_and_has_no_frame_is_not_read_for_ever() {
+        let mut frames = Frames::new(io::repeat(0)).expect("memory");
+        assert_eq!(frames.next().expect("no I/O"), None);
+        assert!(frames.gave_up() && frames.lost >= MAX_GAP);
+        let mut frames = Frames::new(io::repeat(0)).expect("memory");
+        assert_eq!(frames.first().expect("no I/O"), None);
+        assert!(frames.lost <= PIECE as u64);
+    }
+
+    #[test]
+    fn beginnings_without_end_are_given_up_and_a_few_are_not() {
+        let few = [MAGIC.repeat(50), frame(b"after")].concat();
+        assert_eq!(read(&few), (vec![b"after".to_vec()], 200));
+        let many = MAGIC.repeat(5 << 20);
+        let mut frames = Frames::new(many.as_slice()).expect("memory");
+        assert_eq!(frames.next().expect("no I/O"), None);
+        assert!(frames.gave_up());
     }
 }

@@ -18,7 +18,11 @@ use super::{
 use crate::event::{Damage, Record, Source, Stages};
 
 /// Where a file holds more than this many bytes, they must not be more than so many times the file's.
-const BOMB: (u64, u64) = (256 << 20, 2000);
+const BOMB: (u64, u64) = (32 << 20, 500);
+/// Lines that are taken in at once: the records of so many are in memory together.
+const LINES: usize = 4096;
+/// So many lines are no records of anything that was ever a session.
+const MAX_MALFORMED: u64 = 200_000;
 
 /// Why a file is no session.
 #[derive(Debug, Error)]
@@ -44,8 +48,9 @@ pub enum ReadError {
 pub struct Reader<R> {
     frames: Frames<R>,
     header: Header,
-    /// Records of the first frame behind the header.
-    first: Vec<u8>,
+    frame: Vec<u8>,
+    /// Where in `frame` the next line begins.
+    at: usize,
     end: Option<End>,
     damage: Damage,
     unknown_kinds: u64,
@@ -56,13 +61,14 @@ impl<R: Read> Reader<R> {
     /// Reads the header.
     pub fn open(from: R) -> Result<Self, ReadError> {
         let mut frames = Frames::new(from)?;
-        let Some(first) = frames.next()? else {
+        let Some(frame) = frames.first()? else {
             return Err(if frames.lost == 0 { ReadError::Empty } else { ReadError::NoSession });
         };
-        let (line, rest) = split_line(&first);
+        let (line, rest) = split_line(&frame);
         let header = read_header(line)?;
         Ok(Self {
-            first: rest.to_vec(),
+            at: frame.len() - rest.len(),
+            frame,
             damage: Damage { last_ns: header.session.started_ns, ..Damage::default() },
             frames,
             header,
@@ -92,16 +98,48 @@ impl<R: Read> Reader<R> {
         self.damage.last_ns
     }
 
-    fn take_frame(&mut self, frame: &[u8], into: &mut Vec<Record>) {
-        let mut rest = frame;
-        while !rest.is_empty() {
-            let (line, behind) = split_line(rest);
-            rest = behind;
-            match serde_json::from_slice::<Line>(line) {
-                Ok(line) => self.take_line(line, into),
-                Err(_) if is_unknown_kind(line) => self.unknown_kinds += 1,
-                Err(_) => self.damage.malformed += 1,
+    /// Whether there is a line to take; the next frame is read if need be.
+    fn has_lines(&mut self) -> Result<bool, ReadError> {
+        self.damage.cut = self.why_not_on().map(Into::into);
+        while self.damage.cut.is_none() && self.at == self.frame.len() {
+            let Some(frame) = self.frames.next()? else { return Ok(false) };
+            (self.frame, self.at) = (frame, 0);
+        }
+        Ok(self.damage.cut.is_none())
+    }
+
+    /// Why the rest is not read, if it is not to be.
+    const fn why_not_on(&self) -> Option<&'static str> {
+        if self.is_bomb() {
+            return Some("the rest holds far too much for its size, and was not read");
+        }
+        if self.damage.malformed >= MAX_MALFORMED {
+            return Some("too many lines are no records; the rest was not read");
+        }
+        None
+    }
+
+    fn take_lines(&mut self, into: &mut Vec<Record>) {
+        let frame = std::mem::take(&mut self.frame);
+        for _ in 0..LINES {
+            let (line, behind) = split_line(&frame[self.at..]);
+            self.at = frame.len() - behind.len();
+            self.take_text(line, into);
+            if self.at == frame.len() {
+                break;
             }
+        }
+        self.frame = frame;
+    }
+
+    fn take_text(&mut self, line: &[u8], into: &mut Vec<Record>) {
+        // Cheaper than the error of a kind that there is not.
+        let is_known = plain_kind(line).is_none_or(is_kind);
+        let read = if is_known { serde_json::from_slice::<Line>(line).ok() } else { None };
+        match read {
+            Some(line) => self.take_line(line, into),
+            None if is_unknown_kind(line) => self.unknown_kinds += 1,
+            None => self.damage.malformed += 1,
         }
     }
 
@@ -159,29 +197,20 @@ impl<R: Read> Source for Reader<R> {
     type Error = ReadError;
 
     async fn read(&mut self, into: &mut Vec<Record>) -> Result<bool, ReadError> {
-        let first = std::mem::take(&mut self.first);
-        if !first.is_empty() {
-            self.take_frame(&first, into);
-            return Ok(true);
+        let more = self.has_lines()?;
+        if more {
+            self.take_lines(into);
         }
-        if self.is_bomb() {
-            self.damage.cut =
-                Some("the rest holds far too much for its size, and was not read".into());
-            return Ok(false);
-        }
-        match self.frames.next()? {
-            None => Ok(false),
-            Some(frame) => {
-                self.take_frame(&frame, into);
-                Ok(true)
-            }
-        }
+        Ok(more)
     }
 
     fn finish(&mut self, into: &mut Vec<Record>) -> Result<(), ReadError> {
         let mut damage = self.damage.clone();
         damage.lost_bytes = self.frames.lost;
         damage.unfinished = self.end.is_none();
+        if self.frames.gave_up() {
+            damage.cut = Some("the rest is too damaged, and was not read".into());
+        }
         damage.cut = damage.cut.or_else(|| self.end.as_ref()?.cut.clone());
         if damage != (Damage { last_ns: damage.last_ns, ..Damage::default() }) {
             into.push(Record::Damage(damage));
@@ -225,10 +254,19 @@ fn read_header(line: &[u8]) -> Result<Header, ReadError> {
     }
 }
 
+/// The kind of a line that is written as the writer writes it.
+fn plain_kind(line: &[u8]) -> Option<&[u8]> {
+    line.strip_prefix(b"{\"")?.split(|byte| *byte == b'"').next()
+}
+
+fn is_kind(name: &[u8]) -> bool {
+    KINDS.iter().any(|kind| kind.as_bytes() == name)
+}
+
 /// Whether a line has the form of one, of a kind that a newer socktrace writes.
 fn is_unknown_kind(line: &[u8]) -> bool {
     let Ok(OnlyMember(kind)) = serde_json::from_slice(line) else { return false };
-    !KINDS.contains(&kind.as_str())
+    !is_kind(kind.as_bytes())
 }
 
 /// The name of an object's only member.

@@ -4,6 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// The last second of the year 9999: RFC 3339 has no later one.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
 /// Maps `CLOCK_MONOTONIC`, which the kernel stamps with, to wall time. Anchored once: a wall
 /// clock that jumps later does not move events that happened before.
 #[derive(Clone, Copy, Debug)]
@@ -28,12 +31,16 @@ impl Clock {
         monotonic_ns.saturating_sub(self.monotonic_ns)
     }
 
-    /// Wall time of a kernel time stamp.
+    /// Wall time of a kernel time stamp. What a file says may be any number: a time that no calendar
+    /// has is the nearest that one has.
     pub fn wall(&self, monotonic_ns: u64) -> SystemTime {
+        let distance = Duration::from_nanos(monotonic_ns.abs_diff(self.monotonic_ns));
         if monotonic_ns >= self.monotonic_ns {
-            self.wall + Duration::from_nanos(monotonic_ns - self.monotonic_ns)
+            let last = UNIX_EPOCH + LAST;
+            self.wall.checked_add(distance).map_or(last, |wall| wall.min(last))
         } else {
-            self.wall - Duration::from_nanos(self.monotonic_ns - monotonic_ns)
+            let wall = self.wall.checked_sub(distance);
+            wall.map_or(UNIX_EPOCH, |wall| wall.max(UNIX_EPOCH))
         }
     }
 }
@@ -65,5 +72,14 @@ mod tests {
         assert_eq!(clock.wall(1_500), anchor + Duration::from_nanos(500));
         assert_eq!(clock.wall(500), anchor - Duration::from_nanos(500));
         assert_eq!((clock.since_anchor_ns(1_500), clock.since_anchor_ns(500)), (500, 0));
+    }
+
+    #[test]
+    fn a_time_that_no_calendar_has_is_the_nearest_that_one_has() {
+        let clock = Clock::anchored_at(u64::MAX, UNIX_EPOCH + Duration::from_secs(100));
+        assert_eq!(clock.wall(0), UNIX_EPOCH);
+        let late = UNIX_EPOCH + LAST;
+        assert_eq!(Clock::anchored_at(0, late).wall(u64::MAX), late);
+        assert_eq!(humantime::format_rfc3339_nanos(late).to_string().len(), 30);
     }
 }

@@ -1,6 +1,6 @@
 //! Runs socktrace beside a scenario and judges what it reported.
 //!
-//! `process`, `run`, `session`, `servers`, `terminal`, `browser` and `bpf_objects` act; `report`, `kernels`, `picture`
+//! `process`, `measured`, `run`, `session`, `servers`, `terminal`, `browser` and `bpf_objects` act; `report`, `kernels`, `picture`
 //! and `compare` are plain data and pure judgement, tested with hand-made JSON.
 
 pub mod bpf_objects;
@@ -8,6 +8,7 @@ pub mod browser;
 pub mod chance;
 pub mod compare;
 pub mod kernels;
+pub mod measured;
 pub mod picture;
 pub mod process;
 pub mod report;

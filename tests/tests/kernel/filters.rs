@@ -10,7 +10,7 @@ use socktrace_tests::scenario::record::Failure;
 use crate::matrix::tell;
 
 /// Incidents of several users, names, families, errnos and paths, all quick.
-const INCIDENTS: [&str; 8] = [
+pub(crate) const INCIDENTS: [&str; 8] = [
     "unix_eacces_mode",
     "unix_eacces_dir",
     "unix_stale",

@@ -1,7 +1,9 @@
 //! Sessions as they are saved: by a tracer that is killed, on a disk that is full, in places where
 //! nothing may be written; and what filters and conditions make of them afterwards.
 
+mod conditions;
 mod disk;
+mod filters;
 mod full;
 mod killed;
 mod places;
