@@ -75,7 +75,7 @@ fn on_a_disk_that_fills_up_tracing_goes_on_and_the_file_says_that_it_was_cut() -
 }
 
 #[test]
-fn a_command_ends_as_it_would_where_its_session_is_cut_short() -> Result<()> {
+fn a_command_that_succeeds_is_exit_code_125_where_its_session_is_cut_short() -> Result<()> {
     on_a_disk("size=1m", |disk: &Disk| {
         let file = disk.dir().join("session.jsonl.zst");
         disk.fill()?;
@@ -85,7 +85,7 @@ fn a_command_ends_as_it_would_where_its_session_is_cut_short() -> Result<()> {
         let mut command = recording(&file)?;
         command.arg("--").arg(scenario()?).args(["flood", &MANY.to_string()]);
         let finished = Running::start(&mut command)?.finish()?;
-        ensure!(finished.code() == Some(0), "{}", finished.told());
+        ensure!(finished.code() == Some(125), "{}", finished.told());
         ensure!(finished.err().contains("ENOSPC"), "{}", finished.told());
         ensure!(verdict(&read(&file)?) == "incomplete", "it is not");
         Ok(())
