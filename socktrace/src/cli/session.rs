@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    os::unix::ffi::OsStringExt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     time::{Duration, SystemTime},
 };
 
@@ -19,6 +19,7 @@ use crate::{
     live::LiveError,
     pipeline::{self, Sink},
     probe::{Attached, Options, SelfTest, Verdict, attach, facts},
+    render::escape::escape,
     session::{Header, SCHEMA_VERSION},
     transport::monotonic_now_ns,
 };
@@ -89,7 +90,8 @@ impl Prepared {
 
 /// The name of this host; empty where it has none.
 pub(super) fn host_name() -> String {
-    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    escape(name.as_bytes()).into_owned()
 }
 
 /// The first line of a session file.

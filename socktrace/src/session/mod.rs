@@ -8,6 +8,7 @@ mod format;
 mod frames;
 #[cfg(test)]
 mod on_files;
+mod plain;
 mod reader;
 mod schema;
 mod totals;

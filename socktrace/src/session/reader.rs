@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::{
     format::{End, Header, KINDS, Line, SCHEMA_VERSION, cgroup_paths, owners},
     frames::Frames,
+    plain::is_plain,
 };
 use crate::event::{Damage, Record, Source, Stages};
 
@@ -65,6 +66,9 @@ impl<R: Read> Reader<R> {
             return Err(if frames.lost == 0 { ReadError::Empty } else { ReadError::NoSession });
         };
         let (line, rest) = split_line(&frame);
+        if !is_plain(line) {
+            return Err(ReadError::NoSession);
+        }
         let header = read_header(line)?;
         Ok(Self {
             at: frame.len() - rest.len(),
@@ -135,7 +139,11 @@ impl<R: Read> Reader<R> {
     fn take_text(&mut self, line: &[u8], into: &mut Vec<Record>) {
         // Cheaper than the error of a kind that there is not.
         let is_known = plain_kind(line).is_none_or(is_kind);
-        let read = if is_known { serde_json::from_slice::<Line>(line).ok() } else { None };
+        let read = if is_known && is_plain(line) {
+            serde_json::from_slice::<Line>(line).ok()
+        } else {
+            None
+        };
         match read {
             Some(line) => self.take_line(line, into),
             None if is_unknown_kind(line) => self.unknown_kinds += 1,

@@ -8,6 +8,7 @@ mod damaged;
 mod files;
 mod golden;
 mod harmful;
+mod large;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
