@@ -47,27 +47,11 @@ fn every_kind_of_overflow_equals_the_counters_of_its_namespace() -> Result<()> {
                 "tracepoint" => drops::tcp_sum(&run.seen, &run.report),
                 _ => drops::tcp_exact(&run.seen, &run.report),
             };
-            problems.extend(if kernel.short_under_contention.is_empty() {
-                completeness::verdict(&run.report, "complete")
-            } else {
-                admitted(&run.report)
-            });
+            problems.extend(completeness::nothing_lost(&run.report, &kernel));
             told.extend(problems.iter().map(|it| format!("[{tier} {incident} {settings:?}] {it}")));
         }
     }
     tell(&told)
-}
-
-/// On a kernel that preempts hooks, one without a twin may be skipped in any tier: the counts of drops are exact all
-/// the same, and the verdict is complete, or says how much else may not have been seen, with the number.
-fn admitted(report: &Report) -> Vec<String> {
-    let verdict = &report.completeness;
-    let told = |reason: &&String| !(reason.starts_with("up to ") && reason.contains("skipped"));
-    match verdict.verdict.as_str() {
-        "complete" => Vec::new(),
-        "incomplete" => verdict.reasons.iter().filter(told).cloned().collect(),
-        other => vec![format!("verdict {other}")],
-    }
 }
 
 #[test]

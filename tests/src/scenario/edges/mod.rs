@@ -61,7 +61,9 @@ const STAGED: &[Staged] = &[
     ("edge_blocked_unix", blocked::unix),
     ("edge_queued_before", blocked::queued_before),
     ("edge_prefork", prefork::processes_and_threads),
-    ("causes", causes::all),
+    ("causes_paths", causes::paths),
+    ("causes_ends", causes::ends),
+    ("causes_names", causes::names),
     ("causes_changed", causes::changed),
     ("causes_hostile", causes::hostile),
 ];

@@ -18,19 +18,30 @@ use told::Told;
 /// Fewer than this of the staged incidents explained is a failure of the whole.
 const LEAST: usize = 38;
 
-static RUN: OnceLock<Result<Run, String>> = OnceLock::new();
+/// What is staged, and recorded, by itself.
+const PARTS: [&str; 3] = ["causes_paths", "causes_ends", "causes_names"];
 
-/// One recording for all tests.
-fn run() -> Result<&'static Run> {
-    let record = || record_staged(&[], "causes").map_err(|error| format!("{error:#}"));
-    RUN.get_or_init(record).as_ref().map_err(|error| anyhow!(error.clone()))
+static RUNS: OnceLock<Result<Vec<Run>, String>> = OnceLock::new();
+
+/// The same recordings for all tests.
+fn runs() -> Result<&'static [Run]> {
+    let record =
+        |part: &&str| record_staged(&[], part).map_err(|error| format!("{part}: {error:#}"));
+    let all = RUNS.get_or_init(|| PARTS.iter().map(record).collect());
+    all.as_deref().map_err(|error| anyhow!(error.clone()))
+}
+
+/// Incidents that this machine cannot have.
+fn lacks() -> Result<Vec<&'static str>> {
+    let all = runs()?.iter().flat_map(|run| &run.seen.lacks);
+    Ok(all.map(String::as_str).collect())
 }
 
 /// Every incident of the table with what was said of it; without those that this machine cannot have.
 fn incidents() -> Result<Vec<(&'static Expected, Told)>> {
-    let run = run()?;
-    let mut all = told::of(run);
-    let possible = ALL.iter().filter(|it| !run.seen.lacks.iter().any(|lacked| lacked == it.name));
+    let lacks = lacks()?;
+    let mut all: Vec<Told> = runs()?.iter().flat_map(told::of).collect();
+    let possible = ALL.iter().filter(|it| !lacks.contains(&it.name));
     let found = possible.map(|expected| {
         let at = all.iter().position(|told| told.name == expected.name);
         let at = at.with_context(|| format!("the scenario has no {}", expected.name))?;
@@ -124,14 +135,14 @@ fn a_second_cause_behind_the_first_is_told_as_well() -> Result<()> {
 /// A machine that lacks something must lack it for a reason that the test can see for itself.
 #[test]
 fn incidents_are_left_out_only_where_the_machine_cannot_have_them() -> Result<()> {
-    let run = run()?;
+    let lacking = lacks()?;
     let protects = std::fs::read_to_string("/proc/sys/fs/protected_symlinks")?.trim() == "1";
-    let lacks = |name: &str| run.seen.lacks.iter().any(|it| it == name);
+    let lacks = |name: &str| lacking.contains(&name);
     ensure!(lacks("link_protected") != protects, "protected_symlinks: {protects}");
     let flags = keeps_flags(&calm_dir())?;
     ensure!(lacks("immutable") != flags, "flags of files: {flags}");
     let known = ["link_protected", "immutable"];
-    let mut others = run.seen.lacks.iter().filter(|it| !known.contains(&it.as_str()));
-    ensure!(others.next().is_none(), "left out: {:?}", run.seen.lacks);
+    let mut others = lacking.iter().filter(|it| !known.contains(it));
+    ensure!(others.next().is_none(), "left out: {lacking:?}");
     Ok(())
 }

@@ -62,7 +62,10 @@ fn exactly(run: &Run) -> Vec<String> {
     problems.extend(accepted(run));
     problems.extend(waits::problems(&run.seen, &run.report));
     problems.extend(waits_unknown(run, 0));
-    problems.extend(completeness::verdict(&run.report, "complete"));
+    match this_kernel() {
+        Ok(kernel) => problems.extend(completeness::nothing_lost(&run.report, &kernel)),
+        Err(error) => problems.push(format!("{error:#}")),
+    }
     problems
 }
 
