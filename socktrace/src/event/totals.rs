@@ -1,0 +1,122 @@
+//! What the kernel side counts, and what it and the reader lost.
+
+use std::collections::{BTreeMap, HashMap};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use socktrace_common::{
+    AcceptErrorKey, AcceptKey, ConnectBlockedKey, ConnectFailureKey, DropKey, Signal, Stage,
+    TaskKey,
+};
+
+use super::{Listener, Task};
+
+/// Totals of waits: of accepted connections, or of blocked connects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitTotals {
+    /// Connections.
+    pub count: u64,
+    /// Of them, with a known wait.
+    pub waited: u64,
+    /// Sum of known waits, nanoseconds.
+    pub sum_ns: u64,
+    /// Largest known wait, nanoseconds.
+    pub max_ns: u64,
+    /// Waits by bucket of [`socktrace_common::histogram`], the empty ones left out.
+    pub buckets: BTreeMap<u16, u64>,
+}
+
+/// The kernel's own totals at one moment. They only grow, and none goes away.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// When they were read, monotonic nanoseconds.
+    pub time_ns: u64,
+    /// By process and listener.
+    pub accepts: HashMap<AcceptKey, WaitTotals>,
+    /// By process, listener and errno.
+    pub accept_errors: HashMap<AcceptErrorKey, u64>,
+    /// By process, errno and target.
+    pub connect_failures: HashMap<ConnectFailureKey, u64>,
+    /// Blocked connects by process and target.
+    pub connect_blocked: HashMap<ConnectBlockedKey, WaitTotals>,
+    /// By listener, reason and stage.
+    pub drops: HashMap<DropKey, u64>,
+    /// Names of processes.
+    pub tasks: HashMap<TaskKey, Task>,
+    /// Names of listeners by inode.
+    pub listeners: HashMap<u64, Listener>,
+    /// Stage counters.
+    pub stages: Stages,
+}
+
+/// Stage counters of every signal, kernel side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages(pub [[u64; Stage::COUNT]; Signal::COUNT]);
+
+impl Stages {
+    /// One counter.
+    pub const fn get(&self, signal: Signal, stage: Stage) -> u64 {
+        self.0[signal as usize][stage as usize]
+    }
+
+    /// Events of all signals that did not fit into the buffer.
+    pub fn lost(&self) -> u64 {
+        Signal::ALL.iter().map(|signal| self.get(*signal, Stage::LostBuffer)).sum()
+    }
+}
+
+/// A network namespace, and what it counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NamespaceCounters {
+    /// Its inode.
+    pub netns: u32,
+    /// Whether it is the tracer's own.
+    pub own: bool,
+    /// What it counted; `None` where that could not be read at the end, or not at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<NetstatDelta>,
+}
+
+/// A network namespace's own counters of what listeners threw away, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NetstatDelta {
+    /// `TcpExt: ListenOverflows`
+    pub overflows: u64,
+    /// `TcpExt: ListenDrops`
+    pub drops: u64,
+    /// `TcpExt: TCPReqQFullDrop`
+    pub syn_queue: u64,
+    /// `TcpExt: TCPReqQFullDoCookies`
+    pub cookies: u64,
+}
+
+/// What the reader lost between the kernel's buffer and an [`Event`], by signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReaderLoss {
+    /// Events whose bytes were no event.
+    pub undecodable: u64,
+    /// What the perf buffer itself says it lost (the kernel side counts these, too).
+    pub perf_lost: u64,
+}
+
+/// How often the kernel skipped programs because one ran already on that CPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Misses {
+    /// By program; `None` where the kernel does not count.
+    pub programs: BTreeMap<String, Option<u64>>,
+    /// What nobody saw for that reason, in words, and how often at most.
+    pub unseen: BTreeMap<String, u64>,
+}
+
+impl WaitTotals {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.waited += other.waited;
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+        self.max_ns = self.max_ns.max(other.max_ns);
+        for (bucket, n) in &other.buckets {
+            *self.buckets.entry(*bucket).or_default() += n;
+        }
+    }
+}
