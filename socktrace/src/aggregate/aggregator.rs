@@ -189,8 +189,8 @@ impl Aggregator {
             Some(known) => {
                 let acceptor = in_turn(known.acceptor.take(), stall.acceptor.clone());
                 let known_before = std::mem::take(&mut known.clients);
-                let named = |clients: &[Waiting]| -> u32 {
-                    clients.iter().filter(|it| it.pid.is_some()).map(|it| it.count).sum()
+                let named = |clients: &[Waiting]| -> u64 {
+                    clients.iter().filter(|it| it.pid.is_some()).map(|it| u64::from(it.count)).sum()
                 };
                 // From outside before anything of its own.
                 let hold = [known.hold, stall.hold].into_iter().flatten().min();

@@ -350,7 +350,7 @@ impl Aggregator {
     /// listener explains.
     fn namespaces(&self, drops: &BTreeMap<u64, Vec<DropRow>>) -> Vec<NamespaceRow> {
         let counted_any = |row: &NamespaceCounters| {
-            row.counted.is_some_and(|counted| counted.drops + counted.cookies != 0)
+            row.counted.is_some_and(|counted| counted.drops != 0 || counted.cookies != 0)
         };
         let shown = self.namespaces.iter().filter(|row| row.own || counted_any(row));
         shown
@@ -463,8 +463,8 @@ impl Aggregator {
 fn sum(namespaces: &[NamespaceRow]) -> Unattributed {
     let known = namespaces.iter().filter_map(|namespace| namespace.unattributed);
     known.fold(Unattributed::default(), |all, one| Unattributed {
-        drops: all.drops + one.drops,
-        cookies: all.cookies + one.cookies,
+        drops: all.drops.saturating_add(one.drops),
+        cookies: all.cookies.saturating_add(one.cookies),
     })
 }
 

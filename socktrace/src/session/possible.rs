@@ -1,0 +1,59 @@
+//! Whether numbers that were read can be what a kernel counted: adding up those that cannot would
+//! overflow.
+
+use socktrace_common::histogram::BUCKETS;
+
+use crate::event::{Counters, Misses, ReaderLoss, WaitTotals};
+
+/// More than a million a second for half a year.
+const MOST: u64 = 1 << 44;
+
+const fn is_count(count: u64) -> bool {
+    count < MOST
+}
+
+/// Totals.
+pub(super) fn are_totals(counters: &Counters) -> bool {
+    let counts = counters.accept_errors.values().chain(counters.connect_failures.values());
+    let mut counts = counts.chain(counters.drops.values()).chain(counters.stages.0.as_flattened());
+    let mut waits = counters.accepts.values().chain(counters.connect_blocked.values());
+    counts.all(|count| is_count(*count)) && waits.all(are_waits)
+}
+
+fn are_waits(waits: &WaitTotals) -> bool {
+    let in_buckets =
+        |(bucket, count): (&u16, &u64)| usize::from(*bucket) < BUCKETS && is_count(*count);
+    is_count(waits.count) && is_count(waits.waited) && waits.buckets.iter().all(in_buckets)
+}
+
+/// What the tracer lost.
+pub(super) const fn is_loss(loss: &ReaderLoss) -> bool {
+    is_count(loss.undecodable) && is_count(loss.perf_lost)
+}
+
+/// What the kernel skipped.
+pub(super) fn are_misses(misses: &Misses) -> bool {
+    let unseen = misses.unseen.values().copied();
+    misses.programs.values().flatten().copied().chain(unseen).all(is_count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_bucket_that_there_is_not_and_a_count_beyond_all_bounds_are_impossible() {
+        let waits = |bucket, count| WaitTotals {
+            count,
+            waited: count,
+            buckets: BTreeMap::from([(bucket, count)]),
+            ..WaitTotals::default()
+        };
+        assert!(are_waits(&waits(623, MOST - 1)));
+        assert!(!are_waits(&waits(624, 1)));
+        assert!(!are_waits(&waits(0, MOST)));
+        assert!(!is_loss(&ReaderLoss { undecodable: 0, perf_lost: u64::MAX }));
+    }
+}
