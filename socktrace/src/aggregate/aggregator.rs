@@ -2,7 +2,10 @@
 //!
 //! [`Snapshot`]: super::Snapshot
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
 
 use socktrace_common::Signal;
 
@@ -15,6 +18,10 @@ use crate::event::{
 /// Stalls that are kept: of more, the oldest that are over are counted only.
 const MOST_STALLS: usize = 1000;
 
+/// Rows of one kind that are kept: four times what a map of the kernel side has.
+const MOST_ROWS: usize = 65536;
+/// Listeners that are kept at most.
+const MOST_AT_ONCE: usize = 1 << 20;
 /// Listeners that are kept while others are forgotten: those that are gone, and of which no total tells.
 const MOST_WATCHED: usize = 65536;
 
@@ -42,6 +49,8 @@ pub struct Aggregator {
     pub(super) loss: ReaderLoss,
     pub(super) misses: Misses,
     pub(super) damage: Option<Damage>,
+    /// Rows that were too many to keep.
+    pub(super) left_out: u64,
     /// Every stall that was told, as it was last.
     pub(super) stalls: Vec<Stall>,
     pub(super) stalls_left_out: u64,
@@ -67,6 +76,7 @@ impl Aggregator {
             loss: ReaderLoss::default(),
             misses: Misses::default(),
             damage: None,
+            left_out: 0,
             stalls: Vec::new(),
             stalls_left_out: 0,
             diagnoses: Diagnoses::default(),
@@ -88,17 +98,17 @@ impl Aggregator {
                 self.delivered[event.body.signal() as usize] += 1;
                 self.diagnoses.note(&event);
                 if let Body::Listen { inode, listener } = event.body {
-                    self.named.insert(inode, listener);
+                    self.left_out += extend(&mut self.named, [(inode, listener)]);
                 }
             }
             Record::Listener(inode, listener) => {
-                self.named.insert(inode, listener);
+                self.left_out += extend(&mut self.named, [(inode, listener)]);
             }
             Record::Counters(counters) => self.apply_counters(*counters),
             Record::Sightings(sightings) => self.apply_sightings(sightings),
-            Record::Owners(owners) => self.owners.extend(owners),
+            Record::Owners(owners) => self.left_out += extend(&mut self.owners, owners),
             Record::Unread(unread) => self.unread = Some(unread),
-            Record::Cgroups(cgroups) => self.cgroups.extend(cgroups),
+            Record::Cgroups(cgroups) => self.left_out += extend(&mut self.cgroups, cgroups),
             Record::Namespaces(namespaces) => self.namespaces = namespaces,
             Record::Loss(loss) => self.loss = loss,
             Record::Misses(misses) => self.misses = misses,
@@ -116,6 +126,10 @@ impl Aggregator {
             self.watched.entry(inode).or_default().gone = true;
         }
         for (inode, sighting) in sightings.changed {
+            if self.watched.len() >= MOST_AT_ONCE && !self.watched.contains_key(&inode) {
+                self.left_out += 1;
+                continue;
+            }
             let watched = self.watched.entry(inode).or_default();
             if sightings.baseline {
                 watched.drops_at_start = sighting.drops.unwrap_or(0);
@@ -154,14 +168,14 @@ impl Aggregator {
         } = new;
         let known = &mut self.counters;
         known.time_ns = time_ns;
-        known.accepts.extend(accepts);
-        known.accept_errors.extend(accept_errors);
-        known.connect_failures.extend(connect_failures);
-        known.connect_blocked.extend(connect_blocked);
-        known.drops.extend(drops);
-        known.tasks.extend(tasks);
-        known.listeners.extend(listeners);
         known.stages = stages;
+        self.left_out += extend(&mut known.accepts, accepts)
+            + extend(&mut known.accept_errors, accept_errors)
+            + extend(&mut known.connect_failures, connect_failures)
+            + extend(&mut known.connect_blocked, connect_blocked)
+            + extend(&mut known.drops, drops)
+            + extend(&mut known.tasks, tasks)
+            + extend(&mut known.listeners, listeners);
         let reading = self.reading();
         self.course.read(reading);
     }
@@ -190,8 +204,8 @@ impl Aggregator {
             Some(known) => {
                 let acceptor = in_turn(known.acceptor.take(), stall.acceptor.clone());
                 let known_before = std::mem::take(&mut known.clients);
-                let named = |clients: &[Waiting]| -> u32 {
-                    clients.iter().filter(|it| it.pid.is_some()).map(|it| it.count).sum()
+                let named = |clients: &[Waiting]| -> u64 {
+                    clients.iter().filter(|it| it.pid.is_some()).map(|it| u64::from(it.count)).sum()
                 };
                 // From outside before anything of its own.
                 let hold = [known.hold, stall.hold].into_iter().flatten().min();
@@ -222,6 +236,23 @@ impl Aggregator {
             inferred => seen.or_else(|| inferred.map(|listener| &listener.local)),
         }
     }
+}
+
+/// Takes rows in, and new ones as long as there is room; how many were too many. The kernel's maps have less, so
+/// that this is only for what was read from a file, and for sessions that last very long.
+fn extend<K: Eq + Hash, V>(
+    known: &mut HashMap<K, V>,
+    new: impl IntoIterator<Item = (K, V)>,
+) -> u64 {
+    let mut left_out = 0;
+    for (key, value) in new {
+        if known.len() < MOST_ROWS || known.contains_key(&key) {
+            known.insert(key, value);
+        } else {
+            left_out += 1;
+        }
+    }
+    left_out
 }
 
 /// What held an acceptor up, one after the other; the first few, if it changes often.

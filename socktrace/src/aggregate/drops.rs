@@ -39,7 +39,7 @@ pub(super) fn give_rest(
     netstat: NetstatDelta,
 ) {
     let Some(rest) = rest_by_reason(rows, netstat) else { return };
-    let total: u64 = rest.iter().map(|(_, n)| n).sum();
+    let total = rest.iter().fold(0, |all: u64, (_, n)| all.saturating_add(*n));
     let growing: Vec<(u64, u64)> = listeners
         .iter()
         .map(|(inode, seen)| (*inode, seen.drops().saturating_sub(seen.hooked)))
@@ -88,7 +88,7 @@ fn rest_by_reason(
         let all = rows.values().flatten().filter(|row| row.reason == Drops::Tcp(reason));
         all.map(|row| row.count).sum()
     };
-    let other = netstat.drops.checked_sub(netstat.overflows + netstat.syn_queue)?;
+    let other = netstat.drops.checked_sub(netstat.overflows.saturating_add(netstat.syn_queue))?;
     let mut rest = Vec::new();
     for (reason, n) in [
         (DropReason::AcceptQueueFull, netstat.overflows),
@@ -140,7 +140,7 @@ const fn only_overflows(netstat: NetstatDelta) -> bool {
 /// The only listener that dropped, and all of the namespace's drops: its reasons are the
 /// namespace's.
 fn alone(seen: Seen, netstat: NetstatDelta) -> Vec<DropRow> {
-    let other = netstat.drops.saturating_sub(netstat.overflows + netstat.syn_queue);
+    let other = netstat.drops.saturating_sub(netstat.overflows.saturating_add(netstat.syn_queue));
     let overflows = netstat.overflows.saturating_sub(seen.hooked);
     vec![
         row(Drops::Tcp(DropReason::AcceptQueueFull), None, overflows),

@@ -1,6 +1,7 @@
 //! Makes a [`Snapshot`] of what the [`Aggregator`] holds.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use super::{
     waits::Waits,
 };
 use crate::event::{
-    Address, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner, Stall, StallChange,
+    Address, Damage, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner, Stall, StallChange,
 };
 
 const EAGAIN: u32 = 11;
@@ -66,7 +67,7 @@ impl Aggregator {
                 traced: &traced,
                 unattributed: sum(&namespaces),
                 misses: &self.misses,
-                damage: self.damage.as_ref(),
+                damage: self.damaged().as_ref(),
                 started_ns: self.session.started_ns,
             }),
             findings: findings::fold(&processes, of_listeners),
@@ -78,6 +79,16 @@ impl Aggregator {
             unread: self.unread.clone(),
             timeline: self.course.timeline().clone(),
         }
+    }
+
+    /// What a saved session lacks, with what was too much of it.
+    fn damaged(&self) -> Option<Damage> {
+        let left_out = self.left_out;
+        let damage = self.damage.clone();
+        if left_out == 0 {
+            return damage;
+        }
+        Some(Damage { left_out, ..damage.unwrap_or_default() })
     }
 
     /// The totals that the course of the session is made of.
@@ -350,7 +361,7 @@ impl Aggregator {
     /// listener explains.
     fn namespaces(&self, drops: &BTreeMap<u64, Vec<DropRow>>) -> Vec<NamespaceRow> {
         let counted_any = |row: &NamespaceCounters| {
-            row.counted.is_some_and(|counted| counted.drops + counted.cookies != 0)
+            row.counted.is_some_and(|counted| counted.drops != 0 || counted.cookies != 0)
         };
         let shown = self.namespaces.iter().filter(|row| row.own || counted_any(row));
         shown
@@ -421,7 +432,9 @@ impl Aggregator {
             owners.insert(owner.pid, owner.clone());
         }
         let acceptors = self.counters.accepts.keys().filter(|key| key.listener == inode);
-        let tasks = acceptors.map(|key| key.task).chain(known.and_then(|known| known.owner));
+        // Of several processes that had one pid, always the same is taken.
+        let tasks: BTreeSet<TaskKey> =
+            acceptors.map(|key| key.task).chain(known.and_then(|known| known.owner)).collect();
         for key in tasks {
             owners.entry(key.tgid).or_insert_with(|| self.owner(key));
         }
@@ -463,8 +476,8 @@ impl Aggregator {
 fn sum(namespaces: &[NamespaceRow]) -> Unattributed {
     let known = namespaces.iter().filter_map(|namespace| namespace.unattributed);
     known.fold(Unattributed::default(), |all, one| Unattributed {
-        drops: all.drops + one.drops,
-        cookies: all.cookies + one.cookies,
+        drops: all.drops.saturating_add(one.drops),
+        cookies: all.cookies.saturating_add(one.cookies),
     })
 }
 
@@ -481,8 +494,10 @@ fn worst_first(processes: BTreeMap<TaskKey, ProcessRow>) -> Vec<ProcessRow> {
     let mut rows: Vec<ProcessRow> = processes.into_values().collect();
     for row in &mut rows {
         row.connect_failures
-            .sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.target.cmp(&b.target)));
-        row.accept_errors.sort_by_key(|error| std::cmp::Reverse(error.count));
+            .sort_by_cached_key(|row| (Reverse(row.count), row.target.clone(), row.errno, row.uid));
+        row.accept_errors
+            .sort_by_cached_key(|row| (Reverse(row.count), row.errno, row.listener.clone()));
+        row.connect_blocked.sort_by(|(a, _), (b, _)| a.cmp(b));
     }
     let failures = |row: &ProcessRow| -> u64 {
         row.connect_failures.iter().map(|failure| failure.count).sum::<u64>()

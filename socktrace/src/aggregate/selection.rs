@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use socktrace_common::TaskKey;
 
+use crate::escape::{escape, unescape};
 use crate::event::{Address, Endpoint, Owner, Task};
 
 /// What the user wants to see; empty lists and `None` want everything.
@@ -59,13 +60,14 @@ impl TryFrom<String> for PathGlob {
     type Error = globset::Error;
 
     fn try_from(pattern: String) -> Result<Self, globset::Error> {
-        Self::parse(&pattern)
+        let pattern = unescape(&pattern).and_then(|bytes| String::from_utf8(bytes).ok());
+        Self::parse(&pattern.unwrap_or_default())
     }
 }
 
 impl From<PathGlob> for String {
     fn from(glob: PathGlob) -> Self {
-        glob.0.glob().glob().to_owned()
+        escape(glob.0.glob().glob().as_bytes()).into_owned()
     }
 }
 

@@ -7,12 +7,19 @@ use std::{
     io::{self, Seek, SeekFrom},
     os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
+    thread,
     time::SystemTime,
 };
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::{
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+    unistd::{Gid, Uid, setfsgid, setfsuid},
+};
 
 use super::{failure::Failure, output::shown};
+
+/// Why a stream has no largest size.
+const NO_TURNS: &str = "--max-size takes files, which are written in turns; leave it out with -o -";
 
 /// Where a session goes, opened before anything is attached.
 pub(super) enum Destination {
@@ -39,7 +46,10 @@ impl Destination {
     /// `-` is stdout. With a largest size on disk, two files share it.
     pub(super) fn create(path: &Path, max_size: Option<u64>) -> Result<Self, Failure> {
         if path.as_os_str() == "-" {
-            return Ok(Self::Stream);
+            return match max_size {
+                None => Ok(Self::Stream),
+                Some(_) => Err(Failure::Usage(NO_TURNS.to_owned())),
+            };
         }
         survive_size_limit();
         let first = NewFile::create(path)?;
@@ -82,7 +92,15 @@ impl NewFile {
         let file = options.open(path).map_err(failed)?;
         let invoker = super::child::invoking_user().filter(|_| nix::unistd::geteuid().is_root());
         if let Some((uid, gid)) = invoker {
-            fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
+            let given = fchown(&file, Some(uid), Some(gid));
+            let file = Self { path: path.to_path_buf(), file };
+            return match given {
+                Ok(()) => Ok(file),
+                Err(error) => {
+                    file.abandon();
+                    Err(failed(error))
+                }
+            };
         }
         Ok(Self { path: path.to_path_buf(), file })
     }
@@ -95,8 +113,8 @@ impl NewFile {
             Ok::<_, io::Error>((there.dev(), there.ino()) == (own.dev(), own.ino()))
         };
         // Whoever put another file there keeps it, and one without a session harms nobody.
-        if same(&path).unwrap_or(false) {
-            let _ = fs::remove_file(&path);
+        if same(&path).unwrap_or(false) && fs::remove_file(&path).is_err() {
+            as_invoker(|| fs::remove_file(&path));
         }
     }
 
@@ -114,6 +132,21 @@ impl NewFile {
         self.file.set_len(length)?;
         self.file.seek(SeekFrom::Start(length)).map(|_| ())
     }
+}
+
+/// What root without its capabilities may not do in the directory of the user who called sudo, that user may: on
+/// a thread of its own, which ends with it.
+fn as_invoker(act: impl FnOnce() -> io::Result<()> + Send) {
+    let Some((uid, gid)) = super::child::invoking_user() else { return };
+    thread::scope(|scope| {
+        let acting = thread::Builder::new().spawn_scoped(scope, || {
+            setfsgid(Gid::from_raw(gid));
+            setfsuid(Uid::from_raw(uid));
+            act()
+        });
+        // What stays is an empty file.
+        drop(acting);
+    });
 }
 
 /// Beyond `RLIMIT_FSIZE`, writing fails as on a full disk, and kills nobody. CMD gets the signal's default

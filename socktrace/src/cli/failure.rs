@@ -146,7 +146,8 @@ impl Failure {
         ExitCode::from(self.code())
     }
 
-    fn is_closed_pipe(&self) -> bool {
+    /// Whether the reader of a pipe has seen enough.
+    pub(super) fn is_closed_pipe(&self) -> bool {
         let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
         match self {
             Self::Tracing(PipelineError::Sink(source)) | Self::Output { source, .. } => {

@@ -33,6 +33,11 @@ pub(super) struct JudgeArgs {
 }
 
 impl JudgeArgs {
+    /// Whether a condition asks for a name or an address.
+    pub(super) fn asks_for_names(&self) -> bool {
+        self.fail_on.iter().any(Condition::asks_for_names)
+    }
+
     /// The exit code that a report calls for, if it does; what was found is said on stderr.
     pub(super) fn judge(&self, snapshot: &Snapshot) -> Option<ExitCode> {
         let outcomes: Vec<(&Condition, Outcome)> =

@@ -161,8 +161,9 @@ pub(super) const NO_TRACE: &str = "a time line for Perfetto is made of a saved s
                                    this format, then run socktrace report FILE --format perfetto";
 
 /// Why names are not asked for where there are none.
-pub(super) const NO_NAMES: &str = "--redact replaces the names that --comm and --path ask for; save the \
-                                   session without it, and give only one of them to socktrace report";
+pub(super) const NO_NAMES: &str = "--redact replaces the names and addresses that --comm, --path and --fail-on \
+                                   ask for; save the session without it, and give only one of them to \
+                                   socktrace report";
 
 /// Makes pseudonyms that nobody can take back: its key is kept nowhere.
 pub(super) fn redactor() -> Result<Redactor, Failure> {

@@ -86,8 +86,13 @@ impl Report {
             print(stdout(), "stdout", &format!("{:#}\n", schema()))?;
             return Ok(SUCCESS);
         };
-        if self.redact && self.filters.ask_for_names() {
+        if self.redact && (self.filters.ask_for_names() || self.judge.asks_for_names()) {
             return Err(Failure::Usage(NO_NAMES.to_owned()));
+        }
+        if self.redact && self.diff.is_some() {
+            let why = "--redact gives each session pseudonyms of its own: two of them cannot be compared; \
+                       leave one of --redact and --diff out";
+            return Err(Failure::Usage(why.to_owned()));
         }
         let mut output = self.output.as_deref().map(OutputFile::create).transpose()?;
         let recorded = self.open(file)?;

@@ -27,6 +27,8 @@ pub(super) struct Saving {
     next: Option<(NewFile, u64)>,
     /// Where each of the last frames began.
     before: [u64; 2],
+    /// Whether a record has come.
+    is_begun: bool,
     /// Why nothing is written any more, and the error behind it.
     cut: Option<(String, io::Error)>,
 }
@@ -45,7 +47,9 @@ impl Saving {
             Destination::Stream => (Target::Stream, None),
         };
         match Writer::new(target, &header) {
-            Ok(writer) => Ok(Self { writer, header, next, before: [0; 2], cut: None }),
+            Ok(writer) => {
+                Ok(Self { writer, header, next, before: [0; 2], is_begun: false, cut: None })
+            }
             Err((Target::Stream, source)) => {
                 Err(Failure::Output { path: "stdout".to_owned(), source })
             }
@@ -65,41 +69,55 @@ impl Saving {
         if self.cut.is_some() {
             return;
         }
+        self.is_begun = true;
+        let turned = self.turn_if_full(so_far);
         let written = self.writer.written();
-        let result =
-            self.turn_if_full(so_far).and_then(|()| self.writer.record(record, so_far.totals()));
-        match result {
+        match turned.and_then(|()| self.writer.record(record, so_far.totals())) {
             Ok(()) if self.writer.written() != written => self.before = [self.before[1], written],
             Ok(()) => {}
             Err(error) => self.cut_short(error, so_far.totals().time_ns),
         }
     }
 
+    /// Removes the files if nothing was recorded: tracing did not begin.
+    pub(super) fn abandon(self) {
+        if self.is_begun {
+            return;
+        }
+        if let Target::File(file) = self.writer.into_out() {
+            file.abandon();
+        }
+        if let Some((next, _)) = self.next {
+            next.abandon();
+        }
+    }
+
     /// Goes on in the other file, which is emptied, with all that the report needs of what came before.
     fn turn_if_full(&mut self, so_far: &Aggregator) -> io::Result<()> {
         let written = self.writer.written();
-        let Some((mut next, full)) = self.next.take_if(|(_, full)| written >= *full) else {
+        let Some((next, full)) = self.next.take_if(|(_, full)| written >= *full) else {
             return Ok(());
         };
-        next.truncate(0)?;
-        self.header.part += 1;
-        let mut writer =
-            Writer::new(Target::File(next), &self.header).map_err(|(_, error)| error)?;
-        for record in so_far.carry() {
-            writer.record(&record, &Counters::default())?;
-        }
-        writer.flush()?;
+        let header = Header { part: self.header.part + 1, ..self.header.clone() };
+        let writer = match next_part(next, &header, so_far) {
+            Ok(writer) => writer,
+            Err((file, error)) => {
+                file.abandon();
+                return Err(error);
+            }
+        };
         let carried = writer.written();
         let goes_on = End {
-            duration_ns: so_far.totals().time_ns.saturating_sub(self.header.session.started_ns),
-            cut: Some(format!("the session goes on in {}", writer.out().name())),
+            duration_ns: so_far.totals().time_ns.saturating_sub(header.session.started_ns),
+            cut: Some("the session goes on in the other of its two files".to_owned()),
             ..End::default()
         };
-        self.writer.end(&goes_on)?;
+        // The older file is whole without it.
+        let _ = self.writer.end(&goes_on);
         if let Target::File(file) = std::mem::replace(&mut self.writer, writer).into_out() {
             self.next = Some((file, full));
         }
-        self.before = [0, 0];
+        (self.header, self.before) = (header, [0, 0]);
         if carried >= full {
             let why = format!("--max-size is too small: the report alone takes {carried} bytes");
             return Err(io::Error::other(why));
@@ -132,7 +150,8 @@ impl Saving {
         so_far: &Aggregator,
         end: &End,
     ) -> Result<Option<PathBuf>, Failure> {
-        let end = End { cut: self.cut.as_ref().map(|(why, _)| why.clone()), ..end.clone() };
+        let cut = self.cut.as_ref().map(|(why, _)| why.clone());
+        let end = End { cut: cut.or_else(|| end.cut.clone()), ..end.clone() };
         if let Err(error) = self.writer.finish(so_far.totals(), &end) {
             self.end_without_totals(&end, error);
         }
@@ -177,6 +196,33 @@ impl Saving {
             // What is left otherwise is no whole frame: readers know that.
             let _ = file.truncate(length);
         }
+    }
+}
+
+/// The beginning of a part: what came before. Where that cannot be written, the file is given back.
+fn next_part(
+    mut file: NewFile,
+    header: &Header,
+    so_far: &Aggregator,
+) -> Result<Writer<Target>, (NewFile, io::Error)> {
+    if let Err(error) = file.truncate(0) {
+        return Err((file, error));
+    }
+    let given_back = |target, error| match target {
+        Target::File(file) => (file, error),
+        Target::Stream => unreachable!("a stream has no parts"),
+    };
+    let mut writer = Writer::new(Target::File(file), header)
+        .map_err(|(target, error)| given_back(target, error))?;
+    let carry = || {
+        for record in so_far.carry() {
+            writer.record(&record, &Counters::default())?;
+        }
+        writer.flush()
+    };
+    match { carry }() {
+        Ok(()) => Ok(writer),
+        Err(error) => Err(given_back(writer.into_out(), error)),
     }
 }
 

@@ -63,22 +63,30 @@ impl Tape {
         Self { saving, limit: StopAfter::new(stop_after), progress: None }
     }
 
+    /// Removes the session's files if nothing was written to them yet.
+    pub(super) fn abandon(self) {
+        if let Some(saving) = self.saving {
+            saving.abandon();
+        }
+    }
+
     /// Begins the status line, where there is to be one.
     pub(super) fn begin(&mut self, has_command: bool) {
         self.progress = Progress::new(has_command);
     }
 
-    /// Ends the session, and says where it is.
+    /// Ends the session, and says where it is. Tracing that has `broken` off says why.
     pub(super) fn finish(
         &mut self,
         so_far: &Aggregator,
         duration: Duration,
+        broken: Option<String>,
     ) -> Result<(), Failure> {
         self.progress = None;
         let Some(saving) = self.saving.take() else { return Ok(()) };
         let Cost { cpu, peak_rss_bytes } = cost();
         let end =
-            End { duration_ns: nanos(duration), cpu_ns: nanos(cpu), peak_rss_bytes, cut: None };
+            End { duration_ns: nanos(duration), cpu_ns: nanos(cpu), peak_rss_bytes, cut: broken };
         if let Some(path) = saving.finish(so_far, &end)? {
             // Nobody to tell where stderr is closed.
             let _ =

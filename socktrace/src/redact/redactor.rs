@@ -12,7 +12,7 @@ use super::{
     names::{name, socket_name},
 };
 use crate::event::{
-    Actor, Address, Body, Carried, ClassOfFailure, Counters, Diagnosis, Endpoint, Event,
+    Actor, Address, Body, Carried, ClassOfFailure, Counters, Damage, Diagnosis, Endpoint, Event,
     FailureClass, Finding, Incident, Listener, Owner, Record, Sighting, Sightings, Stall, Task,
     WaitTotals, Waiting, WatchedListener,
 };
@@ -49,11 +49,13 @@ impl Redactor {
             Record::Cgroups(all) => Record::Cgroups(each(all, |path| self.name(&path))),
             Record::Carried(carried) => Record::Carried(Box::new(self.carried(*carried))),
             // Numbers, and names of socktrace's own programs.
-            Record::Unread(_)
-            | Record::Namespaces(_)
-            | Record::Loss(_)
-            | Record::Misses(_)
-            | Record::Damage(_) => record,
+            Record::Unread(_) | Record::Namespaces(_) | Record::Loss(_) | Record::Misses(_) => {
+                record
+            }
+            Record::Damage(damage) => {
+                let cut = damage.cut.map(|why| self.message(&why));
+                Record::Damage(Damage { cut, ..damage })
+            }
         }
     }
 

@@ -26,6 +26,9 @@ pub(super) const MAX_FRAME: usize = 16 << 20;
 /// Rows in one line of a kind of which there can be very many.
 pub(super) const ROWS: usize = 512;
 
+/// Holders of listeners in one line.
+const PAIRS: usize = 4096;
+
 /// One line.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -201,7 +204,19 @@ pub(super) fn holders(owners: &HashMap<u64, Vec<Owner>>) -> Vec<Vec<Holders>> {
         |(inode, owners): (&u64, &Vec<Owner>)| Holders { inode: *inode, owners: owners.clone() };
     let mut rows: Vec<Holders> = owners.iter().map(row).collect();
     rows.sort_by_key(|row| row.inode);
-    in_pieces(rows)
+    let mut pieces: Vec<Vec<Holders>> = vec![Vec::new()];
+    let mut owners = 0;
+    for row in rows {
+        owners += row.owners.len().max(1);
+        if owners > PAIRS && pieces.last().is_some_and(|piece| !piece.is_empty()) {
+            owners = row.owners.len();
+            pieces.push(Vec::new());
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(row);
+        }
+    }
+    pieces
 }
 
 pub(super) fn owners(rows: Vec<Holders>) -> HashMap<u64, Vec<Owner>> {

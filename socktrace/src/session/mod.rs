@@ -9,6 +9,7 @@ mod frames;
 #[cfg(test)]
 mod on_files;
 mod plain;
+mod possible;
 mod reader;
 mod schema;
 mod totals;

@@ -385,6 +385,8 @@ fn lines_that_are_no_records_are_counted_and_the_others_are_read() {
         r#"{"event":{"time_ns":1,"what":{"accept_error":{"errno":"EWHAT"}}}}"#,
         r#"{"loss":{"undecodable":3,"perf_lost":0}}"#,
         "\u{0}",
+        r#"{"loss":{"undecodable":18446744073709551615,"perf_lost":0}}"#,
+        r#"{"misses":{"programs":{"\u001b[2J":1},"unseen":{}}}"#,
     ];
     let mut file = written();
     file.extend(framed(&lines));
@@ -392,7 +394,7 @@ fn lines_that_are_no_records_are_counted_and_the_others_are_read() {
     let losses = records.iter().filter(|record| matches!(record, Record::Loss(_)));
     assert_eq!(losses.count(), 2);
     let Some(Record::Damage(damage)) = records.last() else { unreachable!("{records:?}") };
-    assert_eq!(damage.malformed, 9);
+    assert_eq!(damage.malformed, 11);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::{
     format::{End, Header, KINDS, Line, SCHEMA_VERSION, cgroup_paths, owners},
     frames::Frames,
     plain::is_plain,
+    possible,
 };
 use crate::event::{Damage, Record, Source, Stages};
 
@@ -159,8 +160,12 @@ impl<R: Read> Reader<R> {
             }
             Line::Listener(named) => Record::Listener(named.inode, named.listener),
             Line::Totals(totals) => {
-                self.note_time(totals.time_ns());
                 let counters = totals.into_counters(&self.stages);
+                if !possible::are_totals(&counters) {
+                    self.damage.malformed += 1;
+                    return;
+                }
+                self.note_time(counters.time_ns);
                 self.stages = counters.stages;
                 Record::Counters(Box::new(counters))
             }
@@ -171,15 +176,15 @@ impl<R: Read> Reader<R> {
             Line::Unread(unread) => Record::Unread(unread),
             Line::Cgroups(rows) => Record::Cgroups(cgroup_paths(rows)),
             Line::Namespaces(namespaces) => Record::Namespaces(namespaces),
-            Line::Loss(loss) => Record::Loss(loss),
-            Line::Misses(misses) => Record::Misses(misses),
-            Line::Carried(carried) => Record::Carried(carried),
             Line::End(end) => {
                 self.end = Some(end);
                 return;
             }
-            // Of another session, put behind this one.
-            Line::Session(_) => {
+            Line::Carried(carried) if possible::is_carried(&carried) => Record::Carried(carried),
+            Line::Loss(loss) if possible::is_loss(&loss) => Record::Loss(loss),
+            Line::Misses(misses) if possible::are_misses(&misses) => Record::Misses(misses),
+            // Numbers that cannot be; and another session, put behind this one.
+            Line::Carried(_) | Line::Loss(_) | Line::Misses(_) | Line::Session(_) => {
                 self.damage.malformed += 1;
                 return;
             }

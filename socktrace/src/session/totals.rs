@@ -195,11 +195,6 @@ impl Totals {
         lengths.into_iter().max().unwrap_or(0)
     }
 
-    /// When they were read, monotonic nanoseconds.
-    pub(super) const fn time_ns(&self) -> u64 {
-        self.time_ns
-    }
-
     /// As totals again. Where no stages are told, those of `before` hold.
     pub(super) fn into_counters(self, before: &Stages) -> Counters {
         let mut stages = *before;

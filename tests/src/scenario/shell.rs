@@ -59,11 +59,14 @@ fn start(tty: &File, words: &[String], background: bool) -> Result<Pid> {
             // SAFETY: stdin is open: it is the terminal.
             tcsetpgrp(unsafe { BorrowedFd::borrow_raw(0) }, getpid())?;
         }
-        // SAFETY: the default action.
-        unsafe { signal(Signal::SIGTTOU, SigHandler::SigDfl) }?;
+        // As a shell's user has them, whatever whoever started the tests ignores.
+        for default in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP, Signal::SIGTTOU] {
+            // SAFETY: the default action.
+            unsafe { signal(default, SigHandler::SigDfl) }?;
+        }
         Ok(())
     };
-    // SAFETY: two system calls between fork and exec.
+    // SAFETY: a few system calls between fork and exec.
     unsafe { command.pre_exec(ready) };
     let child = command.spawn().with_context(|| format!("starting {program}"))?;
     Ok(Pid::from_raw(i32::try_from(child.id()).context("a pid")?))

@@ -90,6 +90,13 @@ pub(super) struct Written {
     pub(super) is_abstract: bool,
 }
 
+impl Filter {
+    /// Whether it asks for a name or an address.
+    pub(super) const fn asks_for_name(&self) -> bool {
+        matches!(self, Self::Comm(_) | Self::Listener(_) | Self::Target(_))
+    }
+}
+
 impl Key {
     /// Every key, in the order in which docs name them.
     pub const ALL: [Self; 9] = [

@@ -131,6 +131,11 @@ impl Condition {
         &self.text
     }
 
+    /// Whether it asks for a name or an address, which a redacted report has not got.
+    pub fn asks_for_names(&self) -> bool {
+        self.filters.iter().any(Filter::asks_for_name)
+    }
+
     /// Holds a report against it.
     pub fn check(&self, snapshot: &Snapshot) -> Outcome {
         if let Some(signal) = self.metric.signal

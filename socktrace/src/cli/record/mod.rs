@@ -128,7 +128,7 @@ impl Record {
         if format == Some(ReportFormat::Perfetto) {
             return Err(Failure::Usage(NO_TRACE.to_owned()));
         }
-        if self.redact && self.filters.ask_for_names() {
+        if self.redact && (self.filters.ask_for_names() || self.judge.asks_for_names()) {
             return Err(Failure::Usage(NO_NAMES.to_owned()));
         }
         let mut file = match &self.report {
@@ -151,11 +151,9 @@ impl Record {
         let printed = text.and_then(|text| print(stream, "the report", &text));
         let judged = self.judge.judge(&snapshot);
         let status = status.or_else(|| running.and_then(Running::wait));
-        let own = match (session.and(reported).and(printed), status) {
-            (Err(failure), None) => return Err(failure),
-            (Err(failure), Some(_)) => Some(failure.report()),
-            (Ok(()), _) => None,
-        };
+        let failures = [session, reported, printed].into_iter().filter_map(Result::err);
+        // Whoever closed a pipe has seen enough; each of the others is told.
+        let own = failures.filter(|it| !it.is_closed_pipe()).map(|it| it.report()).last();
         // CMD's failure is told before socktrace's own.
         let failed = || status.filter(|status| !status.success()).map(child::exit_like);
         Ok(judged.or_else(failed).or(own).unwrap_or(SUCCESS))
@@ -171,7 +169,8 @@ impl Record {
         let destination = if let Some(path) = &self.output {
             Destination::create(path, self.max_size)
         } else {
-            Destination::create_named(&session::host_name(), SystemTime::now(), self.max_size)
+            let host = if self.redact { "redacted".to_owned() } else { session::host_name() };
+            Destination::create_named(&host, SystemTime::now(), self.max_size)
         };
         destination.map(Some)
     }

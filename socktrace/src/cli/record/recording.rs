@@ -63,6 +63,8 @@ impl Record {
         let filters = self.filters.filters(follow);
         let selection = self.filters.applied(follow);
         let options = self.trace.options(filters);
+        let mut redactor = self.redact.then(redactor).transpose()?;
+        let runtime = session::runtime()?;
         let prepared = match session::prepare(&options) {
             Ok(prepared) => prepared,
             Err(failure) => {
@@ -70,7 +72,6 @@ impl Record {
                 return Err(failure);
             }
         };
-        let mut redactor = self.redact.then(redactor).transpose()?;
         let session = prepared.session(&self.command);
         let session = match &mut redactor {
             Some(redactor) => redactor.session(session),
@@ -80,8 +81,7 @@ impl Record {
         let saving = to.map(|to| Saving::begin(to, header)).transpose()?;
         let mut tape = Tape::new(saving, self.stop_after);
         let mut aggregator = Aggregator::new(session, selection);
-        let runtime = session::runtime()?;
-        let (traced, going_on) = runtime.block_on(async {
+        let traced = runtime.block_on(async {
             let signals = Signals::catch()?;
             let session::Prepared { attached, lookout, investigator, .. } = prepared;
             let descendants = follow.then(|| Descendants::of(&attached.ebpf)).transpose();
@@ -96,7 +96,14 @@ impl Record {
             let mut live = Redacted::new(live, redactor);
             let descendants = descendants.as_ref();
             self.trace(&mut live, &mut aggregator, &mut tape, signals, descendants).await
-        })?;
+        });
+        let (traced, going_on) = match traced {
+            Ok(traced) => traced,
+            Err(failure) => {
+                tape.abandon();
+                return Err(failure);
+            }
+        };
         let running = going_on.map(|(child, interrupts, signals)| Running {
             child,
             interrupts,
@@ -136,7 +143,8 @@ impl Record {
         };
         let ran = session::run(live, aggregator, tape, stop).await;
         let duration = duration.unwrap_or_else(|| begin.elapsed());
-        let saved = tape.finish(aggregator, duration);
+        let broken = ran.as_ref().err().map(ToString::to_string);
+        let saved = tape.finish(aggregator, duration, broken);
         let snapshot = aggregator.snapshot(duration);
         let recorded = Recorded { snapshot, saved, status: None, running: None };
         match (ran, child) {

@@ -26,13 +26,30 @@ use crate::matrix::tell;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// What comes on top: the tracer looks whether the interval is over at least so often.
 const LOOKS: Duration = Duration::from_millis(50);
-/// And it writes that much later at most, on a machine that has other things to do, too.
-const BUSY: Duration = Duration::from_millis(350);
 /// Every so manieth is killed before it is attached, at these milliseconds.
 const EARLY: usize = 5;
 const ATTACHING_MS: u64 = 400;
-/// Milliseconds of tracing.
-const TRACING_MS: u64 = 600;
+
+/// How often it is done, and what is expected of this machine.
+struct Pace {
+    kills: usize,
+    /// Milliseconds of tracing.
+    tracing_ms: u64,
+    /// The tracer writes so much later at most: the machine has other things to do, too, and saving may
+    /// take a small share of the time only.
+    busy: Duration,
+}
+
+impl Pace {
+    fn of(kernel: &str) -> Self {
+        let busy = Duration::from_millis(350);
+        match kernel {
+            "host" => Self { kills: 50, tracing_ms: 600, busy },
+            // Emulated: everything takes ten times as long.
+            _ => Self { kills: if is_full() { 20 } else { 3 }, tracing_ms: 5000, busy: busy * 8 },
+        }
+    }
+}
 
 /// The load, and where its log is.
 struct Pulse {
@@ -74,48 +91,41 @@ impl Pulse {
 
 #[test]
 fn whenever_a_tracer_is_killed_its_session_holds_all_but_the_last_interval() -> Result<()> {
-    let kernel = this_kernel()?;
-    let kills = if kernel.name == "host" {
-        50
-    } else if is_full() {
-        20
-    } else {
-        4
-    };
+    let pace = Pace::of(&this_kernel()?.name);
     let before = bpf_objects::all()?;
     let (pulse, mut chance) = (Pulse::start()?, Chance::told());
     let (mut problems, mut held, mut longest) = (Vec::new(), Objects::new(), Duration::ZERO);
-    for round in 0..kills {
+    for round in 0..pace.kills {
         let dir = tempfile::tempdir().context("a directory")?;
         let file = dir.path().join("session.jsonl.zst");
-        let killed = kill_one(&file, round % EARLY == 0, &mut chance)?;
-        match judge(&file, &killed, &pulse) {
+        let killed = kill_one(&file, round % EARLY != 0, &pace, &mut chance)?;
+        match judge(&file, &killed, &pulse, &pace) {
             Ok(behind) => longest = longest.max(behind),
             Err(error) => problems.push(format!("kill {round}: {error:#}")),
         }
         held.extend(killed.held);
     }
-    println!("{kills} kills; at most {longest:?} of a session were not saved");
+    println!("{} kills; at most {longest:?} of a session were not saved", pace.kills);
     pulse.end()?;
     problems.extend(leftovers(&before, &held));
     tell(&problems)
 }
 
 /// Records into the file, and kills the tracer while it attaches or while it traces.
-fn kill_one(file: &Path, early: bool, chance: &mut Chance) -> Result<Killed> {
+fn kill_one(file: &Path, attaches: bool, pace: &Pace, chance: &mut Chance) -> Result<Killed> {
     let spawned_ns = now_ns()?;
     let interval = format!("{}ms", INTERVAL.as_millis());
     let mut command = socktrace(&["record", "-i", &interval, "-o"])?;
     let mut tracer = Running::start(command.arg(file))?;
     let (mut attached_ns, mut held) = (None, Objects::new());
-    if early {
-        std::thread::sleep(chance.millis(0..ATTACHING_MS));
-    } else {
+    if attaches {
         tracer.wait_err("attached")?;
         attached_ns = Some(now_ns()?);
         held = bpf_objects::held_by(tracer.pid())?;
         ensure!(!held.is_empty(), "a tracer without programs");
-        std::thread::sleep(chance.millis(0..TRACING_MS));
+        std::thread::sleep(chance.millis(0..pace.tracing_ms));
+    } else {
+        std::thread::sleep(chance.millis(0..ATTACHING_MS));
     }
     let shot_ns = now_ns()?;
     tracer.signal(Signal::SIGKILL)?;
@@ -125,7 +135,7 @@ fn kill_one(file: &Path, early: bool, chance: &mut Chance) -> Result<Killed> {
 }
 
 /// How long before its end the tracer had saved everything.
-fn judge(file: &Path, killed: &Killed, pulse: &Pulse) -> Result<Duration> {
+fn judge(file: &Path, killed: &Killed, pulse: &Pulse, pace: &Pace) -> Result<Duration> {
     let Some(attached_ns) = killed.attached_ns else {
         return opens(file).map(|()| Duration::ZERO);
     };
@@ -133,7 +143,7 @@ fn judge(file: &Path, killed: &Killed, pulse: &Pulse) -> Result<Duration> {
     ensure!(verdict(&saved) == "incomplete", "it is {}", verdict(&saved));
     ensure!(report(file, &["--strict"])?.code() == Some(4), "--strict does not mind");
     let beats = Beats::read(pulse.dir.path())?;
-    let late = u64::try_from((INTERVAL + LOOKS + BUSY).as_nanos())?;
+    let late = u64::try_from((INTERVAL + LOOKS + pace.busy).as_nanos())?;
     let least = beats.over_at(killed.shot_ns - late).saturating_sub(beats.begun_at(attached_ns));
     let most = beats.begun_at(killed.dead_ns) - beats.over_at(killed.spawned_ns);
     for (what, count) in counts(&saved, pulse.running.pid()) {
