@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stall", &["event", "host", "listener", "transport"]),
     ("evidence", &["diagnose", "event", "host", "listener", "stall", "transport"]),
     ("live", &["event", "evidence", "host", "listener", "probe", "stall", "transport"]),
-    ("aggregate", &["diagnose", "event", "host"]),
+    ("aggregate", &["diagnose", "escape", "event", "host"]),
     ("pipeline", &["aggregate", "event"]),
     ("redact", &["aggregate", "event"]),
     ("session", &["aggregate", "event"]),

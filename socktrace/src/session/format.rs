@@ -95,12 +95,17 @@ pub struct Header {
     pub interval_ns: u64,
     /// Which part of the session this is, the first is 1: a later one says what came before it, but for
     /// its events.
+    #[serde(default = "first_part")]
     pub part: u32,
     /// Host, kernel, signals, command.
     #[serde(flatten)]
     pub session: Session,
     /// What the filters let pass.
     pub filters: Selection,
+}
+
+const fn first_part() -> u32 {
+    1
 }
 
 /// How a session ended.
