@@ -2,12 +2,10 @@
 //! cut short, and the command fails in the end.
 
 use std::fs::OpenOptions;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use socktrace_tests::harness::process::{Finished, Running};
@@ -130,11 +128,14 @@ fn is_not_begun(finished: &Finished) -> Result<()> {
 fn a_limit_of_file_sizes_cuts_the_session_and_kills_nobody() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("session.jsonl.zst");
-    let mut command = recording(&file)?;
-    let limit = || setrlimit(Resource::RLIMIT_FSIZE, 8192, 8192).map_err(std::io::Error::from);
-    // SAFETY: the closure makes one system call.
-    unsafe { command.pre_exec(limit) };
-    let mut tracer = Running::start(&mut command)?;
+    let mut tracer = Running::start(&mut recording(&file)?)?;
+    // Not before: a kernel whose BTF cannot be mapped has it copied to memory that counts as a file.
     tracer.wait_err("attached")?;
+    let limit = libc::rlimit { rlim_cur: 8192, rlim_max: 8192 };
+    let pid = i32::try_from(tracer.pid()).context("a pid")?;
+    // SAFETY: reads `limit`, and writes nothing.
+    let set =
+        unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut()) };
+    ensure!(set == 0, "prlimit: {}", std::io::Error::last_os_error());
     is_cut_short(&floods(tracer)?, &file, "EFBIG")
 }
