@@ -137,7 +137,7 @@ impl Completeness {
         let mut verdict = if reasons.is_empty() { Verdict::Complete } else { Verdict::Incomplete };
         // Of a damaged session, events or the totals that they are compared with may be what is missing.
         let adds_up = signals.iter().all(SignalStages::adds_up) && undecodable == 0;
-        if damage.is_none() && !adds_up {
+        if !damage.is_some_and(Damage::lacks_records) && !adds_up {
             verdict = Verdict::Unknown;
             reasons.push("the kernel's counters and the events that arrived do not add up".into());
         }

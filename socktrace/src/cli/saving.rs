@@ -84,9 +84,7 @@ impl Saving {
         if self.is_begun {
             return;
         }
-        if let Target::File(file) = self.writer.into_out() {
-            file.abandon();
-        }
+        self.writer.into_out().abandon();
         if let Some((next, _)) = self.next {
             next.abandon();
         }
@@ -99,13 +97,7 @@ impl Saving {
             return Ok(());
         };
         let header = Header { part: self.header.part + 1, ..self.header.clone() };
-        let writer = match next_part(next, &header, so_far) {
-            Ok(writer) => writer,
-            Err((file, error)) => {
-                file.abandon();
-                return Err(error);
-            }
-        };
+        let writer = next_part(next, &header, so_far)?;
         let carried = writer.written();
         let goes_on = End {
             duration_ns: so_far.totals().time_ns.saturating_sub(header.session.started_ns),
@@ -199,34 +191,39 @@ impl Saving {
     }
 }
 
-/// The beginning of a part: what came before. Where that cannot be written, the file is given back.
+/// The beginning of a part: what came before. Where that cannot be written, there is no such part.
 fn next_part(
     mut file: NewFile,
     header: &Header,
     so_far: &Aggregator,
-) -> Result<Writer<Target>, (NewFile, io::Error)> {
-    if let Err(error) = file.truncate(0) {
-        return Err((file, error));
-    }
-    let given_back = |target, error| match target {
-        Target::File(file) => (file, error),
-        Target::Stream => unreachable!("a stream has no parts"),
+) -> io::Result<Writer<Target>> {
+    file.truncate(0)?;
+    let begun = Writer::new(Target::File(file), header);
+    let (target, error) = match begun {
+        Err(failed) => failed,
+        Ok(mut writer) => match carry(so_far, &mut writer) {
+            Ok(()) => return Ok(writer),
+            Err(error) => (writer.into_out(), error),
+        },
     };
-    let mut writer = Writer::new(Target::File(file), header)
-        .map_err(|(target, error)| given_back(target, error))?;
-    let carry = || {
-        for record in so_far.carry() {
-            writer.record(&record, &Counters::default())?;
-        }
-        writer.flush()
-    };
-    match { carry }() {
-        Ok(()) => Ok(writer),
-        Err(error) => Err(given_back(writer.into_out(), error)),
+    target.abandon();
+    Err(error)
+}
+
+fn carry(so_far: &Aggregator, to: &mut Writer<Target>) -> io::Result<()> {
+    for record in so_far.carry() {
+        to.record(&record, &Counters::default())?;
     }
+    to.flush()
 }
 
 impl Target {
+    fn abandon(self) {
+        if let Self::File(file) = self {
+            file.abandon();
+        }
+    }
+
     fn name(&self) -> String {
         match self {
             Self::File(file) => shown(&file.path),

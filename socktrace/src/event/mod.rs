@@ -240,6 +240,13 @@ pub struct Damage {
     pub left_out: u64,
 }
 
+impl Damage {
+    /// Whether there were records that are not in it.
+    pub const fn lacks_records(&self) -> bool {
+        self.unfinished || self.cut.is_some() || self.lost_bytes != 0 || self.malformed != 0
+    }
+}
+
 /// Where records come from.
 pub trait Source {
     /// What can go wrong.
