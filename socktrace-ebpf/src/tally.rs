@@ -71,17 +71,22 @@ pub(crate) fn tally<K>(map: &HashMap<K, u64>, signal: Signal, key: &K, n: u64) -
     Tallied::Again
 }
 
-/// Adds one occurrence to the waits of `key`, and how long it waited, unless that is `u64::MAX`.
+/// Adds one occurrence to the waits of `key`, and how long it waited, unless that is `u64::MAX`. Before the
+/// first one of a key, `introduce` is called: once, or once more by each of those that race to be
+/// first.
 #[inline(always)]
 pub(crate) fn tally_wait<K>(
     map: &HashMap<K, WaitTally>,
     signal: Signal,
     key: &K,
     wait_ns: u64,
+    introduce: impl FnOnce(),
 ) -> Tallied {
     let mut tallied = Tallied::Again;
     let mut total = map.get_ptr_mut(key);
     if total.is_none() {
+        // Here, and not behind: the verifier then follows it once, and not for each outcome.
+        introduce();
         let Some(zero) = WAIT_ZERO.get(0) else { return Tallied::Lost };
         // BPF_NOEXIST, as above.
         if map.insert(key, zero, 1).is_ok() {

@@ -4,7 +4,6 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -25,7 +24,7 @@ use crate::{
     evidence::{Investigator, Worker},
     host::{Host, NetworkNamespace, TcpExt},
     listener::{Look, Lookout, Owners, read_owners},
-    probe::{Attached, Filters, Verdict, read_misses},
+    probe::{Attached, Filters, Verdict, read_misses, side_by_side},
     stall::{Scout, Sight},
     transport::{
         CountersError, Reader, decode, monotonic_now_ns, read_accepted, read_counters, read_drops,
@@ -474,17 +473,7 @@ fn since(mut now: HashMap<DropKey, u64>, start: &HashMap<DropKey, u64>) -> HashM
 fn detach(ebpf: &mut Ebpf) {
     let programs = ebpf.programs_mut().map(|(_, program)| program);
     let loaded: Vec<&mut Program> = programs.filter(|program| program.fd().is_ok()).collect();
-    let count = loaded.len();
-    let left = Mutex::new(loaded);
-    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let unload_all = || std::iter::from_fn(next).for_each(unload);
-    thread::scope(|scope| {
-        for _ in 1..count {
-            // Without another thread, this one does its work.
-            drop(thread::Builder::new().spawn_scoped(scope, unload_all));
-        }
-        unload_all();
-    });
+    side_by_side(loaded.len(), loaded, unload);
 }
 
 fn unload(program: &mut Program) {

@@ -168,7 +168,10 @@ impl Toolchain {
 fn rustflags(remap: &[(PathBuf, String)]) -> Result<String> {
     // aya-ebpf takes the layout of pt_regs from this; without it, from whatever host builds.
     let mut flags = vec![format!("--cfg=bpf_target_arch=\"{ARCH}\"")];
-    flags.extend(["-Cdebuginfo=2", "-Clink-arg=--btf"].map(str::to_owned));
+    flags.extend(
+        ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Clink-arg=--disable-expand-memcpy-in-order"]
+            .map(str::to_owned),
+    );
     for (from, to) in remap {
         let from = from.to_str().context("a path on this machine is not UTF-8: build elsewhere")?;
         flags.push(format!("--remap-path-prefix={from}={to}"));

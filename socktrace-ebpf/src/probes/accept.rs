@@ -177,12 +177,8 @@ pub(super) fn counted(
     if !wanted {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }
-    if wait_ns == WAIT_UNKNOWN {
-        tally::count(SIGNAL, Stage::Unpaired, 1);
-    }
     let key = AcceptKey { task, listener: inode };
-    let tallied = tally::tally_wait(&ACCEPT_TALLY, SIGNAL, &key, wait_ns);
-    if tallied != Tallied::Again {
+    let tallied = tally::tally_wait(&ACCEPT_TALLY, SIGNAL, &key, wait_ns, || {
         tally::remember_current(SIGNAL);
         let known = LISTENERS.get_ptr(inode).is_some();
         tally::remember_listener(SIGNAL, inode, listener, Some(child));
@@ -190,6 +186,9 @@ pub(super) fn counted(
         if !known {
             tally::note_accept(inode, task);
         }
+    });
+    if wait_ns == WAIT_UNKNOWN {
+        tally::count(SIGNAL, Stage::Unpaired, 1);
     }
     let slow_ns = param!(slow_ns);
     if slow_ns != 0 && (wait_ns == WAIT_UNKNOWN || wait_ns < slow_ns) {

@@ -18,7 +18,7 @@ use crate::{
     emit, filter,
     kernel::{Sock, Task, now_ns, pid_tgid, read_kernel_address},
     maps::{BLOCKED_CALLS, BLOCKED_TALLY},
-    tally::{self, Tallied},
+    tally,
 };
 
 const SIGNAL: Signal = Signal::ConnectBlocked;
@@ -118,10 +118,9 @@ fn blocked(ctx: &impl EbpfContext, event: &ConnectBlockedEvent) {
     if !by_errno || !filter::process(event.key.task) || !filter::endpoint(&event.key.target) {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }
-    let tallied = tally::tally_wait(&BLOCKED_TALLY, SIGNAL, &event.key, event.wait_ns);
-    if tallied != Tallied::Again {
+    let tallied = tally::tally_wait(&BLOCKED_TALLY, SIGNAL, &event.key, event.wait_ns, || {
         tally::remember_task(SIGNAL, &event.header.actor);
-    }
+    });
     emit::send(ctx, SIGNAL, tallied, event);
 }
 

@@ -2,6 +2,8 @@
 //! parameters a function has.
 
 use std::{
+    cell::RefCell,
+    collections::HashMap,
     fs::File,
     io,
     os::fd::AsRawFd,
@@ -36,6 +38,8 @@ pub enum BtfError {
 pub struct KernelBtf {
     btf: Btf,
     path: PathBuf,
+    /// Types by name, as far as they were asked for: finding a name goes through all of them.
+    named: RefCell<HashMap<String, Vec<u32>>>,
 }
 
 impl KernelBtf {
@@ -44,7 +48,7 @@ impl KernelBtf {
         let path = path.unwrap_or(Path::new(RUNNING)).to_path_buf();
         match Btf::from_file_with_backend(&path, Backend::Mmap).or_else(|error| remap(&path, error))
         {
-            Ok(btf) => Ok(Self { btf, path }),
+            Ok(btf) => Ok(Self { btf, path, named: RefCell::default() }),
             Err(source) => Err(BtfError::Open { path, source }),
         }
     }
@@ -69,8 +73,16 @@ impl KernelBtf {
         Some(offset / 8)
     }
 
+    /// Every type of this name.
+    fn types_named(&self, name: &str) -> Vec<Type> {
+        let mut named = self.named.borrow_mut();
+        let find = || self.btf.resolve_ids_by_name(name).unwrap_or_default();
+        let ids = named.entry(name.to_owned()).or_insert_with(find);
+        ids.iter().filter_map(|id| self.btf.resolve_type_by_id(*id).ok()).collect()
+    }
+
     fn structure(&self, name: &str) -> Option<btf_rs::Struct> {
-        self.btf.resolve_types_by_name(name).ok()?.into_iter().find_map(|kind| match kind {
+        self.types_named(name).into_iter().find_map(|kind| match kind {
             Type::Struct(found) | Type::Union(found) => Some(found),
             _ => None,
         })
@@ -112,8 +124,7 @@ impl KernelBtf {
 
     /// Value of an enumerator of a named enum.
     pub fn enum_value(&self, name: &str, enumerator: &str) -> Option<u32> {
-        let kinds = self.btf.resolve_types_by_name(name).ok()?;
-        kinds.iter().find_map(|kind| self.enumerator(kind, enumerator))
+        self.types_named(name).iter().find_map(|kind| self.enumerator(kind, enumerator))
     }
 
     /// Values of several enumerators of the anonymous enum whose first one is `first`.
@@ -145,7 +156,7 @@ impl KernelBtf {
 
     /// Number of parameters of a kernel function; `None` if the kernel has no such function.
     pub fn function_arity(&self, function: &str) -> Option<usize> {
-        self.btf.resolve_types_by_name(function).ok()?.into_iter().find_map(|kind| {
+        self.types_named(function).into_iter().find_map(|kind| {
             let Type::Func(function) = kind else { return None };
             match self.btf.resolve_chained_type(&function).ok()? {
                 Type::FuncProto(prototype) => Some(prototype.parameters.len()),
@@ -157,7 +168,7 @@ impl KernelBtf {
     /// Number of arguments of a tracepoint; `None` if the kernel has no such tracepoint.
     pub fn tracepoint_arity(&self, tracepoint: &str) -> Option<usize> {
         let name = format!("btf_trace_{tracepoint}");
-        self.btf.resolve_types_by_name(&name).ok()?.into_iter().find_map(|kind| {
+        self.types_named(&name).into_iter().find_map(|kind| {
             let Type::Typedef(typedef) = kind else { return None };
             let Type::Ptr(pointer) = self.btf.resolve_chained_type(&typedef).ok()? else {
                 return None;

@@ -1,6 +1,11 @@
 //! Addresses from `/proc/kallsyms`, read once.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+};
 
 use super::Refused;
 
@@ -14,15 +19,20 @@ pub struct Symbols {
     pub tcp_rcv: Result<[[u64; 2]; 2], Refused>,
 }
 
+/// So much of the table, which has megabytes, is in memory at a time.
+const PIECE_BYTES: usize = 64 << 10;
 const PER_CPU_OFFSET: &str = "__per_cpu_offset";
 const TCP_RCV: [&str; 2] = ["tcp_v4_rcv", "tcp_v6_rcv"];
 
 impl Symbols {
     /// Reads the table.
     pub fn read(kallsyms: &Path) -> Self {
-        let found = fs::read(kallsyms)
-            .map_err(|error| Refused(format!("cannot read {}: {error}", kallsyms.display())))
-            .map(|table| find(&table, &[PER_CPU_OFFSET, TCP_RCV[0], TCP_RCV[1]]));
+        let found = File::open(kallsyms)
+            .and_then(|table| {
+                let table = BufReader::with_capacity(PIECE_BYTES, table);
+                find(table, &[PER_CPU_OFFSET, TCP_RCV[0], TCP_RCV[1]])
+            })
+            .map_err(|error| Refused(format!("cannot read {}: {error}", kallsyms.display())));
         let span = |name: &str| match &found {
             Ok(found) => known(found.get(name).copied(), name, kallsyms),
             Err(refused) => Err(refused.clone()),
@@ -52,11 +62,13 @@ fn known(found: Option<[u64; 2]>, name: &str, kallsyms: &Path) -> Result<[u64; 2
 }
 
 /// Addresses of these symbols and of whatever begins next above each.
-fn find<'a>(table: &[u8], names: &[&'a str]) -> HashMap<&'a str, [u64; 2]> {
+fn find<'a>(mut table: impl BufRead, names: &[&'a str]) -> io::Result<HashMap<&'a str, [u64; 2]>> {
     let mut found: HashMap<&str, [u64; 2]> = HashMap::new();
     // The table is in the order of addresses up to the first module.
     let mut open: Vec<&str> = Vec::new();
-    for (address, symbol) in table.split(|byte| *byte == b'\n').map_while(parse) {
+    let mut line = Vec::new();
+    while table.read_until(b'\n', &mut line)? > 0 {
+        let Some((address, symbol)) = parse(line.trim_ascii_end()) else { break };
         open.retain(|name| match found.get_mut(name) {
             Some([begin, end]) if address > *begin => {
                 *end = address;
@@ -73,8 +85,9 @@ fn find<'a>(table: &[u8], names: &[&'a str]) -> HashMap<&'a str, [u64; 2]> {
         if found.len() == names.len() && open.is_empty() {
             break;
         }
+        line.clear();
     }
-    found
+    Ok(found)
 }
 
 /// `ffffffff82c0d2a0 D __per_cpu_offset`; a module's symbol has its module behind it.
@@ -95,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_symbol_is_matched_whole_and_ends_where_the_next_begins() {
-        let found = find(TABLE, &["tcp_v4_rcv", "__per_cpu_offset", "absent"]);
+        let found = find(TABLE, &["tcp_v4_rcv", "__per_cpu_offset", "absent"]).expect("in memory");
         assert_eq!(found.get("tcp_v4_rcv"), Some(&[0x20, 0x30]));
         assert_eq!(found.get("__per_cpu_offset"), Some(&[0x40, 0x50]));
         assert_eq!(found.get("absent"), None);

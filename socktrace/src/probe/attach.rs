@@ -4,20 +4,19 @@
 use std::{collections::BTreeMap, io};
 
 use aya::{
-    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{HashMap, MapData},
-    programs::{Program as Loaded, ProgramError},
 };
 use socktrace_common::{BACKLOG_UNKNOWN, ListenerInfo, Offsets, Signal, Stage, TaskKey, Tier};
 use thiserror::Error;
 
 use super::{
-    FOLLOW, Kind, Options, Program, Refusal, Requirement, Verdict, params::params, select_signal,
-    self_test,
+    FOLLOW, Kind, Options, Program, Refusal, Requirement, Verdict, into_kernel::attach_programs,
+    params::params, select_signal, self_test,
 };
 use crate::{
     event::Sighting,
-    kernel::{BtfError, Facts, KernelBtf, OffsetsError, Tracefs, resolve_offsets},
+    kernel::{BtfError, Facts, KernelBtf, OffsetsError, resolve_offsets},
     transport::{CountersError, Reader, ReaderError, Transport, read_stages},
 };
 
@@ -367,90 +366,4 @@ pub(crate) fn insert<K: aya::Pod, V: aya::Pod>(
     value: V,
 ) -> Result<(), AttachError> {
     into.insert(key, value, 0).map_err(|source| AttachError::Map { map, source })
-}
-
-type Outcome = Result<(), (Program, String)>;
-
-/// Attaches in order, up to the first refusal. Perf tracepoints need tracefs, so all of it runs
-/// where that is.
-fn attach_programs(
-    ebpf: &mut Ebpf,
-    facts: &Facts,
-    programs: &[Program],
-) -> Result<Outcome, AttachError> {
-    let tracing = programs.iter().any(|program| matches!(program.kind, Kind::Fentry | Kind::Fexit));
-    let btf = if tracing {
-        let parsed = Btf::parse_file(facts.btf.path(), aya::Endianness::default());
-        Some(parsed.map_err(|error| AttachError::Load(error.into()))?)
-    } else {
-        None
-    };
-    let all = || {
-        for program in programs {
-            let result = attach_program(ebpf, btf.as_ref(), program);
-            result.map_err(|error| (*program, refusal(program, &error)))?;
-        }
-        Ok(())
-    };
-    let tracefs = facts.tracefs.as_ref().copied().unwrap_or(Tracefs::Mounted);
-    tracefs.with(all).map_err(AttachError::Tracefs)
-}
-
-fn attach_program(
-    ebpf: &mut Ebpf,
-    btf: Option<&Btf>,
-    program: &Program,
-) -> Result<(), ProgramError> {
-    let loaded = ebpf.program_mut(program.name).ok_or(ProgramError::NotLoaded)?;
-    let load = |loaded: &mut Loaded, target: &str| match (loaded, btf) {
-        (Loaded::FEntry(it), Some(btf)) => it.load(target, btf),
-        (Loaded::FExit(it), Some(btf)) => it.load(target, btf),
-        (Loaded::KProbe(it), _) => it.load(),
-        (Loaded::TracePoint(it), _) => it.load(),
-        (Loaded::RawTracePoint(it), _) => it.load(),
-        _ => Err(ProgramError::UnexpectedProgramType),
-    };
-    for (number, target) in program.targets.iter().enumerate() {
-        if number == 0 {
-            load(loaded, target)?;
-        }
-        match loaded {
-            Loaded::FEntry(it) => it.attach().map(|_| ()),
-            Loaded::FExit(it) => it.attach().map(|_| ()),
-            Loaded::KProbe(it) => it.attach(target, 0).map(|_| ()),
-            Loaded::TracePoint(it) => {
-                let (category, name) = target.split_once(':').unwrap_or(("", target));
-                it.attach(category, name).map(|_| ())
-            }
-            Loaded::RawTracePoint(it) => it.attach(target).map(|_| ()),
-            _ => Err(ProgramError::UnexpectedProgramType),
-        }?;
-    }
-    Ok(())
-}
-
-/// A refusal in words: which hook, and what the kernel said. Of the verifier's log the end tells
-/// why.
-fn refusal(program: &Program, error: &ProgramError) -> String {
-    let target = program.targets.join(", ");
-    let said = match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            let log = verifier_log.to_string();
-            let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-            let end = lines[lines.len().saturating_sub(3)..].join(" / ");
-            format!("{io_error}; verifier: {end}")
-        }
-        error => with_sources(error),
-    };
-    format!("the kernel refused the hook on {target} ({said})")
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        said = format!("{said}: {inner}");
-        source = inner.source();
-    }
-    said
 }

@@ -1,12 +1,14 @@
 //! From what the kernel allows to what is attached: plan (a table), select (pure), attach (thin).
 
 mod attach;
+mod into_kernel;
 mod misses;
 mod options;
 mod params;
 mod plan;
 mod select;
 mod self_test;
+mod side_by_side;
 
 pub(crate) use attach::select_listener;
 pub use attach::{AttachError, Attached, SelfTest, attach, facts};
@@ -14,3 +16,4 @@ pub(crate) use misses::read_misses;
 pub use options::{Filters, Options, TierRequest};
 pub use plan::{FOLLOW, Kind, PLAN, Program, Requirement, Slot, TierPlan, Without};
 pub use select::{Choice, Refusal, Verdict, select_signal};
+pub(crate) use side_by_side::side_by_side;
