@@ -24,7 +24,7 @@ use crate::{
     evidence::{Investigator, Worker},
     host::{Host, NetworkNamespace, TcpExt},
     listener::{Look, Lookout, Owners, read_owners},
-    probe::{Attached, Filters, Verdict, read_misses, side_by_side},
+    probe::{Attached, Filters, Timing, Verdict, read_misses, read_runs, side_by_side},
     stall::{Scout, Sight},
     transport::{
         CountersError, Reader, decode, monotonic_now_ns, read_accepted, read_counters, read_drops,
@@ -72,6 +72,7 @@ pub struct Live {
     readable: AsyncFd<OwnedFd>,
     reader: Reader,
     ebpf: Ebpf,
+    timing: Option<Timing>,
     verdicts: Vec<Verdict>,
     host: Host,
     lookout: Lookout,
@@ -111,7 +112,7 @@ impl Live {
         host: Host,
         stall: Duration,
     ) -> Result<Self, LiveError> {
-        let Attached { ebpf, reader, verdicts, .. } = attached;
+        let Attached { ebpf, reader, verdicts, timing, .. } = attached;
         let fd = reader.as_fd().try_clone_to_owned()?;
         // SAFETY: `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
         let readable = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
@@ -122,6 +123,7 @@ impl Live {
             readable,
             reader,
             ebpf,
+            timing,
             verdicts,
             counted_at_start: HashMap::new(),
             drops_at_start: HashMap::new(),
@@ -341,7 +343,7 @@ impl Live {
         let namespaces = self.counted()?;
         let mut counters = read_counters(&self.ebpf)?;
         counters.drops = since(counters.drops, &self.drops_at_start);
-        into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));
+        self.tell_programs(into);
         into.push(Record::Namespaces(namespaces));
         let new: HashSet<u64> =
             listeners_of(&counters).filter(|inode| self.owned.insert(*inode)).collect();
@@ -356,6 +358,14 @@ impl Live {
         into.push(Record::Loss(self.loss));
         into.push(Record::Counters(Box::new(counters)));
         Ok(())
+    }
+
+    /// What the kernel says of the programs themselves.
+    fn tell_programs(&self, into: &mut Vec<Record>) {
+        into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));
+        if self.timing.is_some() {
+            into.push(Record::Runs(read_runs(&self.ebpf)));
+        }
     }
 
     /// Drains until everything that was submitted has arrived; gives up after [`SETTLE`].
@@ -519,7 +529,7 @@ impl Source for Live {
         self.last_look(into)?;
         let namespaces = self.counted()?;
         let drops = read_drops(&self.ebpf)?;
-        into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));
+        self.tell_programs(into);
         detach(&mut self.ebpf);
         let mut counters = self.settle(into)?;
         counters.drops = since(drops, &self.drops_at_start);

@@ -14,7 +14,7 @@ use socktrace::aggregate::{
     Unattributed, Verdict,
 };
 use socktrace::event::{Misses, NetstatDelta, Unread};
-use socktrace::render::{html::render_report, text::Cost};
+use socktrace::render::{Cost, html::render_report};
 use socktrace_common::{Signal, Tier};
 
 use self::course::{BEGIN, READINGS, SECOND, timeline};
@@ -110,6 +110,7 @@ fn busy() -> Snapshot {
         unattributed: counted.map(|_| Unattributed::default()),
     };
     Snapshot {
+        runs: None,
         session: session(),
         duration: Duration::from_nanos(READINGS * SECOND / 2),
         completeness: completeness(88_412),
@@ -133,6 +134,7 @@ fn busy() -> Snapshot {
 
 fn empty() -> Snapshot {
     Snapshot {
+        runs: None,
         session: Session { command: Vec::new(), ..session() },
         duration: Duration::from_secs(5),
         completeness: Completeness {

@@ -12,7 +12,7 @@ use socktrace_common::Signal;
 use super::{findings::Diagnoses, selection::Selection, snapshot::Session, timeline::Recorder};
 use crate::event::{
     Body, Counters, Damage, Endpoint, Listener, Misses, NamespaceCounters, Owner, ReaderLoss,
-    Record, Sighting, Sightings, Stall, StallChange, Unread, Waiting,
+    Record, Runs, Sighting, Sightings, Stall, StallChange, Unread, Waiting,
 };
 
 /// Stalls that are kept: of more, the oldest that are over are counted only.
@@ -48,6 +48,7 @@ pub struct Aggregator {
     pub(super) namespaces: Vec<NamespaceCounters>,
     pub(super) loss: ReaderLoss,
     pub(super) misses: Misses,
+    pub(super) runs: Option<Runs>,
     pub(super) damage: Option<Damage>,
     /// Rows that were too many to keep.
     pub(super) left_out: u64,
@@ -75,6 +76,7 @@ impl Aggregator {
             namespaces: Vec::new(),
             loss: ReaderLoss::default(),
             misses: Misses::default(),
+            runs: None,
             damage: None,
             left_out: 0,
             stalls: Vec::new(),
@@ -112,6 +114,7 @@ impl Aggregator {
             Record::Namespaces(namespaces) => self.namespaces = namespaces,
             Record::Loss(loss) => self.loss = loss,
             Record::Misses(misses) => self.misses = misses,
+            Record::Runs(runs) => self.runs = Some(runs),
             Record::Carried(carried) => self.resume(*carried),
             Record::Damage(damage) => self.damage = Some(damage),
             Record::Stall(stall) => self.apply_stall(*stall),

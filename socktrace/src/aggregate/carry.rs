@@ -26,6 +26,7 @@ impl Aggregator {
         records.push(Record::Namespaces(self.namespaces.clone()));
         records.push(Record::Loss(self.loss));
         records.push(Record::Misses(self.misses.clone()));
+        records.extend(self.runs.clone().map(Record::Runs));
         records.push(Record::Counters(Box::new(self.counters.clone())));
         records.extend(self.carried().into_iter().map(|it| Record::Carried(Box::new(it))));
         records

@@ -70,6 +70,7 @@ impl Aggregator {
                 damage: self.damaged().as_ref(),
                 started_ns: self.session.started_ns,
             }),
+            runs: self.runs.clone(),
             findings: findings::fold(&processes, of_listeners),
             processes,
             listeners: listeners.into_values().collect(),

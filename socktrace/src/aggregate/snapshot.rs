@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use socktrace_common::{DropReason, DropStage, Signal, Tier};
 
 use super::{Completeness, FindingRow, Timeline, Unattributed, Waits};
-use crate::event::{Endpoint, Finding, NetstatDelta, Owner, Stall, Unread, written};
+use crate::event::{Endpoint, Finding, NetstatDelta, Owner, Runs, Stall, Unread, written};
 
 /// How a session was recorded.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -68,6 +68,8 @@ pub struct Snapshot {
     pub duration: Duration,
     /// What is missing.
     pub completeness: Completeness,
+    /// What runs of the programs took, where that was asked for.
+    pub runs: Option<Runs>,
     /// Processes that did something, the worst first.
     pub processes: Vec<ProcessRow>,
     /// Listeners that something happened to.
@@ -278,6 +280,7 @@ impl Snapshot {
             },
             duration: Duration::from_secs(10),
             completeness,
+            runs: None,
             processes: Vec::new(),
             listeners: Vec::new(),
             stalls: Vec::new(),

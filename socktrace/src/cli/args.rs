@@ -67,6 +67,7 @@ pub(super) struct FilterArgs {
 
 /// How to trace.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[command(next_help_heading = "Tracing")]
 pub(super) struct TraceArgs {
     /// Kind of hooks: auto, fentry, kprobe or tracepoint, for all signals or for one
@@ -94,6 +95,9 @@ pub(super) struct TraceArgs {
     /// Do not try the hooks once they are attached
     #[arg(long)]
     no_self_test: bool,
+    /// Have the kernel time each run of a hook, and tell what runs took: costs some more for each
+    #[arg(long)]
+    probe_cost: bool,
     /// A connection that waits this long to be accepted is a stall of its listener
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     pub(super) stall: Duration,
@@ -197,6 +201,7 @@ impl TraceArgs {
             slow_ns: if self.all { 0 } else { slow_ns.max(1) },
             filters,
             self_test: !self.no_self_test,
+            timed: self.probe_cost,
         }
     }
 }

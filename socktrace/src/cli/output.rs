@@ -19,11 +19,7 @@ use super::failure::Failure;
 use crate::{
     aggregate::Snapshot,
     redact::Redactor,
-    render::{
-        escape::escape,
-        html, json,
-        text::{self, Cost},
-    },
+    render::{Cost, escape::escape, html, json, text},
 };
 
 /// `--format`.

@@ -25,7 +25,7 @@ use crate::{
     aggregate::{Aggregator, Snapshot, diff::Diff},
     pipeline::{self, PipelineError, Sink, StopAfter},
     redact::Redacted,
-    render::{diff, text::Cost},
+    render::{Cost, diff},
     session::{Header, Reader, schema},
     transport::Clock,
 };

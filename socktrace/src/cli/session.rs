@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fmt::Write as _,
     os::unix::ffi::{OsStrExt, OsStringExt},
     time::{Duration, SystemTime},
 };
@@ -10,8 +11,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use crate::{
-    aggregate::{Aggregator, Selection, Session, SessionSignal},
-    event::{Misses, Source},
+    aggregate::{Aggregator, Selection, Session, SessionSignal, Snapshot},
+    event::Source,
     evidence::{Investigator, Namespaces},
     host::Host,
     kernel::{drop_all_but_reading, missing_privileges},
@@ -106,13 +107,20 @@ pub(super) fn header(session: Session, filters: Selection, interval: Duration) -
     }
 }
 
-/// How often the kernel skipped each hook, on stderr.
-pub(super) fn tell_misses(misses: &Misses) {
-    let count = |missed: Option<u64>| missed.map_or("-".to_owned(), |missed| missed.to_string());
-    let lines = misses.programs.iter();
-    let lines =
-        lines.map(|(name, missed)| format!("socktrace: {name} missed {}\n", count(*missed)));
-    tell(&lines.collect::<String>());
+/// How often the kernel skipped each hook, and what its runs took where they were timed, on stderr.
+pub(super) fn tell_programs(snapshot: &Snapshot) {
+    let mut lines = String::new();
+    for (name, missed) in &snapshot.completeness.misses.programs {
+        let missed = missed.map_or("-".to_owned(), |missed| missed.to_string());
+        let _ = write!(lines, "socktrace: {name} missed {missed}");
+        let runs = snapshot.runs.as_ref().and_then(|runs| runs.0.get(name));
+        if let Some(runs) = runs {
+            let mean = runs.mean_ns().map_or("-".to_owned(), |mean| mean.to_string());
+            let _ = write!(lines, ", ran {} times, {mean} ns each", runs.count);
+        }
+        lines.push('\n');
+    }
+    tell(&lines);
 }
 
 /// A line on stderr, with its newline.

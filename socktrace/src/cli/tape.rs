@@ -16,7 +16,7 @@ use crate::{
     aggregate::Aggregator,
     event::{Event, Record, Stall},
     pipeline::{Sink, StopAfter},
-    render::text::Cost,
+    render::Cost,
     session::End,
 };
 

@@ -4,7 +4,7 @@ use std::{
     io::{self, BufWriter, Stdout, Write, stdout},
     ops::ControlFlow,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{
     host::Host,
     live::Live,
     pipeline::{Sink, StopAfter},
-    render::{json, text},
+    render::{json, of_hooks, text},
     transport::Clock,
 };
 use clap::Args;
@@ -56,6 +56,7 @@ impl Watch {
         let selection = self.filters.applied(false);
         let options = self.trace.options(filters);
         let prepared = session::prepare(&options)?;
+        let begun = Instant::now();
         let mut aggregator = Aggregator::new(prepared.session(&[]), selection);
         let format = if self.json { Format::Json } else { self.format };
         let mut lines = Lines::new(format, self.stop_after);
@@ -74,10 +75,14 @@ impl Watch {
             };
             session::run(&mut live, &mut aggregator, &mut lines, stop).await.map(|_| ())
         })?;
-        let completeness = aggregator.snapshot(Duration::ZERO).completeness;
+        let snapshot = aggregator.snapshot(begun.elapsed());
         if self.trace.verbose {
-            session::tell_misses(&completeness.misses);
+            session::tell_programs(&snapshot);
         }
+        if let Some(runs) = &snapshot.runs {
+            session::tell(&format!("socktrace: {}\n", of_hooks(runs, snapshot.duration)));
+        }
+        let completeness = snapshot.completeness;
         if completeness.verdict != Verdict::Complete {
             let reasons = completeness.reasons.join("; ");
             // stdout is data; nobody to tell where stderr is closed.

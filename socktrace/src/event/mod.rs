@@ -26,7 +26,8 @@ pub(crate) use phrase::phrase;
 pub use phrase::{Part, Phrase, name, word};
 pub use stall::{Hold, Queued, Sleeper, Stall, StallChange, Waiting};
 pub use totals::{
-    Counters, Misses, NamespaceCounters, NetstatDelta, ReaderLoss, Stages, WaitTotals,
+    Counters, Misses, NamespaceCounters, NetstatDelta, ProgramRuns, ReaderLoss, Runs, Stages,
+    WaitTotals,
 };
 
 /// The name behind a [`TaskKey`].
@@ -217,6 +218,8 @@ pub enum Record {
     Loss(ReaderLoss),
     /// Runs of programs that the kernel skipped.
     Misses(Misses),
+    /// What runs of programs took.
+    Runs(Runs),
     /// What came before this part of a saved session.
     Carried(Box<Carried>),
     /// What a saved session lacks, its last record.

@@ -108,6 +108,37 @@ pub struct Misses {
     pub unseen: BTreeMap<String, u64>,
 }
 
+/// How often programs ran and for how long, where that was asked for, by program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Runs(pub BTreeMap<String, ProgramRuns>);
+
+/// What the kernel measured of one program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProgramRuns {
+    /// How often it ran.
+    pub count: u64,
+    /// All runs together, in nanoseconds.
+    pub time_ns: u64,
+}
+
+impl Runs {
+    /// All programs together.
+    pub fn sum(&self) -> ProgramRuns {
+        let add = |sum: ProgramRuns, of: &ProgramRuns| ProgramRuns {
+            count: sum.count.saturating_add(of.count),
+            time_ns: sum.time_ns.saturating_add(of.time_ns),
+        };
+        self.0.values().fold(ProgramRuns::default(), add)
+    }
+}
+
+impl ProgramRuns {
+    /// One run on average, in nanoseconds.
+    pub const fn mean_ns(self) -> Option<u64> {
+        self.time_ns.checked_div(self.count)
+    }
+}
+
 impl WaitTotals {
     /// Adds others.
     pub fn add(&mut self, other: &Self) {

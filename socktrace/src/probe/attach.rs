@@ -11,8 +11,8 @@ use socktrace_common::{BACKLOG_UNKNOWN, ListenerInfo, Offsets, Signal, Stage, Ta
 use thiserror::Error;
 
 use super::{
-    FOLLOW, Kind, Options, Program, Refusal, Requirement, Verdict, into_kernel::attach_programs,
-    params::params, select_signal, self_test,
+    FOLLOW, Kind, Options, Program, Refusal, Requirement, Timing, Verdict,
+    into_kernel::attach_programs, params::params, select_signal, self_test,
 };
 use crate::{
     event::Sighting,
@@ -55,6 +55,9 @@ pub enum AttachError {
     /// The thread with the private tracefs.
     #[error("cannot use a private tracefs: {0}; mount it on /sys/kernel/tracing")]
     Tracefs(io::Error),
+    /// `--probe-cost`.
+    #[error("cannot time the hooks (BPF_ENABLE_STATS): {0}; leave out --probe-cost")]
+    Timing(io::Error),
     /// A tier that was asked for, or all of them.
     #[error("{}", refused_sentence(.0))]
     Refused(Vec<Verdict>),
@@ -105,6 +108,8 @@ pub struct Attached {
     pub verdicts: Vec<Verdict>,
     /// Whether the hooks fire.
     pub self_test: SelfTest,
+    /// Where runs of the programs are timed.
+    pub timing: Option<Timing>,
 }
 
 /// What did not serve, so far.
@@ -140,7 +145,11 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
         let programs = in_order(&verdicts, options.filters.follow);
         match attach_programs(&mut ebpf, facts, &programs)? {
             Ok(()) => match try_hooks(&mut ebpf, options, &verdicts)? {
-                Ok(self_test) => return Ok(Attached { ebpf, reader, verdicts, self_test }),
+                Ok(self_test) => {
+                    let timing = options.timed.then(Timing::begin).transpose();
+                    let timing = timing.map_err(AttachError::Timing)?;
+                    return Ok(Attached { ebpf, reader, verdicts, self_test, timing });
+                }
                 Err(silent) => refused.tiers.extend(silent),
             },
             // Once more, for the verifier's own words, which cost time where all is well.

@@ -70,6 +70,8 @@ pub struct Options {
     pub filters: Filters,
     /// Whether the hooks are tried once they are attached.
     pub self_test: bool,
+    /// Whether the kernel times each run of a program, of socktrace's and of all others.
+    pub timed: bool,
 }
 
 impl Options {
@@ -83,6 +85,7 @@ impl Options {
             slow_ns: u64::MAX,
             filters: Filters::default(),
             self_test: true,
+            timed: false,
         }
     }
 }

@@ -49,9 +49,11 @@ impl Redactor {
             Record::Cgroups(all) => Record::Cgroups(each(all, |path| self.name(&path))),
             Record::Carried(carried) => Record::Carried(Box::new(self.carried(*carried))),
             // Numbers, and names of socktrace's own programs.
-            Record::Unread(_) | Record::Namespaces(_) | Record::Loss(_) | Record::Misses(_) => {
-                record
-            }
+            Record::Unread(_)
+            | Record::Namespaces(_)
+            | Record::Loss(_)
+            | Record::Misses(_)
+            | Record::Runs(_) => record,
             Record::Damage(damage) => {
                 let cut = damage.cut.map(|why| self.message(&why));
                 Record::Damage(Damage { cut, ..damage })

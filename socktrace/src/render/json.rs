@@ -20,7 +20,8 @@ use crate::{
     },
     diagnose::errno_name,
     event::{
-        Address, Body, Diagnosis, Endpoint, Event, Finding, NetstatDelta, Owner, Stall, Unread,
+        Address, Body, Diagnosis, Endpoint, Event, Finding, NetstatDelta, Owner, ProgramRuns, Runs,
+        Stall, Unread,
     },
     transport::Clock,
 };
@@ -37,6 +38,7 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
         "schema_version": SCHEMA_VERSION,
         "session": session(&snapshot.session, snapshot.duration.as_nanos()),
         "completeness": completeness(snapshot),
+        "probes": snapshot.runs.as_ref().map(runs),
         "processes": snapshot.processes.iter().map(process).collect::<Vec<_>>(),
         "listeners": snapshot
             .listeners
@@ -106,6 +108,11 @@ fn completeness(snapshot: &Snapshot) -> Value {
         "signals": signals.collect::<Vec<_>>(),
         "missed": completeness.misses.programs,
     })
+}
+
+fn runs(runs: &Runs) -> Value {
+    let row = |(program, of): (&String, &ProgramRuns)| json!({"program": program, "runs": of.count, "run_time_ns": of.time_ns});
+    runs.0.iter().map(row).collect()
 }
 
 fn namespace(row: &NamespaceRow) -> Value {

@@ -3,6 +3,7 @@
 mod cells;
 pub mod checkup;
 pub mod conditions;
+mod cost;
 pub mod diff;
 pub mod explain;
 mod findings;
@@ -18,3 +19,4 @@ pub mod text;
 mod unread;
 
 pub use crate::escape;
+pub use cost::{Cost, of_hooks};

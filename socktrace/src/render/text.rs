@@ -1,13 +1,14 @@
 //! The report and events as text, for people: sentences first, then tables, then what is missing.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use super::{
+    Cost,
     cells::{UNKNOWN, bytes, endpoint, family, millis, number, owners},
     escape::escape,
-    findings, sentences, stalls,
+    findings, of_hooks, sentences, stalls,
     unread::unread_sentences,
 };
 use crate::{
@@ -16,15 +17,6 @@ use crate::{
     event::{Body, Diagnosis, Event, Stall},
     transport::Clock,
 };
-
-/// What the tracer itself used.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cost {
-    /// CPU time of the tracer, user and system.
-    pub cpu: Duration,
-    /// Most memory it had, bytes.
-    pub peak_rss_bytes: u64,
-}
 
 /// The whole report.
 pub fn render_report(snapshot: &Snapshot, cost: Option<Cost>) -> String {
@@ -76,6 +68,9 @@ fn footer(text: &mut String, snapshot: &Snapshot, cost: Option<Cost>) {
         let (cpu, memory) = (cpu.as_secs_f64(), peak_rss_bytes as f64 / 1e6);
         let _ =
             writeln!(text, "socktrace itself used {cpu:.2} s of CPU and {memory:.1} MB of memory");
+    }
+    if let Some(runs) = &snapshot.runs {
+        let _ = writeln!(text, "{}", of_hooks(runs, snapshot.duration));
     }
 }
 

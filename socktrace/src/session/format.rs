@@ -12,7 +12,7 @@ use super::totals::Totals;
 use crate::{
     aggregate::{Selection, Session},
     event::{
-        Carried, Diagnosis, Event, Listener, Misses, NamespaceCounters, Owner, ReaderLoss,
+        Carried, Diagnosis, Event, Listener, Misses, NamespaceCounters, Owner, ReaderLoss, Runs,
         Sighting, Sightings, Stall, Unread, written,
     },
 };
@@ -59,6 +59,8 @@ pub(super) enum Line {
     Loss(ReaderLoss),
     /// Runs of programs that the kernel skipped so far.
     Misses(Misses),
+    /// What runs of programs took so far.
+    Runs(Runs),
     /// What came before this part of the session.
     Carried(Box<Carried>),
     /// How it ended: always the last line.
@@ -66,7 +68,7 @@ pub(super) enum Line {
 }
 
 /// Every kind of line, for telling an unknown one from a broken one.
-pub(super) const KINDS: [&str; 15] = [
+pub(super) const KINDS: [&str; 16] = [
     "session",
     "event",
     "listener",
@@ -80,6 +82,7 @@ pub(super) const KINDS: [&str; 15] = [
     "namespaces",
     "loss",
     "misses",
+    "runs",
     "carried",
     "end",
 ];

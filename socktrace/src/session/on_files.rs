@@ -16,8 +16,9 @@ use crate::{
     event::{
         Actor, Address, Body, Certainty, Counters, Damage, Diagnosis, Endpoint, Event,
         FailureClass, Finding, Hold, Incident, Listener, Misses, NamespaceCounters, NetstatDelta,
-        Owner, ReaderLoss, Record, Severity, Sighting, Sightings, SocketKind, Source as _, Stages,
-        Stall, StallChange, Task, Unread, WaitTotals, Waiting, name, phrase, word,
+        Owner, ProgramRuns, ReaderLoss, Record, Runs, Severity, Sighting, Sightings, SocketKind,
+        Source as _, Stages, Stall, StallChange, Task, Unread, WaitTotals, Waiting, name, phrase,
+        word,
     },
 };
 
@@ -233,6 +234,7 @@ fn records() -> Vec<Record> {
         Record::Namespaces(vec![NamespaceCounters { netns: 1, own: true, counted }]),
         Record::Loss(ReaderLoss { undecodable: 1, perf_lost: 2 }),
         Record::Misses(misses),
+        Record::Runs(Runs(BTreeMap::from([("hook".into(), ProgramRuns { count: 3, time_ns: 7 })]))),
         Record::Counters(Box::new(counters())),
     ]);
     records

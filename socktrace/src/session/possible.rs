@@ -3,7 +3,7 @@
 
 use socktrace_common::histogram::BUCKETS;
 
-use crate::event::{Carried, Counters, Interval, Misses, ReaderLoss, WaitTotals};
+use crate::event::{Carried, Counters, Interval, Misses, ReaderLoss, Runs, WaitTotals};
 
 /// More than a million a second for half a year.
 const MOST: u64 = 1 << 44;
@@ -35,6 +35,11 @@ pub(super) const fn is_loss(loss: &ReaderLoss) -> bool {
 pub(super) fn are_misses(misses: &Misses) -> bool {
     let unseen = misses.unseen.values().copied();
     misses.programs.values().flatten().copied().chain(unseen).all(is_count)
+}
+
+/// How often programs ran, and for how long.
+pub(super) fn are_runs(runs: &Runs) -> bool {
+    runs.0.values().all(|of| is_count(of.count) && is_count(of.time_ns))
 }
 
 /// What came before this part of a session.

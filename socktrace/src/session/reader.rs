@@ -183,8 +183,13 @@ impl<R: Read> Reader<R> {
             Line::Carried(carried) if possible::is_carried(&carried) => Record::Carried(carried),
             Line::Loss(loss) if possible::is_loss(&loss) => Record::Loss(loss),
             Line::Misses(misses) if possible::are_misses(&misses) => Record::Misses(misses),
+            Line::Runs(runs) if possible::are_runs(&runs) => Record::Runs(runs),
             // Numbers that cannot be; and another session, put behind this one.
-            Line::Carried(_) | Line::Loss(_) | Line::Misses(_) | Line::Session(_) => {
+            Line::Carried(_)
+            | Line::Loss(_)
+            | Line::Misses(_)
+            | Line::Runs(_)
+            | Line::Session(_) => {
                 self.damage.malformed += 1;
                 return;
             }

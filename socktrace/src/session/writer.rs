@@ -61,6 +61,7 @@ impl<W: Write> Writer<W> {
             Record::Namespaces(namespaces) => self.line("namespaces", namespaces)?,
             Record::Loss(loss) => self.line("loss", loss)?,
             Record::Misses(misses) => self.line("misses", misses)?,
+            Record::Runs(runs) => self.line("runs", runs)?,
             Record::Carried(carried) => self.line("carried", carried)?,
             // Of a file that was read: this one has not got it.
             Record::Damage(_) => {}

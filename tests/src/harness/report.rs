@@ -12,6 +12,8 @@ pub struct Report {
     pub session: Session,
     /// What is missing.
     pub completeness: Completeness,
+    /// What runs of the hooks took, where that was asked for.
+    pub probes: Option<Vec<ProbeRuns>>,
     /// Per process.
     pub processes: Vec<Process>,
     /// Per listener.
@@ -28,6 +30,17 @@ pub struct Report {
     /// Drops that the kernel counted and no listener could be named for, in any shape.
     #[serde(default)]
     pub unattributed: Value,
+}
+
+/// What runs of one hook took.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ProbeRuns {
+    /// Its name.
+    pub program: String,
+    /// How often it ran.
+    pub runs: u64,
+    /// All runs together.
+    pub run_time_ns: u64,
 }
 
 /// A cause that was found.

@@ -18,6 +18,7 @@ mod loss;
 mod matrix;
 mod overflow;
 mod privileges;
+mod probe_cost;
 mod refusals;
 mod scope;
 mod sessions;

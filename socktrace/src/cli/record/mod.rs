@@ -143,7 +143,7 @@ impl Record {
             recorded => recorded?,
         };
         if self.trace.verbose {
-            session::tell_misses(&snapshot.completeness.misses);
+            session::tell_programs(&snapshot);
         }
         let text = render(&snapshot, format.unwrap_or(ReportFormat::Text), Some(cost()));
         // All are tried, and CMD's end is passed on, whatever becomes of them.

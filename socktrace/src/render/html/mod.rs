@@ -21,7 +21,7 @@ mod values;
 
 use askama::Template;
 
-use super::{sentences, text::Cost, unread::unread_sentences};
+use super::{Cost, of_hooks, sentences, unread::unread_sentences};
 use crate::aggregate::Snapshot;
 
 /// The whole page.
@@ -48,6 +48,7 @@ struct Page {
     quiet_tracing: String,
     cpu: String,
     memory: String,
+    runs: Option<String>,
 }
 
 /// How much of what happened is in the page.
@@ -92,6 +93,7 @@ pub fn render_report(snapshot: &Snapshot, cost: Option<Cost>) -> String {
             || values::UNKNOWN.to_owned(),
             |cost| format!("{:.1} MB", cost.peak_rss_bytes as f64 / 1e6),
         ),
+        runs: snapshot.runs.as_ref().map(|runs| of_hooks(runs, snapshot.duration)),
     };
     let mut html = String::new();
     // Writing to a `String` cannot fail.

@@ -11,7 +11,7 @@ use self::{
     sessions::{empty, hostile, interval, listener, totals, waits},
 };
 use super::{render_report, values::grouped};
-use crate::{aggregate::ProcessRow, render::text::Cost};
+use crate::{aggregate::ProcessRow, render::Cost};
 
 /// The page of a session in which nothing happened.
 pub(super) fn empty_page() -> String {

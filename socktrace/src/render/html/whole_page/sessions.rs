@@ -27,6 +27,7 @@ const SECOND: u64 = 1_000_000_000;
 /// Nothing happened.
 pub(super) fn empty() -> Snapshot {
     Snapshot {
+        runs: None,
         session: Session {
             started: UNIX_EPOCH + Duration::from_secs(1_773_237_731),
             started_ns: 0,
