@@ -13,7 +13,7 @@ use socktrace_common::{DropKey, ListenerInfo, Signal, Stage, Tier};
 use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{Interval, MissedTickBehavior, interval},
+    time::sleep_until,
 };
 
 use crate::{
@@ -34,6 +34,10 @@ use crate::{
 
 /// How often the buffer is drained when nobody wakes the reader.
 const DRAIN: Duration = Duration::from_millis(50);
+/// How often where nothing has come for [`QUIET_DRAINS`]: what is new wakes the reader by itself, so only
+/// more of the same comes this late.
+const QUIET_DRAIN: Duration = Duration::from_millis(250);
+const QUIET_DRAINS: u32 = 20;
 /// How often listeners are looked at: twice within the threshold of a stall, in these limits.
 const LOOK_LIMITS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 /// A look may use this share of the time.
@@ -80,7 +84,9 @@ pub struct Live {
     scout: Scout,
     look_every: Duration,
     idle_looks: u32,
-    tick: Interval,
+    next_drain: Instant,
+    /// How often in a row nothing was there to be drained.
+    quiet_drains: u32,
     next_look: Instant,
     named: HashSet<u64>,
     delivered: u64,
@@ -117,8 +123,6 @@ impl Live {
         // SAFETY: `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
         let readable = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         let readable = readable.map_err(io::Error::from)?;
-        let mut tick = interval(DRAIN);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut live = Self {
             readable,
             reader,
@@ -132,7 +136,8 @@ impl Live {
             scout: Scout::new(host.clone(), u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX)),
             look_every: (stall / 2).clamp(LOOK_LIMITS[0], LOOK_LIMITS[1]),
             host,
-            tick,
+            next_drain: Instant::now(),
+            quiet_drains: 0,
             idle_looks: 0,
             next_look: Instant::now(),
             named: HashSet::new(),
@@ -197,6 +202,13 @@ impl Live {
         Ok(())
     }
 
+    /// When there is something to do, although nobody wakes the reader.
+    fn next_wake(&self) -> Instant {
+        let checkpoint = self.checkpoint_every.map(|_| self.next_checkpoint);
+        let soonest = self.next_drain.min(self.next_look);
+        checkpoint.map_or(soonest, |checkpoint| soonest.min(checkpoint))
+    }
+
     fn drain(&mut self, into: &mut Vec<Record>) {
         let first = into.len();
         let (delivered, loss) = (&mut self.delivered, &mut self.loss);
@@ -208,6 +220,10 @@ impl Live {
             Err(_) => loss.undecodable += 1,
         });
         self.loss.perf_lost += overrun;
+        self.quiet_drains =
+            if into.len() > first { 0 } else { self.quiet_drains.saturating_add(1) };
+        let pause = if self.quiet_drains > QUIET_DRAINS { QUIET_DRAIN } else { DRAIN };
+        self.next_drain = Instant::now() + pause;
         for record in into.get(first..).unwrap_or_default() {
             if let Record::Event(event) = record {
                 self.worker.note(event);
@@ -513,7 +529,7 @@ impl Source for Live {
     async fn read(&mut self, into: &mut Vec<Record>) -> Result<bool, LiveError> {
         tokio::select! {
             ready = self.readable.readable() => ready?.clear_ready(),
-            _ = self.tick.tick() => {}
+            () = sleep_until(self.next_wake().into()) => {}
         }
         into.append(&mut self.baseline);
         self.drain(into);
