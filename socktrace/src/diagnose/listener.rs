@@ -54,9 +54,9 @@ pub struct Thrown {
 
 /// Every finding about a listener, the most harmful first.
 pub fn diagnose_listener(case: &ListenerCase) -> Vec<Finding> {
-    let found = rules::LISTENER_TABLE.iter().filter_map(|rule| match (rule.decide)(case) {
-        Outcome::Found(found) => Some(finding(rule.name, *found)),
-        Outcome::Clear | Outcome::Unknown(_) => None,
+    let found = rules::LISTENER_TABLE.iter().flat_map(|rule| match (rule.decide)(case) {
+        Outcome::Found(found) => found.into_iter().map(|it| finding(rule.name, it)).collect(),
+        Outcome::Clear | Outcome::Unknown(_) => Vec::new(),
     });
     let mut found: Vec<Finding> = found.collect();
     found.sort_by_key(|finding| finding.severity);

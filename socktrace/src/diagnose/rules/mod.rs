@@ -21,7 +21,7 @@ use super::{
     rule::{Described, Rule, Step},
 };
 
-/// Every rule, those of failures first.
+/// Every rule of reports, those of failures first.
 pub fn all() -> impl Iterator<Item = Described> {
     TABLE.iter().map(Rule::describe).chain(LISTENER_TABLE.iter().map(Rule::describe))
 }
