@@ -108,5 +108,9 @@ pub(crate) const ALL: &[Expected] = &[
     },
     inferred("tcp_no_route", "tcp-no-route", &["no route to 192.0.2.1"]),
     inferred("tcp_no_ports", "tcp-ports-exhausted", &["4 of 4 local ports"]),
-    measured("accept_emfile", "accept-out-of-descriptors", &["accept_emfile (pid", "limit"]),
+    measured(
+        "accept_emfile",
+        "accept-out-of-descriptors",
+        &["accept_emfile (pid", "400 of 400 were open"],
+    ),
 ];
