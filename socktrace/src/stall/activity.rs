@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::shortage::Shortage;
 use crate::{event::Hold, host::Thread};
 
 /// What was read of a process that holds a listener.
@@ -20,6 +21,8 @@ pub struct Activity {
     pub throttled_times: Option<u64>,
     /// Open descriptors and the limit.
     pub descriptors: Option<(u64, u64)>,
+    /// Whether it is short of memory.
+    pub shortage: Option<Shortage>,
 }
 
 impl Activity {
@@ -41,6 +44,9 @@ impl Activity {
         if self.throttled == Some(true) {
             return Some(Hold::Throttled);
         }
+        if self.shortage.is_some() {
+            return Some(Hold::ShortOfMemory);
+        }
         let runs = self.threads.iter().any(|thread| thread.state == b'R');
         Some(if runs { Hold::Running } else { Hold::Asleep })
     }
@@ -58,6 +64,7 @@ impl Activity {
                 format!("out of descriptors ({open} of {limit})")
             }
             Hold::Throttled => "throttled by its cgroup's CPU quota".into(),
+            Hold::ShortOfMemory => self.shortage?.to_string(),
             Hold::Running => self.running(),
             Hold::Asleep => self.asleep(),
         })
@@ -140,6 +147,9 @@ mod tests {
         assert_eq!(words(&full), "out of descriptors (64 of 64)");
         let held = Activity { throttled: Some(true), descriptors: Some((9, 64)), ..asleep };
         assert_eq!(words(&held), "throttled by its cgroup's CPU quota");
+        let short = Activity { throttled: None, shortage: Some(Shortage::Tcp), ..held };
+        assert!(words(&short).starts_with("short of memory (TCP sockets hold"));
+        assert_eq!(short.hold(), Some(Hold::ShortOfMemory));
     }
 
     #[test]

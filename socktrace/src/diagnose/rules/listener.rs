@@ -320,6 +320,12 @@ pub(super) fn owner_throttled(case: &ListenerCase) -> Outcome {
     held(case, &[Hold::Throttled], "raise its CPU quota (cpu.max, CPUQuota=)")
 }
 
+pub(super) fn owner_short_of_memory(case: &ListenerCase) -> Outcome {
+    let fix = "raise memory.high and memory.max (MemoryHigh=, MemoryMax=), or net.ipv4.tcp_mem, or let it use \
+               less";
+    held(case, &[Hold::ShortOfMemory], fix)
+}
+
 pub(super) fn owner_busy(case: &ListenerCase) -> Outcome {
     held(case, &[Hold::Running], "look at what it computes (perf top -p)")
 }

@@ -278,10 +278,10 @@ pub const TABLE: &[Rule<Case>] = &[
     },
     Rule {
         name: "owner-held-up",
-        about: "the listener's owner is stopped, frozen, throttled or out of descriptors",
+        about: "the listener's owner is stopped, frozen, throttled, short of memory or out of descriptors",
         errnos: &[Errno::EAGAIN, Errno::ETIMEDOUT, Errno::ECONNRESET],
         step: Step::Owners,
-        source: "do_task_stat(), cgroup.freeze, cpu.stat, RLIMIT_NOFILE",
+        source: "do_task_stat(), cgroup.freeze, cpu.stat, memory.pressure, RLIMIT_NOFILE",
         decide: owner::held_up,
     },
     Rule {
@@ -335,6 +335,14 @@ pub const LISTENER_TABLE: &[Rule<ListenerCase>] = &[
         step: Step::Owners,
         source: "throttle_cfs_rq(), cpu.stat",
         decide: listener::owner_throttled,
+    },
+    Rule {
+        name: "owner-short-of-memory",
+        about: "connections wait, and the owner's cgroup, or TCP on the whole host, is short of memory",
+        errnos: &[],
+        step: Step::Owners,
+        source: "psi_memstall_enter(), mem_cgroup_handle_over_high(), sk_stream_wait_memory()",
+        decide: listener::owner_short_of_memory,
     },
     Rule {
         name: "owner-busy",

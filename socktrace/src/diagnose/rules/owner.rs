@@ -36,6 +36,9 @@ pub(super) fn held_up(case: &Case) -> Outcome {
         Hold::NoDescriptors => {
             "raise its limit (ulimit -n, LimitNOFILE=), or find what it does not close".into()
         }
+        Hold::ShortOfMemory => "raise memory.high and memory.max (MemoryHigh=, MemoryMax=), or \
+             net.ipv4.tcp_mem, or let it use less"
+            .into(),
         Hold::Throttled | Hold::Running | Hold::Asleep => {
             "raise its CPU quota (cpu.max, CPUQuota=)".into()
         }
@@ -48,7 +51,14 @@ pub(super) fn held_up(case: &Case) -> Outcome {
             holders(Some(owners)),
             format!(" is {}", first.activity.as_deref().unwrap_or("held up")),
         ],
-        consequence: "it does not accept, and connections wait until its queue is full".into(),
+        consequence: match hold {
+            // They may run now and then.
+            Hold::Throttled | Hold::ShortOfMemory => {
+                "it accepts late, and connections wait until its queue is full"
+            }
+            _ => "it does not accept, and connections wait until its queue is full",
+        }
+        .into(),
         fix,
         evidence: Vec::new(),
     })
