@@ -5,6 +5,20 @@ use std::collections::BTreeMap;
 use super::shortage::Shortage;
 use crate::{event::Hold, host::Thread};
 
+/// Calls that accept.
+const ACCEPTS: [i64; 2] = [libc::SYS_accept, libc::SYS_accept4];
+/// Calls that may wait for a connection among other things; the last are those of `io_uring(7)`.
+const WAITS: [i64; 8] = [
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_select,
+    libc::SYS_pselect6,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_io_uring_enter,
+];
+
 /// What was read of a process that holds a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
@@ -68,6 +82,22 @@ impl Activity {
             Hold::Running => self.running(),
             Hold::Asleep => self.asleep(),
         })
+    }
+
+    /// Whether a thread waits in accept(); `None` where one may wait for connections in another way, or
+    /// not all are known.
+    pub fn accepts(&self) -> Option<bool> {
+        let is_in = |calls: &[i64], thread: &Thread| {
+            thread.syscall.is_some_and(|call| calls.contains(&i64::from(call)))
+        };
+        if self.threads.iter().any(|thread| is_in(&ACCEPTS, thread)) {
+            return Some(true);
+        }
+        let all = !self.threads.is_empty() && self.threads.len() == self.thread_count;
+        let is_elsewhere = |thread: &Thread| {
+            thread.state != b'R' && thread.syscall.is_some() && !is_in(&WAITS, thread)
+        };
+        (all && self.threads.iter().all(is_elsewhere)).then_some(false)
     }
 
     fn running(&self) -> String {
@@ -174,6 +204,26 @@ mod tests {
         assert_eq!(words(&with(vec![thread(b'R', None, None)])), "on CPU");
         let two = with(vec![thread(b'S', Some(202), None), thread(b'S', Some(202), None)]);
         assert_eq!(words(&two), "asleep in futex (2 of 2 threads)");
+    }
+
+    #[test]
+    fn a_process_accepts_or_does_not_or_may() {
+        let call = |number: i64| u32::try_from(number).ok();
+        let asleep = |number| thread(b'S', call(number), None);
+        let accepts = |threads: &[Thread]| with(threads.to_vec()).accepts();
+        let sleeps = asleep(libc::SYS_nanosleep);
+        assert_eq!(accepts(&[sleeps.clone(), asleep(libc::SYS_accept4)]), Some(true));
+        assert_eq!(accepts(&[sleeps.clone(), sleeps.clone()]), Some(false));
+        assert_eq!(
+            accepts(&[sleeps.clone(), asleep(libc::SYS_poll)]),
+            None,
+            "it may be in the set"
+        );
+        assert_eq!(accepts(&[sleeps.clone(), thread(b'S', None, None)]), None, "not told");
+        assert_eq!(accepts(&[thread(b'R', None, None)]), None, "it may be about to");
+        assert_eq!(accepts(&[]), None);
+        let more = Activity { thread_count: 9, ..with(vec![sleeps]) };
+        assert_eq!(more.accepts(), None, "others may");
     }
 
     #[test]

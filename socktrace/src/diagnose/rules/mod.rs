@@ -285,6 +285,14 @@ pub const TABLE: &[Rule<Case>] = &[
         decide: owner::held_up,
     },
     Rule {
+        name: "owner-never-accepts",
+        about: "connections wait, and those who hold the listener, inherited or passed, do not accept",
+        errnos: &[Errno::EAGAIN, Errno::ETIMEDOUT, Errno::ECONNRESET],
+        step: Step::Owners,
+        source: "proc_pid_syscall(), inet_csk_accept(), unix_accept()",
+        decide: owner::never_accepts,
+    },
+    Rule {
         name: "accept-out-of-descriptors",
         about: "the process has no descriptor left for a connection",
         errnos: &[Errno::EMFILE],
@@ -359,6 +367,14 @@ pub const LISTENER_TABLE: &[Rule<ListenerCase>] = &[
         step: Step::Owners,
         source: "proc_pid_syscall(), proc_pid_wchan()",
         decide: listener::owner_asleep,
+    },
+    Rule {
+        name: "owner-never-accepted",
+        about: "connections wait, nobody has accepted since listen(), and who called it holds the listener no more",
+        errnos: &[],
+        step: Step::Owners,
+        source: "inet_csk_listen_start(), unix_listen(), inet_csk_accept(), unix_accept()",
+        decide: listener::never_accepted,
     },
     Rule {
         name: "accept-stall",

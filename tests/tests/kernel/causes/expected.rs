@@ -58,6 +58,7 @@ pub(crate) const ALL: &[Expected] = &[
     measured("chroot_mode", MODE, &["/app.sock (mode 0600", "/proc/", "/root/app.sock"]),
     inferred("private_tmp", "unix-other-mount-namespace", &["mnt:["]),
     measured("userns_root", MODE, &["user namespace"]),
+    measured("pidns_mode", MODE, &["/pidns_mode.sock (mode 0600"]),
     measured("relative_gone", GONE, &["gone.sock", "/relative_gone/cwd"]),
     inferred("relative_removed", "unix-file-removed", &["listens under that name"]),
     measured("relative_mode", MODE, &["/relative_mode/cwd/near.sock (mode 0600"]),
@@ -89,6 +90,10 @@ pub(crate) const ALL: &[Expected] = &[
     Expected {
         also: Some("owner-held-up"),
         ..measured("full", "unix-backlog-full", &["full-server (pid", "backlog 1", "SIGSTOP"])
+    },
+    Expected {
+        also: Some("owner-never-accepts"),
+        ..measured("inherited", "unix-backlog-full", &["heir (pid", "asleep in"])
     },
     inferred("peer_taken", "unix-peer-taken", &["connected to another"]),
     inferred("abstract_nowhere", "abstract-not-bound", &["no socket has that abstract name"]),
