@@ -2,13 +2,14 @@
 //! `cargo xtask docs` puts them where they belong.
 
 use socktrace::diagnose::{
-    Described, LISTENER_RULES, RULES, Rule,
+    Described, LISTENER_RULES, PROCESS_RULES, RULES, Rule,
     explain::{Kind, Topic, topics},
 };
 
 fn main() {
     println!("@@ rules\n{}", rules(RULES.iter().map(Rule::describe)));
     println!("@@ listener-rules\n{}", listener_rules(LISTENER_RULES.iter().map(Rule::describe)));
+    println!("@@ process-rules\n{}", process_rules(PROCESS_RULES.iter().map(Rule::describe)));
     println!("@@ topics\n{}", incidents());
 }
 
@@ -22,6 +23,15 @@ fn listener_rules(rules: impl Iterator<Item = Described>) -> String {
     let head = "| Rule | What it finds | Source |\n|---|---|---|";
     let row = |rule: Described| {
         format!("| `{}` | {} | {} |", rule.name, cell(rule.about), cell(rule.source))
+    };
+    [head.to_owned()].into_iter().chain(rules.map(row)).collect::<Vec<_>>().join("\n")
+}
+
+fn process_rules(rules: impl Iterator<Item = Described>) -> String {
+    let head = "| Rule | What it finds | Step | Source |\n|---|---|---|---|";
+    let row = |rule: Described| {
+        let (about, source) = (cell(rule.about), cell(rule.source));
+        format!("| `{}` | {about} | `{}` | {source} |", rule.name, rule.step.name())
     };
     [head.to_owned()].into_iter().chain(rules.map(row)).collect::<Vec<_>>().join("\n")
 }

@@ -40,6 +40,7 @@ fn holder(stuck: bool) -> Holder {
         mount_namespace: Some(if stuck { 1 } else { 2 }),
         hold: Some(if stuck { Hold::Stopped } else { Hold::Asleep }),
         activity: Some("asleep in futex".into()),
+        accepts: Some(false),
         descriptors: Some((1, 2)),
         unit: Some(marked("%.service")),
     }
@@ -55,6 +56,7 @@ fn bound(kind: SocketKind, listens: bool, in_place: Option<bool>, stuck: bool) -
         in_place,
         net_namespace: Some(1),
         queue: Some((9, 8)),
+        accepted: Some(0),
         holders: Some(vec![holder(stuck), holder(stuck)]),
     }
 }
@@ -120,6 +122,7 @@ fn sockets() -> Vec<UnixSockets> {
         with(vec![], vec![]),
         seen(0, vec![], vec![]),
         with(vec![bound(Stream, true, None, true)], vec![]),
+        with(vec![bound(Stream, true, None, false)], vec![]),
         with(vec![bound(Stream, false, None, false)], vec![]),
         with(vec![bound(Stream, false, None, true)], vec![]),
         with(vec![bound(Dgram, false, None, false)], vec![]),
@@ -157,6 +160,7 @@ fn listening(address: &str, namespace: u64) -> TcpListening {
         net_namespace: Some(namespace),
         inode: 3,
         queue: Some((9, 8)),
+        accepted: Some(0),
         drops: Some(4),
         holders: Some(vec![holder(true)]),
     }

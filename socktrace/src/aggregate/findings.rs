@@ -126,6 +126,7 @@ pub(super) fn of_listener(row: &ListenerRow, stalls: &[Stall]) -> Vec<FindingRow
     let case = ListenerCase {
         local: row.local.clone(),
         owners: row.owners.clone(),
+        listened_by: row.listened_by.clone(),
         requested: row.requested,
         effective: row.effective,
         somaxconn: row.somaxconn,

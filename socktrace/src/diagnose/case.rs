@@ -199,9 +199,14 @@ pub struct BoundSocket {
     pub net_namespace: Option<u64>,
     /// Connections in its accept queue, and the limit.
     pub queue: Option<(u32, u32)>,
+    /// Connections that were accepted from it and are open; `None` where that was not looked for.
+    pub accepted: Option<u64>,
     /// Who holds it; `None` where that could not be found out.
     pub holders: Option<Vec<Holder>>,
 }
+
+/// Holders of one socket that are looked at: there may be more.
+pub const MOST_HOLDERS: usize = 8;
 
 /// A process that holds a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +221,8 @@ pub struct Holder {
     pub hold: Option<Hold>,
     /// What it does now, in words.
     pub activity: Option<String>,
+    /// Whether a thread of it waits in accept(); `None` where it may wait for connections otherwise.
+    pub accepts: Option<bool>,
     /// Open descriptors, and the limit.
     pub descriptors: Option<(u64, u64)>,
     /// The systemd unit that it belongs to.
@@ -235,6 +242,8 @@ pub struct TcpListening {
     pub inode: u64,
     /// Connections in its accept queue, and the limit.
     pub queue: Option<(u32, u32)>,
+    /// Connections on its port that were accepted and are open; `None` where that was not looked for.
+    pub accepted: Option<u64>,
     /// `sk_drops`.
     pub drops: Option<u32>,
     /// Who holds it.

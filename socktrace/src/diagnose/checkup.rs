@@ -56,15 +56,11 @@ fn step_of(finding: &Finding) -> Option<Step> {
     TABLE.iter().find(|rule| rule.name == finding.rule).map(|rule| rule.step)
 }
 
+/// Where its findings stand: descriptors of owners are looked at with the owners.
 const fn step_name(step: Step) -> &'static str {
     match step {
-        Step::Path => "path",
-        Step::Route => "route",
-        Step::Sockets => "sockets",
-        Step::Owners | Step::Descriptors => "owners",
-        Step::Queue => "queue",
-        Step::Ports => "ports",
-        Step::Security => "security",
+        Step::Descriptors => Step::Owners.name(),
+        step => step.name(),
     }
 }
 

@@ -13,6 +13,9 @@ pub struct ListenerCase {
     pub local: Endpoint,
     /// Who holds it.
     pub owners: Vec<Owner>,
+    /// Who called `listen()`; `None` where that was not seen, and connections may have been accepted
+    /// before.
+    pub listened_by: Option<Owner>,
     /// The backlog that was asked for.
     pub requested: Option<i32>,
     /// The backlog that applies.
@@ -54,11 +57,63 @@ pub struct Thrown {
 
 /// Every finding about a listener, the most harmful first.
 pub fn diagnose_listener(case: &ListenerCase) -> Vec<Finding> {
-    let found = rules::LISTENER_TABLE.iter().filter_map(|rule| match (rule.decide)(case) {
-        Outcome::Found(found) => Some(finding(rule.name, *found)),
-        Outcome::Clear | Outcome::Unknown(_) => None,
+    let found = rules::LISTENER_TABLE.iter().flat_map(|rule| match (rule.decide)(case) {
+        Outcome::Found(found) => found.into_iter().map(|it| finding(rule.name, it)).collect(),
+        Outcome::Clear | Outcome::Unknown(_) => Vec::new(),
     });
     let mut found: Vec<Finding> = found.collect();
     found.sort_by_key(|finding| finding.severity);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Certainty, StallChange};
+
+    fn process(pid: u32) -> Owner {
+        Owner { pid, comm: b"app".to_vec(), cgroup: None }
+    }
+
+    fn stalled(by: Option<u32>, holds: &[u32], accepted: u64) -> ListenerCase {
+        let stall = Stall {
+            time_ns: 9,
+            listener: 7,
+            local: Endpoint::default(),
+            netns: None,
+            selected: true,
+            change: StallChange::Still,
+            since_ns: 1,
+            is_lower_bound: false,
+            pending: 2,
+            pending_peak: 2,
+            blocked: 0,
+            accepted_ns: None,
+            owners: holds.iter().map(|pid| process(*pid)).collect(),
+            hold: None,
+            acceptor: None,
+            clients: Vec::new(),
+        };
+        ListenerCase {
+            listened_by: by.map(process),
+            accepted,
+            stalls: vec![stall],
+            ..ListenerCase::default()
+        }
+    }
+
+    /// Whether it is found that nobody has accepted, and how sure that is.
+    fn never(case: &ListenerCase) -> Option<Certainty> {
+        let found = diagnose_listener(case);
+        found.iter().find(|it| it.rule == "owner-never-accepted").map(|it| it.certainty)
+    }
+
+    #[test]
+    fn heirs_of_a_listener_that_never_accepted_are_found_where_listen_was_seen() {
+        assert_eq!(never(&stalled(Some(5), &[6], 0)), Some(Certainty::Measured));
+        assert_eq!(never(&stalled(None, &[6], 0)), None, "somebody may have accepted before");
+        assert_eq!(never(&stalled(Some(5), &[5, 6], 0)), None, "who made it has it still");
+        assert_eq!(never(&stalled(Some(5), &[6], 1)), None);
+        assert_eq!(never(&stalled(Some(5), &[], 0)), None, "nobody is known to hold it");
+    }
 }

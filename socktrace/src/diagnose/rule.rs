@@ -75,14 +75,51 @@ pub enum Step {
     Descriptors,
     /// Security modules.
     Security,
+    /// The process itself: what it does, what keeps it from that.
+    Process,
+    /// Listeners that it holds.
+    Listeners,
+    /// Its Unix sockets and their peers.
+    Unix,
+    /// Its TCP connections.
+    Tcp,
+    /// Its UDP sockets.
+    Udp,
+    /// Its pipes.
+    Pipes,
+    /// Socket memory, and memory and CPU of its cgroup.
+    Memory,
+}
+
+impl Step {
+    /// As checkups name it, and JSON has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Route => "route",
+            Self::Sockets => "sockets",
+            Self::Owners => "owners",
+            Self::Queue => "queue",
+            Self::Ports => "ports",
+            Self::Descriptors => "descriptors",
+            Self::Security => "security",
+            Self::Process => "process",
+            Self::Listeners => "listeners",
+            Self::Unix => "unix",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Pipes => "pipes",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 /// What a rule says of a case.
 pub enum Outcome {
     /// It is not that.
     Clear,
-    /// It is that.
-    Found(Box<Cause>),
+    /// It is that, once or of several subjects.
+    Found(Vec<Cause>),
     /// It would take this fact to tell.
     Unknown(&'static str),
 }
@@ -109,7 +146,13 @@ pub struct Cause {
 impl Outcome {
     /// Found, at once in the form that a rule returns.
     pub fn found(cause: Cause) -> Self {
-        Self::Found(Box::new(cause))
+        Self::Found(vec![cause])
+    }
+
+    /// Found for each of these; clear where there is none.
+    pub fn each(causes: impl IntoIterator<Item = Cause>) -> Self {
+        let causes: Vec<Cause> = causes.into_iter().collect();
+        if causes.is_empty() { Self::Clear } else { Self::Found(causes) }
     }
 }
 
@@ -128,7 +171,7 @@ pub(super) fn judge(case: &Case) -> (Vec<Finding>, Vec<&'static str>) {
     for rule in rules::TABLE.iter().filter(|rule| applies(rule, case)) {
         match (rule.decide)(case) {
             Outcome::Clear => {}
-            Outcome::Found(told) => found.push(finding(rule.name, *told)),
+            Outcome::Found(told) => found.extend(told.into_iter().map(|it| finding(rule.name, it))),
             Outcome::Unknown(fact) => missing.push(fact),
         }
     }

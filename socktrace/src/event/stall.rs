@@ -67,6 +67,8 @@ pub enum Hold {
     NoDescriptors,
     /// Its cgroup's CPU quota is used up.
     Throttled,
+    /// Its cgroup, or all TCP sockets of the host, have no memory left for it.
+    ShortOfMemory,
     /// Nothing: it runs, something else.
     Running,
     /// It sleeps.

@@ -3,13 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    diagnose::case::Holder,
+    diagnose::case::{Holder, MOST_HOLDERS},
     host::{Host, systemd_unit},
     stall::read_activity,
 };
-
-/// Holders of a socket that are looked at closer.
-const DESCRIBED: usize = 8;
 
 /// The holders of each of these sockets; of one that is not in it nothing is known.
 pub(super) fn read_holders(host: &Host, inodes: &HashSet<u64>) -> HashMap<u64, Vec<Holder>> {
@@ -28,6 +25,7 @@ pub(super) fn read_holders(host: &Host, inodes: &HashSet<u64>) -> HashMap<u64, V
             hold: activity.hold(),
             descriptors: activity.descriptors,
             activity: activity.describe(),
+            accepts: activity.accepts(),
             unit: cgroup.and_then(systemd_unit).map(<[u8]>::to_vec),
         }
     };
@@ -35,7 +33,7 @@ pub(super) fn read_holders(host: &Host, inodes: &HashSet<u64>) -> HashMap<u64, V
     for inode in inodes {
         match found.owners.get(inode) {
             Some(pids) => {
-                holders.insert(*inode, pids.iter().take(DESCRIBED).map(holder).collect());
+                holders.insert(*inode, pids.iter().take(MOST_HOLDERS).map(holder).collect());
             }
             // Somebody holds it, and could not be looked at.
             None if found.unreadable + u32::from(found.left_out != 0) != 0 => {}

@@ -6,6 +6,7 @@
 //! own there (`worker`).
 
 mod accept;
+mod accepted;
 mod client;
 mod holders;
 mod namespaces;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use nix::errno::Errno;
 
-use super::{holders::read_holders, namespaces::Namespaces, units::UnitFiles};
+use super::{accepted, holders::read_holders, namespaces::Namespaces, units::UnitFiles};
 use crate::{
     diagnose::{
         Question,
@@ -55,6 +55,7 @@ pub(super) fn gather(
             net_namespace: Some(u64::from(*netns)),
             inode: it.inode,
             queue: Some((it.queue, it.backlog)),
+            accepted: if it.queue == 0 { None } else { accepted::of_tcp(namespaces, *netns, it) },
             drops: it.drops,
             holders: holders.get(&it.inode).cloned(),
         })

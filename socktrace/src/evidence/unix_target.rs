@@ -8,7 +8,9 @@ use std::{
 
 use nix::errno::Errno;
 
-use super::{client::Sight, holders::read_holders, namespaces::Namespaces, units::UnitFiles};
+use super::{
+    accepted, client::Sight, holders::read_holders, namespaces::Namespaces, units::UnitFiles,
+};
 use crate::{
     diagnose::{
         Question,
@@ -174,8 +176,13 @@ fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets
                 Some(UnixQueue::Accept { connections, backlog }) => Some((connections, backlog)),
                 _ => None,
             },
+            accepted: None,
             holders: holders.get(&inode).cloned(),
         };
+        let waits = one.queue.is_some_and(|(queue, _)| queue != 0);
+        let accepted =
+            if there && waits { accepted::of_unix(namespaces, *netns, socket) } else { None };
+        let one = BoundSocket { accepted, ..one };
         if there {
             all.there.push(one);
         } else {

@@ -2,7 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use super::shortage::Shortage;
 use crate::{event::Hold, host::Thread};
+
+/// Calls that accept.
+const ACCEPTS: [i64; 2] = [libc::SYS_accept, libc::SYS_accept4];
+/// Calls that may wait for a connection among other things; the last are those of `io_uring(7)`.
+const WAITS: [i64; 8] = [
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_select,
+    libc::SYS_pselect6,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_io_uring_enter,
+];
 
 /// What was read of a process that holds a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +35,8 @@ pub struct Activity {
     pub throttled_times: Option<u64>,
     /// Open descriptors and the limit.
     pub descriptors: Option<(u64, u64)>,
+    /// Whether it is short of memory.
+    pub shortage: Option<Shortage>,
 }
 
 impl Activity {
@@ -41,6 +58,9 @@ impl Activity {
         if self.throttled == Some(true) {
             return Some(Hold::Throttled);
         }
+        if self.shortage.is_some() {
+            return Some(Hold::ShortOfMemory);
+        }
         let runs = self.threads.iter().any(|thread| thread.state == b'R');
         Some(if runs { Hold::Running } else { Hold::Asleep })
     }
@@ -58,9 +78,26 @@ impl Activity {
                 format!("out of descriptors ({open} of {limit})")
             }
             Hold::Throttled => "throttled by its cgroup's CPU quota".into(),
+            Hold::ShortOfMemory => self.shortage?.to_string(),
             Hold::Running => self.running(),
             Hold::Asleep => self.asleep(),
         })
+    }
+
+    /// Whether a thread waits in accept(); `None` where one may wait for connections in another way, or
+    /// not all are known.
+    pub fn accepts(&self) -> Option<bool> {
+        let is_in = |calls: &[i64], thread: &Thread| {
+            thread.syscall.is_some_and(|call| calls.contains(&i64::from(call)))
+        };
+        if self.threads.iter().any(|thread| is_in(&ACCEPTS, thread)) {
+            return Some(true);
+        }
+        let all = !self.threads.is_empty() && self.threads.len() == self.thread_count;
+        let is_elsewhere = |thread: &Thread| {
+            thread.state != b'R' && thread.syscall.is_some() && !is_in(&WAITS, thread)
+        };
+        (all && self.threads.iter().all(is_elsewhere)).then_some(false)
     }
 
     fn running(&self) -> String {
@@ -140,6 +177,9 @@ mod tests {
         assert_eq!(words(&full), "out of descriptors (64 of 64)");
         let held = Activity { throttled: Some(true), descriptors: Some((9, 64)), ..asleep };
         assert_eq!(words(&held), "throttled by its cgroup's CPU quota");
+        let short = Activity { throttled: None, shortage: Some(Shortage::Tcp), ..held };
+        assert!(words(&short).starts_with("short of memory (TCP sockets hold"));
+        assert_eq!(short.hold(), Some(Hold::ShortOfMemory));
     }
 
     #[test]
@@ -164,6 +204,26 @@ mod tests {
         assert_eq!(words(&with(vec![thread(b'R', None, None)])), "on CPU");
         let two = with(vec![thread(b'S', Some(202), None), thread(b'S', Some(202), None)]);
         assert_eq!(words(&two), "asleep in futex (2 of 2 threads)");
+    }
+
+    #[test]
+    fn a_process_accepts_or_does_not_or_may() {
+        let call = |number: i64| u32::try_from(number).ok();
+        let asleep = |number| thread(b'S', call(number), None);
+        let accepts = |threads: &[Thread]| with(threads.to_vec()).accepts();
+        let sleeps = asleep(libc::SYS_nanosleep);
+        assert_eq!(accepts(&[sleeps.clone(), asleep(libc::SYS_accept4)]), Some(true));
+        assert_eq!(accepts(&[sleeps.clone(), sleeps.clone()]), Some(false));
+        assert_eq!(
+            accepts(&[sleeps.clone(), asleep(libc::SYS_poll)]),
+            None,
+            "it may be in the set"
+        );
+        assert_eq!(accepts(&[sleeps.clone(), thread(b'S', None, None)]), None, "not told");
+        assert_eq!(accepts(&[thread(b'R', None, None)]), None, "it may be about to");
+        assert_eq!(accepts(&[]), None);
+        let more = Activity { thread_count: 9, ..with(vec![sleeps]) };
+        assert_eq!(more.accepts(), None, "others may");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    activity::Activity,
+    deeds::read_activity,
     glance::Known,
     watch::{Change, Stalling, Watch},
 };
@@ -284,23 +284,6 @@ impl Scout {
 /// the last one that was; where none was since, it went away otherwise.
 fn ended_ns(since_ns: u64, accepted_ns: Option<u64>, now_ns: u64) -> u64 {
     accepted_ns.filter(|accepted_ns| (since_ns..now_ns).contains(accepted_ns)).unwrap_or(now_ns)
-}
-
-/// What a process does now. Whether its CPU quota holds it up shows against how often it had
-/// `throttled_before`.
-pub fn read_activity(host: &Host, pid: u32, throttled_before: Option<u64>) -> Activity {
-    let (threads, thread_count) = host.read_threads(pid).unwrap_or_default();
-    let quota = host.read_cpu_quota(pid).unwrap_or_default();
-    let open = host.read_open_fds(pid).ok().and_then(|open| u64::try_from(open).ok());
-    let limit = host.read_nofile_limits(pid).ok().map(|limits| limits.soft);
-    Activity {
-        threads,
-        thread_count,
-        frozen: quota.frozen,
-        throttled: quota.throttled.zip(throttled_before).map(|(now, before)| now > before),
-        throttled_times: quota.throttled,
-        descriptors: open.zip(limit),
-    }
 }
 
 /// Inodes of the sockets at the other ends of TCP connections, where they are in this network

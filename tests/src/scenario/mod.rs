@@ -17,6 +17,7 @@ pub mod edges;
 pub mod flood;
 pub mod gate;
 pub mod hammer;
+pub mod heirs;
 pub mod held;
 pub mod listener;
 pub mod netns;
@@ -87,6 +88,7 @@ pub const LOADS: &[Incident] = &[
     ("stall_sleeping", stalls::sleeping),
     ("stall_descriptors", stalls::out_of_descriptors),
     ("stall_throttled", stalls::throttled),
+    ("never_accepted", heirs::never_accepted),
     ("overflow_v6", overflow::burst_v6),
     ("overflow_mapped", overflow::burst_mapped),
 ];

@@ -111,5 +111,5 @@ fn demo_stopped_server_says_that_it_is_stopped() -> Result<()> {
 
 #[test]
 fn demo_fd_limit_names_the_errno_and_the_limit() -> Result<()> {
-    demo("fd-limit", &["EMFILE", "had no descriptor left", "limit 16"])
+    demo("fd-limit", &["EMFILE", "had no descriptor left", " of 16 were open"])
 }

@@ -11,7 +11,8 @@ use nix::errno::Errno;
 
 use super::{
     errno::{Cause, cause},
-    rule::Described,
+    process,
+    rule::{Described, Rule},
     rules,
 };
 use crate::event::{errno_name, parse_errno};
@@ -123,7 +124,12 @@ pub fn topics() -> impl Iterator<Item = Topic> {
     let incidents = incidents::table().map(of(Kind::Incident));
     // An incident that goes by the same name says more than its rule.
     let is_own = |rule: &Described| by_name(incidents::table(), rule.name).is_none();
-    errnos.chain(incidents).chain(rules::all().filter(is_own).map(rule))
+    errnos.chain(incidents).chain(every_rule().filter(is_own).map(rule))
+}
+
+/// Every rule, those of reports first.
+fn every_rule() -> impl Iterator<Item = Described> {
+    rules::all().chain(process::RULES.iter().map(Rule::describe))
 }
 
 /// Explains a topic by any of its names, in any case, with `-` or `_`, or an errno by its number.
@@ -133,7 +139,7 @@ pub fn explain(name: &str) -> Option<Explanation> {
         let known = errno_name(number);
         return by_name(errnos::table(), &known.to_ascii_lowercase()).map(errno);
     }
-    let of_rule = || rules::all().find(|rule| rule.name == name).map(rule);
+    let of_rule = || every_rule().find(|rule| rule.name == name).map(rule);
     let of_incident = || by_name(incidents::table(), &name).map(incident);
     by_name(errnos::table(), &name).map(errno).or_else(of_incident).or_else(of_rule)
 }
@@ -166,7 +172,7 @@ fn errno(entry: &'static Entry) -> Explanation {
     Explanation {
         number,
         short: short.into_iter().flatten().collect(),
-        causes: rules::all().filter(applies).chain(named(entry.rules)).collect(),
+        causes: every_rule().filter(applies).chain(named(entry.rules)).collect(),
         ..open(entry, Kind::Errno, commands)
     }
 }
@@ -178,6 +184,9 @@ fn incident(entry: &'static Entry) -> Explanation {
 }
 
 fn rule(rule: Described) -> Explanation {
+    if process::RULES.iter().any(|it| it.name == rule.name) {
+        return rule_of_process(rule);
+    }
     let accepts = rule.name.starts_with("accept-") || rule.name.starts_with("host-");
     let target = own("socktrace diagnose TARGET", "whether it is so now");
     let errnos: Vec<String> = rule.errnos.iter().map(|errno| format!("{errno:?}")).collect();
@@ -212,6 +221,22 @@ fn rule(rule: Described) -> Explanation {
     }
 }
 
+/// One that only a checkup of a process asks.
+fn rule_of_process(rule: Described) -> Explanation {
+    Explanation {
+        topic: Topic { name: rule.name, kind: Kind::Rule, about: rule.about },
+        number: None,
+        also: &[],
+        short: Vec::new(),
+        places: vec![Place { of: rule.step.name(), at: rule.source, when: "" }],
+        sees: "",
+        differs: "",
+        causes: Vec::new(),
+        errnos: rule.errnos,
+        commands: vec![own("socktrace diagnose PID", "whether it is so of a process now")],
+    }
+}
+
 /// What is the same for everything that stands in a table of topics.
 fn open(entry: &'static Entry, kind: Kind, mut commands: Vec<Command>) -> Explanation {
     commands.extend(entry.commands.iter().map(|(line, shows)| own(line, shows)));
@@ -235,7 +260,7 @@ fn own(line: &str, shows: &'static str) -> Command {
 
 /// Rules by name, in the order of the table.
 fn named(names: &'static [&'static str]) -> impl Iterator<Item = Described> {
-    rules::all().filter(|rule| names.contains(&rule.name))
+    every_rule().filter(|rule| names.contains(&rule.name))
 }
 
 /// The topics whose names are most like this one, the nearest first; a few.
@@ -305,10 +330,10 @@ mod tests {
     fn what_the_table_names_exists_and_every_errno_of_a_rule_is_a_topic() {
         for entry in errnos::table().chain(incidents::table()) {
             for name in entry.rules {
-                assert!(rules::all().any(|it| it.name == *name), "{}: {name}", entry.name);
+                assert!(every_rule().any(|it| it.name == *name), "{}: {name}", entry.name);
             }
         }
-        for rule in rules::all() {
+        for rule in every_rule() {
             for errno in rule.errnos {
                 let found =
                     explain(&format!("{errno:?}")).unwrap_or_else(|| unreachable!("{errno}"));

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use super::{
     Facts,
+    table::note_findings,
     words::{count, note_unread_descriptors, subject},
 };
 use crate::{
-    diagnose::Check,
-    event::{Certainty, Finding, Phrase, Severity, phrase},
+    diagnose::{
+        Check,
+        rule::{Cause, Step},
+    },
+    event::{Certainty, Phrase, Severity, phrase},
     host::{DescriptorClass, FileLimits, NofileLimits},
 };
 
@@ -46,8 +50,7 @@ pub(super) fn check(facts: &Facts) -> Check {
         check.facts.extend(kinds(known));
     }
     check.facts.extend(host_wide(known.host));
-    check.findings.extend(used_up(facts));
-    check.findings.extend(host_used_up(known.host));
+    note_findings(&mut check, facts, Step::Descriptors);
     note_unread_descriptors(&mut check, facts);
     if known.limits.is_none() {
         check.unseen.push("its limit (RLIMIT_NOFILE)".into());
@@ -93,7 +96,7 @@ fn is_nearly(used: u64, limit: u64) -> bool {
     u128::from(used) * 10 >= u128::from(limit) * 9
 }
 
-fn used_up(facts: &Facts) -> Option<Finding> {
+pub(super) fn used_up(facts: &Facts) -> Option<Cause> {
     let known = &facts.descriptors;
     let (open, limits) = known.open().zip(known.limits)?;
     if !is_nearly(open, limits.soft) {
@@ -105,10 +108,9 @@ fn used_up(facts: &Facts) -> Option<Finding> {
     } else {
         String::new()
     };
-    Some(Finding {
+    Some(Cause {
         severity: if full { Severity::Error } else { Severity::Warning },
         certainty: Certainty::Measured,
-        rule: "descriptors-used-up".into(),
         subject: subject(facts),
         fact: format!("{open} of {} descriptors are open", limits.soft).into(),
         consequence: if full {
@@ -125,15 +127,15 @@ fn used_up(facts: &Facts) -> Option<Finding> {
     })
 }
 
-fn host_used_up(host: FileLimits) -> Option<Finding> {
+pub(super) fn host_used_up(facts: &Facts) -> Option<Cause> {
+    let host = facts.descriptors.host;
     let (open, max) = host.open.zip(host.max)?;
     if !is_nearly(open, max) {
         return None;
     }
-    Some(Finding {
+    Some(Cause {
         severity: if open >= max { Severity::Error } else { Severity::Warning },
         certainty: Certainty::Measured,
-        rule: "files-used-up".into(),
         subject: "the host".into(),
         fact: format!("{open} of {max} files are open").into(),
         consequence: "past the limit no process without CAP_SYS_ADMIN can open another".into(),

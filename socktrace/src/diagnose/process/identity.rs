@@ -1,12 +1,16 @@
 //! The step `process`: who it is, where it lives, what its threads do, what restricts it.
 
 use super::{
-    Process,
+    Facts, Process,
+    table::note_findings,
     words::{count, process},
 };
 use crate::{
-    diagnose::Check,
-    event::{Certainty, Finding, Phrase, Severity, name, phrase},
+    diagnose::{
+        Check,
+        rule::{Cause, Step},
+    },
+    event::{Certainty, Phrase, Severity, name, phrase},
     host::{FutexWaiters, Sandbox, SeccompMode},
 };
 
@@ -54,7 +58,8 @@ pub struct Identity {
     pub ended: bool,
 }
 
-pub(super) fn check(facts: &Identity) -> Check {
+pub(super) fn check(all: &Facts) -> Check {
+    let facts = &all.identity;
     let mut check = Check::new("process", "the process and what it does");
     check.facts.push(who(facts));
     check.facts.extend(place(facts));
@@ -66,7 +71,7 @@ pub(super) fn check(facts: &Identity) -> Check {
         check.facts.push(phrase!["its security label is ", name(label)]);
     }
     check.facts.extend(sandbox(facts));
-    check.findings.extend(held(facts));
+    note_findings(&mut check, all, Step::Process);
     note_unseen(&mut check, facts);
     check
 }
@@ -110,7 +115,8 @@ fn sandbox(facts: &Identity) -> Option<Phrase> {
     Some(format!("{seccomp} may refuse its calls").into())
 }
 
-fn held(facts: &Identity) -> Option<Finding> {
+pub(super) fn held(all: &Facts) -> Option<Cause> {
+    let facts = &all.identity;
     let (fact, fix): (&'static str, Phrase) = match facts.held? {
         Held::Frozen => {
             ("its cgroup is frozen", "thaw it (systemctl thaw, or cgroup.freeze)".into())
@@ -120,23 +126,27 @@ fn held(facts: &Identity) -> Option<Finding> {
             format!("let it go on: kill -CONT {}", facts.process.pid).into(),
         ),
         Held::Traced => ("a debugger stopped it", "let it go on in the debugger, or detach".into()),
-        Held::Zombie => {
-            ("it has ended, and its parent did not collect it", "look at its parent".into())
-        }
+        Held::Zombie => return None,
     };
-    let zombie = facts.held == Some(Held::Zombie);
-    Some(Finding {
+    Some(Cause {
         severity: Severity::Error,
         certainty: Certainty::Measured,
-        rule: if zombie { "process-ended" } else { "process-held" }.into(),
         subject: process(&facts.process),
         fact: fact.into(),
-        consequence: if zombie {
-            "it holds no descriptor any more".into()
-        } else {
-            "it neither accepts, reads nor writes: all who talk to it wait".into()
-        },
+        consequence: "it neither accepts, reads nor writes: all who talk to it wait".into(),
         fix,
+        evidence: Vec::new(),
+    })
+}
+
+pub(super) fn ended(all: &Facts) -> Option<Cause> {
+    (all.identity.held == Some(Held::Zombie)).then(|| Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Measured,
+        subject: process(&all.identity.process),
+        fact: "it has ended, and its parent did not collect it".into(),
+        consequence: "it holds no descriptor any more".into(),
+        fix: "look at its parent".into(),
         evidence: Vec::new(),
     })
 }
@@ -161,6 +171,10 @@ fn note_unseen(check: &mut Check, facts: &Identity) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check(identity: &Identity) -> Check {
+        super::check(&Facts { identity: identity.clone(), ..Facts::default() })
+    }
 
     fn someone() -> Identity {
         let process = Process { pid: 7, comm: b"web\n".to_vec() };

@@ -3,11 +3,15 @@
 use super::{
     Facts, Listener, ListenerAddress, Unlisted,
     sockets::note_unlisted,
+    table::note_findings,
     words::{SHOWN, count, few, knows_all, len, note_unreadable, processes},
 };
 use crate::{
-    diagnose::Check,
-    event::{Certainty, Finding, Phrase, Severity, name, phrase},
+    diagnose::{
+        Check,
+        rule::{Cause, Step},
+    },
+    event::{Certainty, Phrase, Severity, name, phrase},
 };
 
 /// A backlog below this is filled by a burst that any server may meet; it was the default of
@@ -26,8 +30,7 @@ pub(super) fn check(facts: &Facts) -> Check {
         _ => Some(format!("it holds {}", count(len(all), "listener")).into()),
     });
     check.facts.extend(few(all.iter().map(line)));
-    let found = all.iter().filter_map(|it| full(it).or_else(|| dropped(it, sockets.between_ms)));
-    check.findings.extend(found.take(SHOWN));
+    note_findings(&mut check, facts, Step::Listeners);
     note_unlisted(&mut check, facts, sockets.unlisted.unix + sockets.unlisted.tcp);
     if !all.is_empty() {
         note_unreadable(&mut check, sockets.unreadable);
@@ -82,16 +85,21 @@ fn advice(of: &Listener) -> &'static str {
     }
 }
 
-fn full(of: &Listener) -> Option<Finding> {
+/// Whether a queue has no room: it holds one more than its backlog (`sk_acceptq_is_full()`,
+/// `unix_recvq_full()`).
+fn is_full(of: &Listener) -> bool {
+    of.queue.is_some_and(|(now, limit)| now > limit)
+}
+
+pub(super) fn full(facts: &Facts) -> impl Iterator<Item = Cause> + '_ {
+    facts.sockets.listeners.iter().filter(|it| is_full(it)).filter_map(no_room).take(SHOWN)
+}
+
+fn no_room(of: &Listener) -> Option<Cause> {
     let (now, limit) = of.queue?;
-    // A queue holds one more than its backlog (`sk_acceptq_is_full()`, `unix_recvq_full()`).
-    if now <= limit {
-        return None;
-    }
-    Some(Finding {
+    Some(Cause {
         severity: Severity::Error,
         certainty: Certainty::Measured,
-        rule: "listener-queue-full".into(),
         subject: address(of),
         fact: format!(
             "{now} connections wait to be accepted, and the queue is full at {}",
@@ -113,7 +121,14 @@ fn full(of: &Listener) -> Option<Finding> {
     })
 }
 
-fn dropped(of: &Listener, between_ms: Option<u64>) -> Option<Finding> {
+/// One that is full now needs no word about what it dropped.
+pub(super) fn dropped(facts: &Facts) -> impl Iterator<Item = Cause> + '_ {
+    let between_ms = facts.sockets.between_ms;
+    let others = facts.sockets.listeners.iter().filter(|it| !is_full(it));
+    others.filter_map(move |it| has_dropped(it, between_ms)).take(SHOWN)
+}
+
+fn has_dropped(of: &Listener, between_ms: Option<u64>) -> Option<Cause> {
     let drops = of.drops.as_ref().filter(|drops| *drops.last() != 0)?;
     let (_, limit) = of.queue?;
     let grown = drops.growth(|drops| *drops);
@@ -122,11 +137,10 @@ fn dropped(of: &Listener, between_ms: Option<u64>) -> Option<Finding> {
         _ => String::new(),
     };
     let now = grown.is_some() || limit < SMALL;
-    Some(Finding {
+    Some(Cause {
         severity: if now { Severity::Warning } else { Severity::Info },
         // `sk_drops` has every reason, and a final ACK twice.
         certainty: Certainty::Inferred,
-        rule: "listener-dropped".into(),
         subject: address(of),
         fact: format!(
             "it dropped {} since it listens{while_looking}, with a backlog of {limit}",

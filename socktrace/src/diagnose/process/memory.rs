@@ -2,11 +2,15 @@
 
 use super::{
     Facts,
+    table::note_findings,
     words::{SHOWN, count, size, subject},
 };
 use crate::{
-    diagnose::Check,
-    event::{Certainty, Finding, Phrase, Severity, name, phrase},
+    diagnose::{
+        Check,
+        rule::{Cause, Step},
+    },
+    event::{Certainty, Phrase, Severity, name, phrase},
     host::{CgroupMemory, Pressure, Pressures, ProtocolMemory, SocketMemory},
 };
 
@@ -47,11 +51,7 @@ pub(super) fn check(facts: &Facts) -> Check {
         let times = count(times, "period");
         check.facts.push(format!("its CPU quota held it up in {times} so far").into());
     }
-    check.findings.extend(too_much_socket_memory(tcp, known.page));
-    check.findings.extend(known.sockets.and_then(too_many_orphans));
-    check.findings.extend(cgroups.iter().filter_map(refused).take(SHOWN));
-    check.findings.extend(throttled(facts));
-    check.findings.extend(pressed(facts));
+    note_findings(&mut check, facts, Step::Memory);
     note_unseen(&mut check, known);
     check
 }
@@ -123,16 +123,16 @@ fn pressure(of: &str, pressures: &Pressures) -> Option<Phrase> {
     Some(format!("in the last 10 s tasks of {of} waited {each}").into())
 }
 
-fn too_much_socket_memory(tcp: ProtocolMemory, page: u64) -> Option<Finding> {
+pub(super) fn too_much_socket_memory(facts: &Facts) -> Option<Cause> {
+    let (tcp, page) = (facts.memory.sockets?.tcp, facts.memory.page);
     let used = tcp.pages_used?;
     let full = tcp.high.is_some_and(|high| used >= high);
     if !full && tcp.pressure.is_none_or(|pressure| used < pressure) {
         return None;
     }
-    Some(Finding {
+    Some(Cause {
         severity: if full { Severity::Error } else { Severity::Warning },
         certainty: Certainty::Measured,
-        rule: "tcp-memory".into(),
         subject: "the host".into(),
         fact: if full {
             "TCP sockets hold as much memory as net.ipv4.tcp_mem allows".into()
@@ -149,12 +149,12 @@ fn too_much_socket_memory(tcp: ProtocolMemory, page: u64) -> Option<Finding> {
     })
 }
 
-fn too_many_orphans(sockets: SocketMemory) -> Option<Finding> {
+pub(super) fn too_many_orphans(facts: &Facts) -> Option<Cause> {
+    let sockets = facts.memory.sockets?;
     let (orphans, most) = sockets.orphans.zip(sockets.most_orphans)?;
-    (orphans >= most).then(|| Finding {
+    (orphans >= most).then(|| Cause {
         severity: Severity::Warning,
         certainty: Certainty::Measured,
-        rule: "tcp-orphans".into(),
         subject: "the host".into(),
         fact: format!("{orphans} TCP sockets belong to no process, {most} may").into(),
         consequence: "connections that are closed with data left to send are reset".into(),
@@ -165,7 +165,11 @@ fn too_many_orphans(sockets: SocketMemory) -> Option<Finding> {
     })
 }
 
-fn refused(of: &CgroupMemory) -> Option<Finding> {
+pub(super) fn short_of_memory(facts: &Facts) -> impl Iterator<Item = Cause> + '_ {
+    facts.memory.cgroups.iter().flatten().filter_map(refused).take(SHOWN)
+}
+
+fn refused(of: &CgroupMemory) -> Option<Cause> {
     let current = of.current?;
     let limited = |limit: Option<u64>| limit.filter(|limit| *limit != u64::MAX);
     let killed = of.events.oom.unwrap_or(0) != 0 || of.events.oom_kill.unwrap_or(0) != 0;
@@ -174,10 +178,9 @@ fn refused(of: &CgroupMemory) -> Option<Finding> {
     if !killed && !slowed {
         return None;
     }
-    Some(Finding {
+    Some(Cause {
         severity: Severity::Warning,
         certainty: Certainty::Measured,
-        rule: "cgroup-memory".into(),
         subject: path(of),
         fact: if killed {
             "its limit of memory was met, and allocations failed".into()
@@ -195,12 +198,11 @@ fn refused(of: &CgroupMemory) -> Option<Finding> {
     })
 }
 
-fn throttled(facts: &Facts) -> Option<Finding> {
+pub(super) fn throttled(facts: &Facts) -> Option<Cause> {
     let (first, second) = facts.memory.throttled?;
-    (second? > first).then(|| Finding {
+    (second? > first).then(|| Cause {
         severity: Severity::Warning,
         certainty: Certainty::Measured,
-        rule: "cpu-throttled".into(),
         subject: subject(facts),
         fact: "the CPU quota of its cgroup held it up while it was looked at".into(),
         consequence: "it stands still for the rest of each period, and answers late".into(),
@@ -209,13 +211,21 @@ fn throttled(facts: &Facts) -> Option<Finding> {
     })
 }
 
-fn pressed(facts: &Facts) -> Vec<Finding> {
-    let known = &facts.memory;
-    // Of a host that is busy, and no fault of a socket.
-    let found = |rule: &'static str, what: &str, share: u32, consequence: &'static str| Finding {
+pub(super) fn memory_pressed(facts: &Facts) -> Option<Cause> {
+    let share = some10(facts.memory.pressures.memory).filter(|it| *it >= MEMORY_PRESSURE)?;
+    Some(pressed(facts, "memory", share, "it stands still while pages are fetched again"))
+}
+
+pub(super) fn cpu_pressed(facts: &Facts) -> Option<Cause> {
+    let share = some10(facts.memory.pressures.cpu).filter(|it| *it >= CPU_PRESSURE)?;
+    Some(pressed(facts, "a CPU", share, "it answers late"))
+}
+
+/// Of a host that is busy, and no fault of a socket.
+fn pressed(facts: &Facts, what: &str, share: u32, consequence: &'static str) -> Cause {
+    Cause {
         severity: Severity::Info,
         certainty: Certainty::Measured,
-        rule: rule.into(),
         subject: subject(facts),
         fact: format!(
             "tasks of its cgroup waited for {what} in {} of the last 10 s",
@@ -225,14 +235,7 @@ fn pressed(facts: &Facts) -> Vec<Finding> {
         consequence: consequence.into(),
         fix: "find what else runs there (systemd-cgtop), or give it more".into(),
         evidence: Vec::new(),
-    };
-    let memory = some10(known.pressures.memory).filter(|share| *share >= MEMORY_PRESSURE);
-    let cpu = some10(known.pressures.cpu).filter(|share| *share >= CPU_PRESSURE);
-    let memory = memory.map(|share| {
-        found("memory-pressure", "memory", share, "it stands still while pages are fetched again")
-    });
-    let cpu = cpu.map(|share| found("cpu-pressure", "a CPU", share, "it answers late"));
-    memory.into_iter().chain(cpu).collect()
+    }
 }
 
 fn note_unseen(check: &mut Check, known: &MemoryFacts) {

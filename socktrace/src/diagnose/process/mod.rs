@@ -11,6 +11,7 @@ mod next;
 mod other;
 mod pipes;
 mod sockets;
+mod table;
 mod tcp;
 mod udp;
 mod unix;
@@ -23,6 +24,7 @@ pub use pipes::{Pipe, PipeFacts};
 pub use sockets::{
     Listener, ListenerAddress, SocketFacts, TcpConnection, Twice, UnixConnection, Unlisted,
 };
+pub use table::TABLE as RULES;
 
 use super::Check;
 
@@ -53,7 +55,7 @@ pub struct Facts {
 /// Every step, in the order in which an operator would take it.
 pub fn checkup(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![
-        identity::check(&facts.identity),
+        identity::check(facts),
         descriptors::check(facts),
         listeners::check(facts),
         unix::check(facts),

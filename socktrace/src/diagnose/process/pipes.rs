@@ -2,13 +2,17 @@
 
 use super::{
     Facts, Process,
+    table::note_findings,
     words::{
         count, few, knows_all, len, note_unread_descriptors, note_unreadable, processes, subject,
     },
 };
 use crate::{
-    diagnose::Check,
-    event::{Certainty, Finding, Phrase, Severity, phrase},
+    diagnose::{
+        Check,
+        rule::{Cause, Step},
+    },
+    event::{Certainty, Phrase, Severity, phrase},
 };
 
 /// Pipes of the process. Ends that wait inside a Unix socket, or that an `io_uring(7)` has registered,
@@ -49,8 +53,7 @@ pub(super) fn check(facts: &Facts) -> Check {
         _ => Some(format!("it has {}", count(len(&pipes.all), "pipe")).into()),
     });
     check.facts.extend(few(pipes.all.iter().map(line)));
-    check.findings.extend(unread(facts));
-    check.findings.extend(unwritten(facts).filter(|_| is_all(pipes)));
+    note_findings(&mut check, facts, Step::Pipes);
     note_unread_descriptors(&mut check, facts);
     if !pipes.all.is_empty() {
         note_unreadable(&mut check, pipes.unreadable);
@@ -91,15 +94,14 @@ fn nobody_writes(of: &Pipe) -> bool {
     alone && of.reads == Some(true) && of.writes == Some(false)
 }
 
-fn unread(facts: &Facts) -> Option<Finding> {
+pub(super) fn unread(facts: &Facts) -> Option<Cause> {
     let found: Vec<&Pipe> = facts.pipes.all.iter().filter(|it| nobody_reads(it)).collect();
     // A process that could not be looked at may be the reader.
     let all = is_all(&facts.pipes);
     let nobody = if all { "nobody" } else { "nobody that can be seen" };
-    (!found.is_empty()).then(|| Finding {
+    (!found.is_empty()).then(|| Cause {
         severity: if all { Severity::Warning } else { Severity::Info },
         certainty: if all { Certainty::Inferred } else { Certainty::Unknown },
-        rule: "pipe-without-reader".into(),
         subject: subject(facts),
         fact: format!("{nobody} reads from {} that it may write to", count(len(&found), "pipe"))
             .into(),
@@ -109,12 +111,14 @@ fn unread(facts: &Facts) -> Option<Finding> {
     })
 }
 
-fn unwritten(facts: &Facts) -> Option<Finding> {
+pub(super) fn unwritten(facts: &Facts) -> Option<Cause> {
+    if !is_all(&facts.pipes) {
+        return None;
+    }
     let found: Vec<&Pipe> = facts.pipes.all.iter().filter(|it| nobody_writes(it)).collect();
-    (!found.is_empty()).then(|| Finding {
+    (!found.is_empty()).then(|| Cause {
         severity: Severity::Info,
         certainty: Certainty::Inferred,
-        rule: "pipe-without-writer".into(),
         subject: subject(facts),
         fact: format!("nobody writes to {} that it may read from", count(len(&found), "pipe"))
             .into(),

@@ -3,11 +3,15 @@
 use super::{
     Facts, Twice,
     sockets::{UNLISTED, note_unlisted},
+    table::note_findings,
     words::{count, few, knows_all, len, size, subject},
 };
 use crate::{
-    diagnose::Check,
-    event::{Certainty, Finding, Phrase, Severity, phrase},
+    diagnose::{
+        Check,
+        rule::{Cause, Step},
+    },
+    event::{Certainty, Phrase, Severity, phrase},
     host::sock_diag::UdpSocket,
 };
 
@@ -21,10 +25,8 @@ pub(super) fn check(facts: &Facts) -> Check {
         0 => None,
         _ => Some(format!("it has {}", count(len(all), "UDP socket")).into()),
     });
-    let mut lines: Vec<&Twice<UdpSocket>> = all.iter().collect();
-    lines.sort_by_key(|it| std::cmp::Reverse((drops(it.last()), it.last().receive_queue)));
-    check.facts.extend(few(lines.iter().map(|it| line(it))));
-    check.findings.extend(dropped(facts, &lines));
+    check.facts.extend(few(worst_first(facts).into_iter().map(line)));
+    note_findings(&mut check, facts, Step::Udp);
     note_unlisted(&mut check, facts, facts.sockets.unlisted.udp);
     if facts.sockets.unlisted.udp != 0 {
         let more = count(facts.sockets.unlisted.udp, "UDP socket");
@@ -53,8 +55,15 @@ fn line(of: &Twice<UdpSocket>) -> Phrase {
     phrase![socket.local.to_string(), to, queue, dropped]
 }
 
-fn dropped(facts: &Facts, all: &[&Twice<UdpSocket>]) -> Option<Finding> {
-    let dropped: Vec<_> = all.iter().filter(|it| drops(it.last()) != 0).collect();
+fn worst_first(facts: &Facts) -> Vec<&Twice<UdpSocket>> {
+    let mut all: Vec<&Twice<UdpSocket>> = facts.sockets.udp.iter().collect();
+    all.sort_by_key(|it| std::cmp::Reverse((drops(it.last()), it.last().receive_queue)));
+    all
+}
+
+pub(super) fn dropped(facts: &Facts) -> Option<Cause> {
+    let dropped: Vec<_> =
+        worst_first(facts).into_iter().filter(|it| drops(it.last()) != 0).collect();
     let total: u64 = dropped.iter().map(|it| u64::from(drops(it.last()))).sum();
     let first = dropped.first()?;
     let grown: u64 = dropped.iter().filter_map(|it| it.growth(drops)).sum();
@@ -66,10 +75,9 @@ fn dropped(facts: &Facts, all: &[&Twice<UdpSocket>]) -> Option<Finding> {
         1 => (first.last().local.to_string(), "it was made"),
         many => (format!("{many} UDP sockets"), "they were made"),
     };
-    Some(Finding {
+    Some(Cause {
         severity: Severity::Warning,
         certainty: Certainty::Measured,
-        rule: "udp-dropped".into(),
         subject: subject(facts),
         fact: format!("{who} dropped {} since {since}{now}", count(total, "datagram")).into(),
         // `sk_drops` counts both.

@@ -3,11 +3,15 @@
 use super::{
     Facts, UnixConnection,
     sockets::note_unlisted,
+    table::note_findings,
     words::{count, few, holders, knows_all, len, note_unreadable, size, subject},
 };
 use crate::{
-    diagnose::Check,
-    event::{Certainty, Finding, Phrase, Severity, name, phrase},
+    diagnose::{
+        Check,
+        rule::{Cause, Step},
+    },
+    event::{Certainty, Phrase, Severity, name, phrase},
     host::sock_diag::{UnixQueue, UnixSocket, UnixSocketKind, UnixState},
 };
 
@@ -19,8 +23,7 @@ pub(super) fn check(facts: &Facts) -> Check {
     let mut lines: Vec<&UnixConnection> = all.iter().collect();
     lines.sort_by_key(|it| std::cmp::Reverse(weight(it)));
     check.facts.extend(few(lines.iter().map(|it| line(it))));
-    check.findings.extend(unread_by_peers(facts));
-    check.findings.extend(unread_here(facts));
+    note_findings(&mut check, facts, Step::Unix);
     note_unlisted(&mut check, facts, sockets.unlisted.unix);
     if sockets.unlisted.unix != 0 {
         let more = count(sockets.unlisted.unix, "Unix socket");
@@ -112,7 +115,7 @@ fn is_full(of: &UnixSocket) -> bool {
     of.send_buffer.is_some_and(|limit| limit != 0 && data(of).1 >= limit)
 }
 
-fn unread_by_peers(facts: &Facts) -> Option<Finding> {
+pub(super) fn unread_by_peers(facts: &Facts) -> Option<Cause> {
     let full: Vec<_> = facts.sockets.unix.iter().filter(|it| it.seen.both(is_full)).collect();
     let first = full.first()?;
     let fact = match full.len() {
@@ -124,10 +127,9 @@ fn unread_by_peers(facts: &Facts) -> Option<Finding> {
             who(first)
         ],
     };
-    Some(Finding {
+    Some(Cause {
         severity: Severity::Warning,
         certainty: Certainty::Measured,
-        rule: "unix-peer-does-not-read".into(),
         subject: subject(facts),
         fact,
         consequence: "its writes wait, or fail with EAGAIN".into(),
@@ -144,7 +146,7 @@ fn look_at(of: &UnixConnection) -> Phrase {
     }
 }
 
-fn unread_here(facts: &Facts) -> Option<Finding> {
+pub(super) fn unread_here(facts: &Facts) -> Option<Cause> {
     let of_full_peer = |it: &&UnixConnection| {
         it.seen.both(|socket| data(socket).0 != 0)
             && it.seen.growth(|socket| data(socket).0).is_none()
@@ -156,11 +158,10 @@ fn unread_here(facts: &Facts) -> Option<Finding> {
         0 => String::new(),
         more => format!(", and of {more} more sockets"),
     };
-    Some(Finding {
+    Some(Cause {
         severity: Severity::Warning,
         // It may read, and be too slow.
         certainty: Certainty::Inferred,
-        rule: "unix-does-not-read".into(),
         subject: subject(facts),
         fact: phrase![
             "it does not read what ",

@@ -28,18 +28,23 @@ pub(super) fn out_of_descriptors(case: &Case) -> Outcome {
             Some(_) => {}
         }
     }
-    let numbers = open
-        .zip(limits)
-        .map_or(String::new(), |(open, limits)| format!(": {open} open, limit {}", limits.soft));
+    let numbers = open.zip(limits).map_or(String::new(), |(open, limits)| {
+        numbers(open as u64, limits.soft, case.errno.is_some())
+    });
     let room = limits
         .filter(|limits| limits.hard > limits.soft)
         .map_or(String::new(), |limits| format!(" (it may go up to {} by itself)", limits.hard));
     Outcome::found(Cause {
         severity: Severity::Error,
-        // EMFILE has this cause only.
+        // EMFILE has this cause only; how many were open and allowed then is not known.
         certainty: if case.errno.is_some() { Certainty::Measured } else { Certainty::Inferred },
         subject: subject(case),
-        fact: phrase![client(case), " had no descriptor left", numbers],
+        fact: phrase![
+            client(case),
+            if case.errno.is_some() { " had" } else { " has" },
+            " no descriptor left",
+            numbers
+        ],
         consequence: "connections wait in its queue meanwhile, and are dropped when that is full"
             .into(),
         fix: phrase![
@@ -49,6 +54,18 @@ pub(super) fn out_of_descriptors(case: &Case) -> Outcome {
         ],
         evidence: kinds(case),
     })
+}
+
+/// Both are read after the failure: what was open may be closed since, and the limit another.
+fn numbers(open: u64, limit: u64, afterwards: bool) -> String {
+    match (afterwards, open < limit) {
+        (false, _) => format!(": {open} are open, and the limit is {limit}"),
+        (true, false) => format!(": when looked at afterwards, {open} of {limit} were open"),
+        (true, true) => format!(
+            ": when looked at afterwards, {open} of {limit} were open, so it has closed some \
+             since, or its limit was another"
+        ),
+    }
 }
 
 pub(super) fn out_of_files(case: &Case) -> Outcome {
@@ -61,7 +78,8 @@ pub(super) fn out_of_files(case: &Case) -> Outcome {
         }
     }
     let numbers = host.map_or(String::new(), |(open, limit)| {
-        format!(": {} open, fs.file-max is {limit}", count(open, "file"))
+        let then = if case.errno.is_some() { "when looked at afterwards, " } else { "" };
+        format!(": {then}{} open, fs.file-max is {limit}", count(open, "file"))
     });
     Outcome::found(Cause {
         severity: Severity::Error,
@@ -72,4 +90,52 @@ pub(super) fn out_of_files(case: &Case) -> Outcome {
         fix: "find who holds them (lsof), or raise fs.file-max".into(),
         evidence: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::{
+        diagnose::case::{Descriptors, Question},
+        event::Part,
+        host::NofileLimits,
+    };
+
+    /// What is said behind the name of the client.
+    fn told(errno: Option<Errno>, open: usize) -> Option<String> {
+        let mut case = Case::new(Question::Accept, errno);
+        case.client.pid = Some(7);
+        case.descriptors = Some(Descriptors {
+            open: Some(open),
+            limits: Some(NofileLimits { soft: 100, hard: 100 }),
+            ..Descriptors::default()
+        });
+        let Outcome::Found(found) = out_of_descriptors(&case) else { return None };
+        let words = found[0].fact.0.iter().map(|part| match part {
+            Part::Text(text) => text.to_string(),
+            other => format!("{other:?}"),
+        });
+        Some(words.collect())
+    }
+
+    #[test]
+    fn numbers_that_were_read_afterwards_are_said_to_be() {
+        let still = told(Some(Errno::EMFILE), 100).expect("EMFILE says it");
+        assert!(
+            still.contains("had no descriptor left: when looked at afterwards, 100"),
+            "{still}"
+        );
+        assert!(still.ends_with("100 of 100 were open"), "{still}");
+        let no_more = told(Some(Errno::EMFILE), 6).expect("EMFILE says it");
+        assert!(no_more.contains("afterwards, 6 of 100 were open, so it has closed"), "{no_more}");
+    }
+
+    #[test]
+    fn numbers_that_are_read_now_are_of_now() {
+        let now = told(None, 100).expect("none is left");
+        assert!(now.contains("has no descriptor left") && !now.contains("afterwards"), "{now}");
+        assert_eq!(told(None, 6), None);
+    }
 }

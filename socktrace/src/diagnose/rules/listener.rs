@@ -320,12 +320,42 @@ pub(super) fn owner_throttled(case: &ListenerCase) -> Outcome {
     held(case, &[Hold::Throttled], "raise its CPU quota (cpu.max, CPUQuota=)")
 }
 
+pub(super) fn owner_short_of_memory(case: &ListenerCase) -> Outcome {
+    let fix = "raise memory.high and memory.max (MemoryHigh=, MemoryMax=), or net.ipv4.tcp_mem, or let it use \
+               less";
+    held(case, &[Hold::ShortOfMemory], fix)
+}
+
 pub(super) fn owner_busy(case: &ListenerCase) -> Outcome {
     held(case, &[Hold::Running], "look at what it computes (perf top -p)")
 }
 
 pub(super) fn owner_asleep(case: &ListenerCase) -> Outcome {
     held(case, &[Hold::Asleep], "look at what its threads wait for instead of accept()")
+}
+
+/// What nobody accepts from who did not make it: each process that holds it got it from another.
+pub(super) fn never_accepted(case: &ListenerCase) -> Outcome {
+    let (Some(by), Some(stall)) = (&case.listened_by, worst(case)) else { return Outcome::Clear };
+    let never = case.accepted == 0 && case.stalls.iter().all(|stall| stall.accepted_ns.is_none());
+    let heirs = stall.owners.as_slice();
+    if !never || heirs.is_empty() || heirs.iter().any(|heir| heir.pid == by.pid) {
+        return Outcome::Clear;
+    }
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Measured,
+        subject: subject(case),
+        fact: phrase![
+            format!("nobody has accepted since listen(): pid {} called it", by.pid),
+            " and holds the listener no more; ",
+            owners(heirs),
+            ", who inherited it or was passed it, does",
+        ],
+        consequence: "connections wait until their clients give up".into(),
+        fix: "let the heir accept, or close the descriptor in it (SOCK_CLOEXEC)".into(),
+        evidence: vec![backlog(case).into()],
+    })
 }
 
 pub(super) fn stalled(case: &ListenerCase) -> Outcome {

@@ -21,7 +21,7 @@ use super::{
     rule::{Described, Rule, Step},
 };
 
-/// Every rule, those of failures first.
+/// Every rule of reports, those of failures first.
 pub fn all() -> impl Iterator<Item = Described> {
     TABLE.iter().map(Rule::describe).chain(LISTENER_TABLE.iter().map(Rule::describe))
 }
@@ -278,11 +278,19 @@ pub const TABLE: &[Rule<Case>] = &[
     },
     Rule {
         name: "owner-held-up",
-        about: "the listener's owner is stopped, frozen, throttled or out of descriptors",
+        about: "the listener's owner is stopped, frozen, throttled, short of memory or out of descriptors",
         errnos: &[Errno::EAGAIN, Errno::ETIMEDOUT, Errno::ECONNRESET],
         step: Step::Owners,
-        source: "do_task_stat(), cgroup.freeze, cpu.stat, RLIMIT_NOFILE",
+        source: "do_task_stat(), cgroup.freeze, cpu.stat, memory.pressure, RLIMIT_NOFILE",
         decide: owner::held_up,
+    },
+    Rule {
+        name: "owner-never-accepts",
+        about: "connections wait, and those who hold the listener, inherited or passed, do not accept",
+        errnos: &[Errno::EAGAIN, Errno::ETIMEDOUT, Errno::ECONNRESET],
+        step: Step::Owners,
+        source: "proc_pid_syscall(), inet_csk_accept(), unix_accept()",
+        decide: owner::never_accepts,
     },
     Rule {
         name: "accept-out-of-descriptors",
@@ -337,6 +345,14 @@ pub const LISTENER_TABLE: &[Rule<ListenerCase>] = &[
         decide: listener::owner_throttled,
     },
     Rule {
+        name: "owner-short-of-memory",
+        about: "connections wait, and the owner's cgroup, or TCP on the whole host, is short of memory",
+        errnos: &[],
+        step: Step::Owners,
+        source: "psi_memstall_enter(), mem_cgroup_handle_over_high(), sk_stream_wait_memory()",
+        decide: listener::owner_short_of_memory,
+    },
+    Rule {
         name: "owner-busy",
         about: "connections wait, and the owner runs something else",
         errnos: &[],
@@ -351,6 +367,14 @@ pub const LISTENER_TABLE: &[Rule<ListenerCase>] = &[
         step: Step::Owners,
         source: "proc_pid_syscall(), proc_pid_wchan()",
         decide: listener::owner_asleep,
+    },
+    Rule {
+        name: "owner-never-accepted",
+        about: "connections wait, nobody has accepted since listen(), and who called it holds the listener no more",
+        errnos: &[],
+        step: Step::Owners,
+        source: "inet_csk_listen_start(), unix_listen(), inet_csk_accept(), unix_accept()",
+        decide: listener::never_accepted,
     },
     Rule {
         name: "accept-stall",

@@ -1,13 +1,68 @@
 //! What holds the owner of a listener up.
 
-use super::words::holders;
+use super::words::{count, holders};
 use crate::{
     diagnose::{
-        case::{Case, Holder},
+        case::{Case, Holder, MOST_HOLDERS},
         rule::{Cause, Outcome},
     },
     event::{Certainty, Hold, Phrase, Severity, name, phrase},
 };
+
+/// A queue with somebody in it, what was accepted from it, and everybody who may accept.
+fn waiting(case: &Case) -> Option<(u32, Option<u64>, Option<&[Holder]>)> {
+    let unix = case.unix.as_ref().and_then(|unix| unix.there.first()).filter(|it| it.listens);
+    let unix = unix.map(|it| (it.queue, it.accepted, it.holders.as_deref()));
+    let tcp = || super::tcp::met_by(case).map(|it| (it.queue, it.accepted, it.holders.as_deref()));
+    let (queue, accepted, holders) = unix.or_else(tcp)?;
+    let (waiting, _) = queue.filter(|(waiting, _)| *waiting != 0)?;
+    Some((waiting, accepted, holders))
+}
+
+/// Processes that would not be looked at.
+fn hidden(case: &Case) -> u32 {
+    let tcp = case.tcp.as_ref().map(|tcp| tcp.unreadable);
+    case.unix.as_ref().map(|unix| unix.unreadable).or(tcp).unwrap_or(0)
+}
+
+/// Nobody who holds the listener waits for connections, nor has one open that it accepted.
+pub(super) fn never_accepts(case: &Case) -> Outcome {
+    let Some((waiting, accepted, holders)) = waiting(case) else { return Outcome::Clear };
+    let Some(owners) = holders else { return Outcome::Unknown("who holds the listener") };
+    let (Some(first), Some(accepted)) = (owners.first(), accepted) else {
+        return Outcome::Unknown("whether connections were accepted from the listener");
+    };
+    let is_held_up = |it: &Holder| it.hold.is_some_and(|hold| hold < Hold::Running);
+    if accepted != 0 || owners.iter().any(|it| it.accepts == Some(true) || is_held_up(it)) {
+        return Outcome::Clear;
+    }
+    if owners.len() >= MOST_HOLDERS || owners.iter().any(|it| it.accepts.is_none()) {
+        return Outcome::Unknown("whether those who hold the listener wait for connections");
+    }
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        // One that could not be looked at may hold it as well, and accept.
+        certainty: if hidden(case) == 0 { Certainty::Inferred } else { Certainty::Unknown },
+        subject: phrase![name(&first.comm), format!(" (pid {})", first.pid)],
+        fact: phrase![
+            super::words::holders(holders),
+            format!(" holds the listener with {} waiting", count(waiting.into(), "connection")),
+            "; no thread is in accept(), nor may wait for one otherwise, and none is open that was accepted",
+        ],
+        consequence: "where the listener was only inherited or passed on, nobody ever accepts"
+            .into(),
+        fix:
+            "start the server that is to accept; have those who do not accept close the descriptor \
+              (SOCK_CLOEXEC)"
+                .into(),
+        evidence: first
+            .activity
+            .iter()
+            .map(|does| format!("it is {does}").into())
+            .chain(super::words::unseen(hidden(case)))
+            .collect(),
+    })
+}
 
 /// Everybody who may accept what is asked about.
 fn all(case: &Case) -> Option<&[Holder]> {
@@ -36,6 +91,9 @@ pub(super) fn held_up(case: &Case) -> Outcome {
         Hold::NoDescriptors => {
             "raise its limit (ulimit -n, LimitNOFILE=), or find what it does not close".into()
         }
+        Hold::ShortOfMemory => "raise memory.high and memory.max (MemoryHigh=, MemoryMax=), or \
+             net.ipv4.tcp_mem, or let it use less"
+            .into(),
         Hold::Throttled | Hold::Running | Hold::Asleep => {
             "raise its CPU quota (cpu.max, CPUQuota=)".into()
         }
@@ -48,8 +106,91 @@ pub(super) fn held_up(case: &Case) -> Outcome {
             holders(Some(owners)),
             format!(" is {}", first.activity.as_deref().unwrap_or("held up")),
         ],
-        consequence: "it does not accept, and connections wait until its queue is full".into(),
+        consequence: match hold {
+            // They may run now and then.
+            Hold::Throttled | Hold::ShortOfMemory => {
+                "it accepts late, and connections wait until its queue is full"
+            }
+            _ => "it does not accept, and connections wait until its queue is full",
+        }
+        .into(),
         fix,
         evidence: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        diagnose::case::{BoundSocket, Question, UnixSockets},
+        event::SocketKind,
+    };
+
+    fn heir(accepts: Option<bool>) -> Holder {
+        Holder {
+            pid: 9,
+            comm: b"heir".to_vec(),
+            mount_namespace: None,
+            hold: Some(Hold::Asleep),
+            activity: None,
+            accepts,
+            descriptors: None,
+            unit: None,
+        }
+    }
+
+    fn case(waiting: u32, accepted: Option<u64>, holders: Vec<Holder>) -> Case {
+        let mut case = Case::new(Question::Unix(b"/a".to_vec()), None);
+        let socket = BoundSocket {
+            inode: 7,
+            kind: SocketKind::Stream,
+            listens: true,
+            shut: false,
+            file: None,
+            in_place: None,
+            net_namespace: None,
+            queue: Some((waiting, 8)),
+            accepted,
+            holders: Some(holders),
+        };
+        case.unix = Some(UnixSockets { there: vec![socket], ..UnixSockets::default() });
+        case
+    }
+
+    fn said(case: &Case) -> &'static str {
+        match never_accepts(case) {
+            Outcome::Clear => "clear",
+            Outcome::Unknown(_) => "not told",
+            Outcome::Found(found) => found[0].certainty.name(),
+        }
+    }
+
+    #[test]
+    fn heirs_who_never_accept_are_found_by_what_they_do_not_do() {
+        let idle = || heir(Some(false));
+        assert_eq!(said(&case(2, Some(0), vec![idle(), idle()])), "inferred");
+        assert_eq!(said(&case(0, Some(0), vec![idle()])), "clear", "nobody waits");
+        assert_eq!(said(&case(2, Some(1), vec![idle()])), "clear", "somebody has accepted");
+        assert_eq!(said(&case(2, Some(0), vec![idle(), heir(Some(true))])), "clear");
+        let stopped = Holder { hold: Some(Hold::Stopped), ..idle() };
+        assert_eq!(said(&case(2, Some(0), vec![stopped])), "clear", "that is another cause");
+    }
+
+    #[test]
+    fn somebody_who_could_not_be_looked_at_may_accept() {
+        let mut hidden = case(2, Some(0), vec![heir(Some(false))]);
+        hidden.unix.as_mut().expect("sockets").unreadable = 1;
+        assert_eq!(said(&hidden), "unknown");
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_listener_is_no_sign_that_nobody_accepts() {
+        let idle = || heir(Some(false));
+        assert_eq!(said(&case(2, None, vec![idle()])), "not told");
+        assert_eq!(said(&case(2, Some(0), vec![idle(), heir(None)])), "not told");
+        assert_eq!(said(&case(2, Some(0), vec![])), "not told");
+        let many = (0..MOST_HOLDERS).map(|_| idle()).collect();
+        assert_eq!(said(&case(2, Some(0), many)), "not told", "there may be more");
+    }
 }

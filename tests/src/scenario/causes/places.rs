@@ -19,6 +19,7 @@ pub(super) fn prepare(play: &mut Play<'_>) -> Result<()> {
     chroot_denied(play)?;
     private_tmp(play)?;
     mapped_root(play)?;
+    own_pids(play)?;
     relative_gone(play)?;
     relative_removed(play)?;
     relative_denied(play, "relative_mode", 0o755, 0o600)?;
@@ -92,6 +93,21 @@ fn mapped_root(play: &mut Play<'_>) -> Result<()> {
     play.scenery(name, move || {
         let listener = open_listener(&path)?;
         set_owner(&path, OWNER, OWNER)?;
+        set_mode(&path, 0o600)?;
+        Ok(listener)
+    });
+    Ok(())
+}
+
+/// The client calls itself 1: its pid in a namespace of its own.
+fn own_pids(play: &mut Play<'_>) -> Result<()> {
+    let name = "pidns_mode";
+    let path = play.path("pidns_mode.sock");
+    let client = Client::of_child(name, Address::path(&path)?, Errno::EACCES).by(NOBODY);
+    // Children are born into it.
+    play.client(client.from(|| unshare(CloneFlags::CLONE_NEWPID).context("CLONE_NEWPID")))?;
+    play.scenery(name, move || {
+        let listener = open_listener(&path)?;
         set_mode(&path, 0o600)?;
         Ok(listener)
     });

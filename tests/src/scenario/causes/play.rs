@@ -4,6 +4,7 @@
 //! Owns the order of it. Who the clients are and what is in their way is with the incidents.
 
 use std::any::Any;
+use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,28 @@ impl Client {
             let child = prepare::<(), _>(Role::named(short(name)), once)?;
             failed.pid = child.pid();
             child.perform()
+        };
+        Self { attempt: Box::new(attempt), ..Self::of(name, at, errno) }
+    }
+
+    /// One stream connect that must fail so, of a child that stays.
+    pub(super) fn of_child(name: &'static str, at: Address, errno: Errno) -> Self {
+        let attempt = move |failed: &mut Failure| {
+            let (read, write) = std::io::pipe().context("pipe")?;
+            let once = move || {
+                let socket = at.socket(SockType::Stream, SockFlag::empty())?;
+                must_be(&at, errno, at.connect(&socket))?;
+                (&write).write_all(b"!").context("pipe")?;
+                sleep_ms(2 * STAY_MS);
+                Ok(())
+            };
+            let mut child = prepare::<(), _>(Role::named(short(name)), once)?;
+            failed.pid = child.pid();
+            child.start()?;
+            (&read).read_exact(&mut [0]).context("the child did not fail as it should")?;
+            // It ends with its parent.
+            std::mem::forget(child);
+            Ok(())
         };
         Self { attempt: Box::new(attempt), ..Self::of(name, at, errno) }
     }

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 
 use super::play::{Client, Play};
 use crate::scenario::attempt::must_be;
+use crate::scenario::heirs;
 use crate::scenario::socket::{Address, bound, listen};
 
 /// All of them.
@@ -16,6 +17,7 @@ pub(super) fn prepare(play: &mut Play<'_>) -> Result<()> {
     not_listening(play, "not_listening_seq", SockType::SeqPacket)?;
     shut_down(play)?;
     full(play)?;
+    inherited(play)?;
     peer_taken(play)
 }
 
@@ -47,6 +49,13 @@ fn full(play: &mut Play<'_>) -> Result<()> {
         || raise(Signal::SIGSTOP).context("SIGSTOP"),
     )?;
     play.client(Client::trying("full", at, Errno::EAGAIN, move || fill(&at)))
+}
+
+/// Who made the listener has closed it; a child of it, which never accepts, holds it open.
+fn inherited(play: &mut Play<'_>) -> Result<()> {
+    let at = Address::path(&play.path("inherited.sock"))?;
+    play.server("inherited-maker", move || heirs::bequeath(&at, 1), || Ok(()))?;
+    play.client(Client::trying("inherited", at, Errno::EAGAIN, move || fill(&at)))
 }
 
 fn fill(at: &Address) -> Result<()> {

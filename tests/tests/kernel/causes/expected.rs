@@ -58,6 +58,7 @@ pub(crate) const ALL: &[Expected] = &[
     measured("chroot_mode", MODE, &["/app.sock (mode 0600", "/proc/", "/root/app.sock"]),
     inferred("private_tmp", "unix-other-mount-namespace", &["mnt:["]),
     measured("userns_root", MODE, &["user namespace"]),
+    measured("pidns_mode", MODE, &["/pidns_mode.sock (mode 0600"]),
     measured("relative_gone", GONE, &["gone.sock", "/relative_gone/cwd"]),
     inferred("relative_removed", "unix-file-removed", &["listens under that name"]),
     measured("relative_mode", MODE, &["/relative_mode/cwd/near.sock (mode 0600"]),
@@ -90,6 +91,10 @@ pub(crate) const ALL: &[Expected] = &[
         also: Some("owner-held-up"),
         ..measured("full", "unix-backlog-full", &["full-server (pid", "backlog 1", "SIGSTOP"])
     },
+    Expected {
+        also: Some("owner-never-accepts"),
+        ..measured("inherited", "unix-backlog-full", &["heir (pid", "asleep in"])
+    },
     inferred("peer_taken", "unix-peer-taken", &["connected to another"]),
     inferred("abstract_nowhere", "abstract-not-bound", &["no socket has that abstract name"]),
     inferred("abstract_server", "abstract-other-network-namespace", &["abstract-server (pid"]),
@@ -108,5 +113,9 @@ pub(crate) const ALL: &[Expected] = &[
     },
     inferred("tcp_no_route", "tcp-no-route", &["no route to 192.0.2.1"]),
     inferred("tcp_no_ports", "tcp-ports-exhausted", &["4 of 4 local ports"]),
-    measured("accept_emfile", "accept-out-of-descriptors", &["accept_emfile (pid", "limit"]),
+    measured(
+        "accept_emfile",
+        "accept-out-of-descriptors",
+        &["accept_emfile (pid", "400 of 400 were open"],
+    ),
 ];

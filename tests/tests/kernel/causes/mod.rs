@@ -3,6 +3,7 @@
 mod changed;
 mod expected;
 mod hostile;
+mod inherited;
 mod told;
 
 use std::sync::OnceLock;

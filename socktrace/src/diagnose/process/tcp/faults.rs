@@ -2,11 +2,14 @@
 
 use super::{TcpConnection, ends, info, line, waiting};
 use crate::{
-    diagnose::process::{
-        Facts,
-        words::{count, few, len, size, subject, time},
+    diagnose::{
+        process::{
+            Facts,
+            words::{count, few, len, size, subject, time},
+        },
+        rule::Cause,
     },
-    event::{Certainty, Finding, Phrase, Severity, phrase},
+    event::{Certainty, Phrase, Severity, phrase},
     host::sock_diag::{TcpSocket, TcpState},
 };
 
@@ -14,12 +17,6 @@ use crate::{
 const MANY_CLOSE_WAIT: usize = 10;
 /// Data that lies unread for so long, in milliseconds, is not being read.
 const LONG_UNREAD_MS: u64 = 1000;
-
-/// Every fault, one finding each.
-pub(super) fn find(facts: &Facts) -> impl Iterator<Item = Finding> {
-    let rules = [connecting, unread, unread_by_peers, unanswered, not_closed];
-    rules.into_iter().filter_map(|rule| rule(facts))
-}
 
 fn chosen<'a>(
     facts: &'a Facts,
@@ -41,17 +38,16 @@ fn which(found: &[&TcpConnection]) -> Phrase {
     }
 }
 
-fn connecting(facts: &Facts) -> Option<Finding> {
+pub(in crate::diagnose::process) fn connecting(facts: &Facts) -> Option<Cause> {
     let again = |it: &TcpConnection| {
         it.seen.last().state == TcpState::SynSent && info(it.seen.last()).retransmits != 0
     };
     let found = chosen(facts, again)?;
     let longest = found.iter().map(|it| info(it.seen.last()).retransmits).max()?;
     let target = found.first()?.seen.last().remote;
-    Some(Finding {
+    Some(Cause {
         severity: Severity::Error,
         certainty: Certainty::Measured,
-        rule: "tcp-connect-unanswered".into(),
         subject: subject(facts),
         fact: phrase![
             which(&found),
@@ -82,17 +78,16 @@ fn is_full(of: &TcpSocket) -> bool {
     }) && waiting(of) != 0
 }
 
-fn unread(facts: &Facts) -> Option<Finding> {
+pub(in crate::diagnose::process) fn unread(facts: &Facts) -> Option<Cause> {
     let between = facts.sockets.between_ms;
     let long = |it: &TcpConnection| unread_ms(it, between).is_some_and(|ms| ms >= LONG_UNREAD_MS);
     let found = chosen(facts, |it| long(it) || it.seen.both(is_full))?;
     let longest = found.iter().filter_map(|it| unread_ms(it, between)).max();
     let since = longest.map_or(String::new(), |ms| format!(", the longest for {}", time(ms)));
     let bytes = found.iter().map(|it| u64::from(waiting(it.seen.last()))).sum();
-    Some(Finding {
+    Some(Cause {
         severity: Severity::Warning,
         certainty: if longest.is_some() { Certainty::Measured } else { Certainty::Inferred },
-        rule: "tcp-does-not-read".into(),
         subject: subject(facts),
         fact: phrase![format!("it leaves {} unread of ", size(bytes)), which(&found), since],
         consequence: "its peers wait for answers, and cannot send once the buffer is full".into(),
@@ -112,14 +107,13 @@ fn window_closed(of: &TcpConnection, between_ms: Option<u64>) -> bool {
     of.seen.both(closed) || held_up.is_some_and(|(us, ms)| us / 1000 * 10 >= ms * 9)
 }
 
-fn unread_by_peers(facts: &Facts) -> Option<Finding> {
+pub(in crate::diagnose::process) fn unread_by_peers(facts: &Facts) -> Option<Cause> {
     let between = facts.sockets.between_ms;
     let found = chosen(facts, |it| window_closed(it, between))?;
     let next = found.iter().find_map(|it| it.holders.first());
-    Some(Finding {
+    Some(Cause {
         severity: Severity::Warning,
         certainty: Certainty::Measured,
-        rule: "tcp-peer-does-not-read".into(),
         subject: subject(facts),
         fact: phrase!["the peer of ", which(&found), " does not read: its window is closed"],
         consequence: "its writes wait once the send buffer is full, or fail with EAGAIN".into(),
@@ -132,7 +126,7 @@ fn unread_by_peers(facts: &Facts) -> Option<Finding> {
     })
 }
 
-fn unanswered(facts: &Facts) -> Option<Finding> {
+pub(in crate::diagnose::process) fn unanswered(facts: &Facts) -> Option<Cause> {
     let between = facts.sockets.between_ms;
     let is_open = |it: &TcpConnection| it.seen.last().state != TcpState::SynSent;
     let lost = |it: &TcpConnection| {
@@ -141,10 +135,9 @@ fn unanswered(facts: &Facts) -> Option<Finding> {
     };
     let found = chosen(facts, |it| is_open(it) && lost(it) && !window_closed(it, between))?;
     let remote = found.first()?.seen.last().remote;
-    Some(Finding {
+    Some(Cause {
         severity: Severity::Warning,
         certainty: Certainty::Measured,
-        rule: "tcp-retransmits".into(),
         subject: subject(facts),
         fact: phrase!["segments of ", which(&found), " are sent again: they are not acknowledged"],
         consequence:
@@ -159,13 +152,12 @@ fn unanswered(facts: &Facts) -> Option<Finding> {
     })
 }
 
-fn not_closed(facts: &Facts) -> Option<Finding> {
+pub(in crate::diagnose::process) fn not_closed(facts: &Facts) -> Option<Cause> {
     let found = chosen(facts, |it| it.seen.both(|socket| socket.state == TcpState::CloseWait))?;
     let many = found.len() >= MANY_CLOSE_WAIT;
-    Some(Finding {
+    Some(Cause {
         severity: if many { Severity::Warning } else { Severity::Info },
         certainty: Certainty::Measured,
-        rule: "tcp-close-wait".into(),
         subject: subject(facts),
         fact: phrase![which(&found), " in CLOSE-WAIT: the peer has closed, the process has not"],
         consequence: "each keeps a descriptor and memory until the process closes it".into(),

@@ -2,17 +2,18 @@
 //!
 //! What is wrong with them is found in `faults`.
 
-mod faults;
+pub(super) mod faults;
 
 use std::collections::BTreeMap;
 
 use super::{
     Facts, TcpConnection,
     sockets::{UNLISTED, note_unlisted},
+    table::note_findings,
     words::{count, few, knows_all, len, processes, short_time, size, time},
 };
 use crate::{
-    diagnose::Check,
+    diagnose::{Check, rule::Step},
     event::{Phrase, phrase},
     host::sock_diag::{TcpInfo, TcpSocket, TcpState},
 };
@@ -24,7 +25,7 @@ pub(super) fn check(facts: &Facts) -> Check {
     let mut lines: Vec<&TcpConnection> = all.iter().collect();
     lines.sort_by_key(|it| std::cmp::Reverse(weight(it.seen.last())));
     check.facts.extend(few(lines.iter().map(|it| line(it))));
-    check.findings.extend(faults::find(facts));
+    note_findings(&mut check, facts, Step::Tcp);
     note_unlisted(&mut check, facts, facts.sockets.unlisted.tcp);
     if facts.sockets.unlisted.tcp != 0 {
         let more = count(facts.sockets.unlisted.tcp, "TCP socket");
