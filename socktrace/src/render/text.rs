@@ -3,11 +3,12 @@
 use std::{fmt::Write as _, time::Duration};
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use socktrace_common::Signal;
 
 use super::{
     cells::{UNKNOWN, bytes, endpoint, family, millis, number, owners},
     escape::escape,
-    findings, sentences, stalls,
+    findings, other, sentences, stalls,
     unread::unread_sentences,
 };
 use crate::{
@@ -142,6 +143,7 @@ fn failures(snapshot: &Snapshot) -> Option<Table> {
             ]);
         }
     }
+    other::add_row(&mut rows, snapshot, &[(0, Signal::ConnectFailure)], 3);
     right(&mut rows, &[0, 4, 6]);
     (rows.row_count() > 0).then_some(rows)
 }
@@ -161,6 +163,7 @@ fn blocked(snapshot: &Snapshot) -> Option<Table> {
             ]);
         }
     }
+    other::add_row(&mut rows, snapshot, &[(0, Signal::ConnectBlocked)], 3);
     right(&mut rows, &[0, 1, 2, 4, 6]);
     (rows.row_count() > 0).then_some(rows)
 }
@@ -188,6 +191,7 @@ fn listeners(snapshot: &Snapshot) -> Option<Table> {
             drops.to_string(),
         ]);
     }
+    other::add_row(&mut rows, snapshot, &[(4, Signal::Accept), (8, Signal::BacklogDrop)], 0);
     right(&mut rows, &[3, 4, 5, 6, 7, 8]);
     (rows.row_count() > 0).then_some(rows)
 }
@@ -205,6 +209,7 @@ fn drops(snapshot: &Snapshot) -> Option<Table> {
             ]);
         }
     }
+    other::add_row(&mut rows, snapshot, &[(0, Signal::BacklogDrop)], 3);
     right(&mut rows, &[0]);
     (rows.row_count() > 0).then_some(rows)
 }
@@ -223,6 +228,7 @@ fn accept_errors(snapshot: &Snapshot) -> Option<Table> {
             ]);
         }
     }
+    other::add_row(&mut rows, snapshot, &[(0, Signal::AcceptError)], 2);
     right(&mut rows, &[0, 3, 5]);
     (rows.row_count() > 0).then_some(rows)
 }
