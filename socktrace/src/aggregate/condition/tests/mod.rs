@@ -60,7 +60,7 @@ fn failure(target: Endpoint, errno: u32, uid: u32, count: u64) -> ConnectFailure
 }
 
 fn owner(pid: u32, comm: &[u8]) -> Owner {
-    Owner { pid, comm: comm.to_vec(), cgroup: None }
+    Owner { pid, comm: comm.to_vec(), uid: None, cgroup: None }
 }
 
 fn stall(local: Endpoint, age_ns: u64, pending_peak: u32) -> Stall {
