@@ -251,7 +251,7 @@ impl Dice {
             signals: vec![SessionSignal {
                 signal: Signal::Accept,
                 tier: Some(Tier::Kprobe),
-                loses: vec!["nothing".into()],
+                loses: vec![format!("what [no /mnt/{MARK} {MARK}/tracing]")],
                 refused: vec![(Tier::Fentry, format!("{file} /opt/{MARK}/vmlinux"))],
             }],
             untested: Some(format!("no socket in /tmp/{MARK}1: refused by {}", self.ip())),
