@@ -188,7 +188,7 @@ impl Live {
         let selected = |owner: &Owner| {
             (filters.pids.is_empty() || filters.pids.contains(&owner.pid))
                 && filters.comm.as_ref().is_none_or(|comm| *comm == owner.comm)
-                && filters.uid.is_none_or(|uid| self.host.read_uid(owner.pid).ok() == Some(uid))
+                && filters.uid.is_none_or(|uid| owner.uid == Some(uid))
         };
         let marked: Vec<u64> = owners
             .by_inode

@@ -6,9 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
-use socktrace_tests::harness::browser::{Browser, Shot, View, shoot};
+use socktrace_tests::harness::browser::{Browser, View, shoot};
+use socktrace_tests::harness::page::{Shown, is_readable};
 use socktrace_tests::harness::picture::look;
 use socktrace_tests::harness::process::Running;
 use tempfile::TempDir;
@@ -39,32 +40,15 @@ fn sample(which: &[&str]) -> Result<String> {
     Ok(finished.out())
 }
 
-/// What is wrong with a page.
-fn problems(shot: &Shot) -> Vec<String> {
-    let mut problems = shot.console_errors.clone();
-    problems.extend(shot.requests.iter().map(|url| format!("asked for {url}")));
-    if shot.overflow > 0 {
-        problems.push(format!("{} pixels too wide", shot.overflow));
-    }
-    problems
-}
-
 #[test]
 fn the_report_is_seen_narrow_and_wide_by_light_and_in_the_dark() -> Result<()> {
     let (pages, mut browser) = (Pages::new()?, Browser::start()?);
-    // Colours at least, and ink at least: an empty session has words only.
-    for (which, colours, ink) in [("busy", 200, 0.10), ("empty", 30, 0.02)] {
+    // An empty session has words only.
+    let least =
+        [("busy", Shown { colours: 200, ink: 0.10 }), ("empty", Shown { colours: 30, ink: 0.02 })];
+    for (which, shown) in least {
         let page = pages.write("page.html", &sample(&[which])?)?;
-        for (width, dark) in [(400, false), (400, true), (1400, false), (1400, true)] {
-            let shot = browser.shoot(&page, View { dark, ..View::wide(width) })?;
-            let of = format!("{which}, {width} pixels, dark: {dark}");
-            let problems = problems(&shot);
-            ensure!(problems.is_empty(), "{of}: {problems:#?}");
-            let seen = look(&shot.png).context(of.clone())?;
-            ensure!(seen.width == width && seen.height > 900, "{of}: {seen:?}");
-            ensure!(seen.colours >= colours && seen.ink >= ink, "{of}: nearly blank: {seen:?}");
-            ensure!(seen.is_dark() == dark, "{of}: {seen:?}");
-        }
+        is_readable(&mut browser, &page, which, shown)?;
     }
     Ok(())
 }
@@ -121,6 +105,14 @@ fn what_a_page_must_not_do_is_noticed() -> Result<()> {
     for word in ["oh", "Uncaught", "ERR_"] {
         let is_told = shot.console_errors.iter().any(|error| error.contains(word));
         ensure!(is_told, "{word}: {:?}", shot.console_errors);
+    }
+    let hidden = "<!DOCTYPE html><meta charset=utf-8><p style='font-size:5px'>tiny</p>\
+        <p style='overflow:hidden;width:40px;white-space:nowrap'>these words are cut off</p>";
+    let page = pages.write("hidden.html", hidden)?;
+    let told = is_readable(&mut Browser::start()?, &page, "hidden", Shown { colours: 0, ink: 0.0 });
+    let told = told.expect_err("nobody can read it").to_string();
+    for word in ["5 pixels: tiny", "cut off: these words"] {
+        ensure!(told.contains(word), "{word}: {told}");
     }
     let blank = look(&shoot(&pages.write("blank.html", "<!DOCTYPE html>")?, 400)?.png)?;
     ensure!(blank.colours == 1 && blank.ink.abs() < 1e-9, "{blank:?}");

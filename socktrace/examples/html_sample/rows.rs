@@ -28,7 +28,7 @@ pub(crate) fn unix(path: &[u8]) -> Endpoint {
 
 pub(crate) fn owner(pid: u32, comm: &str) -> Owner {
     let cgroup = format!("/system.slice/{comm}.service").into_bytes();
-    Owner { pid, comm: comm.as_bytes().to_vec(), cgroup: Some(cgroup) }
+    Owner { pid, comm: comm.as_bytes().to_vec(), uid: None, cgroup: Some(cgroup) }
 }
 
 pub(crate) fn listeners(timeline: &Timeline) -> Vec<ListenerRow> {

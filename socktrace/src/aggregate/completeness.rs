@@ -33,6 +33,27 @@ pub struct SignalStages {
     pub full_name: u64,
 }
 
+#[cfg(test)]
+impl SignalStages {
+    /// It never occurred.
+    pub(crate) const fn nothing_of(signal: Signal) -> Self {
+        Self {
+            signal,
+            seen: 0,
+            filtered: 0,
+            below_threshold: 0,
+            sampled_out: 0,
+            delivered: 0,
+            lost_buffer: 0,
+            lost_decode: 0,
+            unpaired: 0,
+            full_tally: 0,
+            full_pending: 0,
+            full_name: 0,
+        }
+    }
+}
+
 impl SignalStages {
     /// Whether every occurrence is accounted for.
     pub const fn adds_up(&self) -> bool {
@@ -156,6 +177,11 @@ impl Completeness {
     /// Sum over all signals.
     pub fn delivered(&self) -> u64 {
         self.signals.iter().map(|row| row.delivered).sum()
+    }
+
+    /// Occurrences that are in no row: their process, target or listener had no room in a full map.
+    pub fn other(&self, signal: Signal) -> u64 {
+        self.signals.iter().filter(|row| row.signal == signal).map(|row| row.full_tally).sum()
     }
 
     /// Sum over all signals and stages.

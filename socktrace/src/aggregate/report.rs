@@ -447,6 +447,7 @@ impl Aggregator {
         Owner {
             pid: key.tgid,
             comm: task.map(|task| task.comm.clone()).unwrap_or_default(),
+            uid: task.map(|task| task.uid),
             cgroup: task.and_then(|task| self.cgroups.get(&task.cgroup)).cloned(),
         }
     }

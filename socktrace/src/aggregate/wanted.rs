@@ -134,7 +134,8 @@ impl Aggregator {
     }
 
     fn is_one_wanted(&self, owners: &[Owner], selection: &Selection) -> bool {
-        owners.iter().any(|owner| selection.wants_owner(owner, self.uid_of(owner.pid)))
+        let uid = |owner: &Owner| owner.uid.or_else(|| self.uid_of(owner.pid));
+        owners.iter().any(|owner| selection.wants_owner(owner, uid(owner)))
     }
 
     /// Real uid of a process, where every process with that pid had the same.
@@ -150,5 +151,47 @@ impl Aggregator {
 
     pub(super) fn every(&self, wants: impl Fn(&Selection) -> bool) -> bool {
         self.selections.iter().all(wants)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use socktrace_common::{DropKey, DropReason, DropStage};
+
+    use super::*;
+    use crate::{
+        aggregate::Snapshot,
+        event::{Counters, Record},
+    };
+
+    const INODE: u64 = 7;
+
+    /// Who is shown of a listener that dropped something and that a process of uid 33 holds, which did
+    /// nothing else: what is left for a reader who asks for a user.
+    fn shown_to(owner: Owner, uid: u32) -> usize {
+        let mut session = Snapshot::of_nothing().session;
+        session.signals.iter_mut().for_each(|row| row.tier = Some(socktrace_common::Tier::Fentry));
+        let whose = Selection { uid: Some(uid), ..Selection::default() };
+        let mut aggregator = Aggregator::new(session, Selection::default()).narrowed(whose);
+        let key = DropKey {
+            listener: INODE,
+            reason: DropReason::AcceptQueueFull as u32,
+            stage: DropStage::Ack as u32,
+        };
+        let drops = HashMap::from([(key, 5)]);
+        aggregator.apply(Record::Counters(Box::new(Counters { drops, ..Counters::default() })));
+        aggregator.apply(Record::Owners(HashMap::from([(INODE, vec![owner])])));
+        aggregator.snapshot(Duration::ZERO).listeners.len()
+    }
+
+    #[test]
+    fn a_listener_is_its_owners_users_though_the_owner_did_nothing_that_was_counted() {
+        let owner = |uid| Owner { pid: 12, comm: b"web".to_vec(), uid, cgroup: None };
+        assert_eq!(shown_to(owner(Some(33)), 33), 1);
+        assert_eq!(shown_to(owner(Some(33)), 34), 0);
+        // A session of before users of owners were saved.
+        assert_eq!(shown_to(owner(None), 33), 0);
     }
 }

@@ -3,11 +3,12 @@
 use std::{
     ffi::OsString,
     io::{self, stdout},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use clap::{
-    Args, Parser,
+    Args,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 
@@ -28,6 +29,9 @@ pub(super) struct Demo {
     /// Which incident
     #[arg(value_parser = incidents())]
     scenario: Kind,
+    /// Write the report to this file, too (as its ending says: .json, .html, or text)
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// The incident itself, in a process of its own.
@@ -44,13 +48,6 @@ fn incidents() -> impl TypedValueParser<Value = Kind> {
     PossibleValuesParser::new(known).try_map(move |name| Kind::by_name(&name).ok_or_else(missing))
 }
 
-/// `record` as the demo calls it, with the flags of the command line.
-#[derive(Parser)]
-struct RecordLine {
-    #[command(flatten)]
-    record: Record,
-}
-
 impl Demo {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         check_privileges()?;
@@ -63,19 +60,14 @@ impl Demo {
             what: "cannot find socktrace's own program to run the demo",
             source,
         })?;
-        let line: [OsString; 7] = [
-            "record".into(),
-            "--no-save".into(),
-            "--keep-privileges".into(),
-            "--".into(),
-            exe.into(),
-            "demo-incident".into(),
-            name.into(),
-        ];
-        let record = RecordLine::try_parse_from(line)
-            .map_err(|error| Failure::Usage(error.to_string()))?
-            .record;
-        record.run_to(stdout())
+        let flags: [OsString; 2] = ["--no-save".into(), "--keep-privileges".into()];
+        let report = self.report.map(|file| {
+            let mut flag = OsString::from("--report=");
+            flag.push(file);
+            flag
+        });
+        let played = ["--".into(), exe.into(), "demo-incident".into(), name.into()];
+        Record::parse(flags.into_iter().chain(report).chain(played))?.run_to(stdout())
     }
 }
 

@@ -104,6 +104,9 @@ pub struct Owner {
     #[serde(with = "written::text")]
     #[schemars(with = "String")]
     pub comm: Vec<u8>,
+    /// Its real uid; `None` where it was not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// Path of its cgroup; `None` without one, or where it was not read.
     #[serde(default, with = "written::text_option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

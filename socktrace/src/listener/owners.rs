@@ -27,6 +27,7 @@ pub fn read_owners(host: &Host, inodes: &HashSet<u64>) -> Result<Owners, HostErr
         Owner {
             pid,
             comm: holder.map(|holder| holder.comm.clone()).unwrap_or_default(),
+            uid: holder.and_then(|holder| holder.uid),
             cgroup: holder.and_then(|holder| holder.cgroup.clone()),
         }
     };

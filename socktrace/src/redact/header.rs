@@ -46,6 +46,7 @@ impl Redactor {
     fn signal(&mut self, signal: SessionSignal) -> SessionSignal {
         let SessionSignal { signal, tier, loses, refused } = signal;
         let refused = refused.into_iter().map(|(tier, why)| (tier, self.message(&why))).collect();
+        let loses = loses.iter().map(|words| self.message(words)).collect();
         SessionSignal { signal, tier, loses, refused }
     }
 }

@@ -115,7 +115,7 @@ fn known_start(path: &[u8]) -> usize {
 }
 
 /// The length of a leading `/proc/PID/root` or `/proc/PID/cwd`: a path as another process sees it.
-fn other_tree(path: &[u8]) -> usize {
+pub(super) fn other_tree(path: &[u8]) -> usize {
     let mut parts = path.split(|byte| *byte == b'/');
     let start = [parts.next(), parts.next(), parts.next(), parts.next()];
     match start {

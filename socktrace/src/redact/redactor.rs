@@ -85,8 +85,8 @@ impl Redactor {
     }
 
     fn owner(&self, owner: Owner) -> Owner {
-        let Owner { pid, comm, cgroup } = owner;
-        Owner { pid, comm: self.name(&comm), cgroup: cgroup.map(|path| self.name(&path)) }
+        let Owner { pid, comm, uid, cgroup } = owner;
+        Owner { pid, comm: self.name(&comm), uid, cgroup: cgroup.map(|path| self.name(&path)) }
     }
 
     fn event(&mut self, event: Event) -> Event {

@@ -2,8 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Redactor, names::socket_name};
+use super::{
+    Redactor,
+    names::{other_tree, socket_name},
+};
 use crate::event::{Part, Phrase};
+
+/// How the system's errors end.
+const OS_ERROR: &str = "(os error ";
 
 impl Redactor {
     pub(super) fn phrase(&mut self, phrase: Phrase) -> Phrase {
@@ -21,18 +27,23 @@ impl Redactor {
         self.pieces(text, is_of_address, Self::address)
     }
 
-    /// What the kernel and the system said to the tracer: addresses, and paths that are not the
-    /// kernel's own.
+    /// What the kernel and the system said to the tracer: addresses, and paths that are not the kernel's own.
+    /// A path may have blanks and anything else in it, so nobody knows where it ends: what is behind its beginning is
+    /// one name, and of that only the system's error is told.
     pub(super) fn message(&mut self, text: &str) -> String {
-        let is_of_path = |it: char| !it.is_whitespace() && !"\"'`(),;".contains(it);
-        let text = self.pieces(text, is_of_path, |this, word| {
-            let word = word.trim_end_matches([':', '.']);
-            let own = ["/proc/", "/sys/"].iter().any(|own| word.starts_with(own));
-            let redacted =
-                || String::from_utf8_lossy(&socket_name(&this.key, word.as_bytes())).into_owned();
-            (word.starts_with('/') && !own).then(|| (0, word.len(), redacted()))
+        let Some(begin) = path_of_others(text) else { return self.text(text) };
+        let (before, path) = text.split_at(begin);
+        let error = path.rfind(OS_ERROR).and_then(|at| {
+            let number = path[at + OS_ERROR.len()..].split(')').next()?;
+            Some((at, std::io::Error::from_raw_os_error(number.parse().ok()?)))
         });
-        self.text(&text)
+        let end = match &error {
+            Some((at, _)) => path[..*at].rfind(": ").unwrap_or(*at),
+            None => path.rfind(": ").unwrap_or(path.len()),
+        };
+        let name = socket_name(&self.key, path[..end].as_bytes());
+        let why = error.map_or_else(String::new, |(_, error)| format!(": {error}"));
+        [&self.text(before), &*String::from_utf8_lossy(&name), &why].concat()
     }
 
     /// Replaces pieces of a text: `replace` gives the range in the piece, and what comes there.
@@ -78,6 +89,20 @@ impl Redactor {
     }
 }
 
+/// Where the first path begins that is not of the kernel's own files.
+fn path_of_others(text: &str) -> Option<usize> {
+    let begins_word = |at: usize| {
+        let before = text[..at].chars().next_back();
+        before.is_none_or(|it| !it.is_alphanumeric() && !"._-/".contains(it))
+    };
+    let is_own = |path: &str| {
+        let own = ["/proc/", "/sys/"].iter().any(|own| path.starts_with(own));
+        own && other_tree(path.as_bytes()) == 0
+    };
+    let slashes = text.match_indices('/').map(|(at, _)| at);
+    slashes.into_iter().find(|at| begins_word(*at) && !is_own(&text[*at..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,11 +143,47 @@ mod tests {
     #[test]
     fn paths_in_messages_are_replaced_but_for_the_kernels_own() {
         let mut redactor = Redactor::new([3; 16]);
-        let secret =
-            String::from_utf8(socket_name(&redactor.key, b"/home/alice/vm.btf")).expect("text");
-        assert_eq!(
-            redactor.message("cannot read /home/alice/vm.btf: none; /proc/kallsyms is there"),
-            format!("cannot read {secret}: none; /proc/kallsyms is there")
-        );
+        let secret = |redactor: &Redactor, path: &str| {
+            String::from_utf8(socket_name(&redactor.key, path.as_bytes())).expect("text")
+        };
+        let btf = secret(&redactor, "/home/alice/my: vm.btf");
+        for (text, redacted) in [
+            (
+                "cannot read /home/alice/my: vm.btf: Is a directory (os error 21); what else",
+                format!("cannot read {btf}: Is a directory (os error 21)"),
+            ),
+            ("cannot read /home/alice/my: vm.btf: no type", format!("cannot read {btf}")),
+            (
+                "/proc/kallsyms is there; no '/home/alice/my: vm.btf: no",
+                format!("/proc/kallsyms is there; no '{btf}"),
+            ),
+            ("/sys/kernel/x and/or /proc/1/maps", "/sys/kernel/x and/or /proc/1/maps".to_owned()),
+        ] {
+            assert_eq!(redactor.message(text), redacted);
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_path_is_left_wherever_it_has_blanks_and_colons() {
+        let mut redactor = Redactor::new([3; 16]);
+        let parts =
+            ["Alice", " Alice", "Alice: Alice", "(Alice", "Alice /Alice", "'", "a;Alice,", "/"];
+        for (first, second) in parts.iter().flat_map(|one| parts.map(|two| (one, two))) {
+            for path in [
+                format!("/home/{first}/{second}"),
+                format!("/proc/7/root/{first}/{second}"),
+                format!("/{first}{second}/Alice"),
+            ] {
+                for text in [
+                    format!("cannot read {path}: denied; so is /proc/kallsyms"),
+                    format!("{path} is missing"),
+                    format!("/sys/x: no ({path}); it would need {path}"),
+                    format!("{path}: Alice (os error 13) Alice"),
+                ] {
+                    let told = redactor.message(&text);
+                    assert!(!told.contains("Alice"), "{text} becomes {told}");
+                }
+            }
+        }
     }
 }

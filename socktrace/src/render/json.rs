@@ -10,7 +10,7 @@ use socktrace_common::Credentials;
 
 use super::{
     escape::{escape, hex, needs_hex, unix_name},
-    findings, stalls,
+    findings, other, stalls,
     unread::unread_sentences,
 };
 use crate::{
@@ -52,6 +52,7 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
         "unseen": snapshot.unread.as_ref().map(unseen),
         "stalls": snapshot.stalls.iter().map(|it| stalls::object(it, &clock)).collect::<Vec<_>>(),
         "stalls_left_out": snapshot.stalls_left_out,
+        "other": other::object(&snapshot.completeness),
         "findings": snapshot
             .findings
             .iter()

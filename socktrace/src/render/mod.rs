@@ -10,6 +10,7 @@ mod findings;
 pub mod html;
 pub mod json;
 pub mod listing;
+mod other;
 pub mod perfetto;
 pub mod phrases;
 mod sentences;

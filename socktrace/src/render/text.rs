@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use socktrace_common::Signal;
 
 use super::{
     Cost,
     cells::{UNKNOWN, bytes, endpoint, family, millis, number, owners},
     escape::escape,
-    findings, of_hooks, sentences, stalls,
+    findings, of_hooks, other, sentences, stalls,
     unread::unread_sentences,
 };
 use crate::{
@@ -137,6 +138,7 @@ fn failures(snapshot: &Snapshot) -> Option<Table> {
             ]);
         }
     }
+    other::add_row(&mut rows, snapshot, &[(0, Signal::ConnectFailure)], 3);
     right(&mut rows, &[0, 4, 6]);
     (rows.row_count() > 0).then_some(rows)
 }
@@ -156,6 +158,7 @@ fn blocked(snapshot: &Snapshot) -> Option<Table> {
             ]);
         }
     }
+    other::add_row(&mut rows, snapshot, &[(0, Signal::ConnectBlocked)], 3);
     right(&mut rows, &[0, 1, 2, 4, 6]);
     (rows.row_count() > 0).then_some(rows)
 }
@@ -183,6 +186,7 @@ fn listeners(snapshot: &Snapshot) -> Option<Table> {
             drops.to_string(),
         ]);
     }
+    other::add_row(&mut rows, snapshot, &[(4, Signal::Accept), (8, Signal::BacklogDrop)], 0);
     right(&mut rows, &[3, 4, 5, 6, 7, 8]);
     (rows.row_count() > 0).then_some(rows)
 }
@@ -200,6 +204,7 @@ fn drops(snapshot: &Snapshot) -> Option<Table> {
             ]);
         }
     }
+    other::add_row(&mut rows, snapshot, &[(0, Signal::BacklogDrop)], 3);
     right(&mut rows, &[0]);
     (rows.row_count() > 0).then_some(rows)
 }
@@ -218,6 +223,7 @@ fn accept_errors(snapshot: &Snapshot) -> Option<Table> {
             ]);
         }
     }
+    other::add_row(&mut rows, snapshot, &[(0, Signal::AcceptError)], 2);
     right(&mut rows, &[0, 3, 5]);
     (rows.row_count() > 0).then_some(rows)
 }

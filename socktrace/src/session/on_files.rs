@@ -177,7 +177,12 @@ fn stall() -> Stall {
         pending_peak: 3,
         blocked: 1,
         accepted_ns: Some(5),
-        owners: vec![Owner { pid: 1, comm: HOSTILE.to_vec(), cgroup: Some(b"/x".to_vec()) }],
+        owners: vec![Owner {
+            pid: 1,
+            comm: HOSTILE.to_vec(),
+            uid: Some(33),
+            cgroup: Some(b"/x".to_vec()),
+        }],
         hold: Some(Hold::Throttled),
         acceptor: Some("asleep".into()),
         clients: vec![Waiting {

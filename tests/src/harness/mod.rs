@@ -1,7 +1,7 @@
 //! Runs socktrace beside a scenario and judges what it reported.
 //!
-//! `process`, `measured`, `run`, `session`, `servers`, `terminal`, `browser` and `bpf_objects` act; `report`, `kernels`, `picture`
-//! and `compare` are plain data and pure judgement, tested with hand-made JSON.
+//! `process`, `measured`, `run`, `session`, `servers`, `terminal`, `browser`, `page` and `bpf_objects` act; `report`, `kernels`,
+//! `picture` and `compare` are plain data and pure judgement, tested with hand-made JSON.
 
 pub mod bpf_objects;
 pub mod browser;
@@ -9,6 +9,7 @@ pub mod chance;
 pub mod compare;
 pub mod kernels;
 pub mod measured;
+pub mod page;
 pub mod picture;
 pub mod process;
 pub mod report;

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use nix::sys::signal::Signal;
 use socktrace_tests::harness::compare::{completeness, served};
 use socktrace_tests::harness::report::Report;
-use socktrace_tests::harness::run::{Recording, start_record};
+use socktrace_tests::harness::run::{Recording, Run, start_record};
 use socktrace_tests::harness::servers::holders::Holding;
 use socktrace_tests::scenario::netns;
 use socktrace_tests::scenario::record::Seen;
@@ -24,8 +24,13 @@ pub(crate) fn begin(args: &[&str]) -> Result<Recording> {
 
 /// Ends a session; servers must still run, so that their listeners have owners.
 pub(crate) fn end(recording: Recording) -> Result<Report> {
+    Ok(end_with_session(recording)?.report)
+}
+
+/// The same, with all that was written.
+pub(crate) fn end_with_session(recording: Recording) -> Result<Run> {
     recording.running.signal(Signal::SIGINT)?;
-    Ok(recording.finish_with(Seen::default())?.report)
+    recording.finish_with(Seen::default())
 }
 
 /// A complete report with the server's own counts and owners; shows the figures that it compares.

@@ -164,6 +164,10 @@ impl Condition {
         let names_reason = self.filters.iter().any(|filter| filter.key() == Key::Reason);
         let mut parts = measure::parts(self.rows, snapshot, names_reason);
         parts.retain(|part| self.filters.iter().all(|filter| filter.passes(&part.whose)));
+        let other = self.other(snapshot);
+        if other != 0 && self.counts_all() {
+            parts.push(Part { whose: Whose::default(), amount: Amount::Number(other) });
+        }
         if self.counts_stalls() {
             // A stall counts once, however old it is.
             for part in &mut parts {
@@ -181,12 +185,26 @@ impl Condition {
         self.rows == Rows::Stalls && self.metric.fold == Fold::Sum
     }
 
+    /// Whether it does not matter whose a row is, nor how long anything took.
+    fn counts_all(&self) -> bool {
+        self.metric.fold == Fold::Sum && self.filters.is_empty()
+    }
+
+    /// What is in no row, because a map was full.
+    fn other(&self, snapshot: &Snapshot) -> u64 {
+        self.metric.signal.map_or(0, |signal| snapshot.completeness.other(signal))
+    }
+
     /// Why rows may be missing, if any may.
     fn left_out(&self, snapshot: &Snapshot) -> Option<String> {
-        let left_out = snapshot.stalls_left_out;
-        let is_counted = self.counts_stalls() && self.filters.is_empty();
-        let is_missing = self.rows == Rows::Stalls && left_out != 0 && !is_counted;
-        is_missing.then(|| format!("{left_out} stalls were too many to keep"))
+        if self.counts_all() {
+            return None;
+        }
+        let (stalls, other) = (snapshot.stalls_left_out, self.other(snapshot));
+        if self.rows == Rows::Stalls && stalls != 0 {
+            return Some(format!("{stalls} stalls were too many to keep"));
+        }
+        (other != 0).then(|| format!("{other} occurrences are in no row: a map was full"))
     }
 
     fn met(&self, measured: u64, parts: Vec<Part>) -> Met {

@@ -224,6 +224,11 @@ pub(super) fn power_of_ten(power: i32) -> String {
     format!("{} {unit}", 10_f64.powi(power))
 }
 
+/// `0.3` and not `0.30000000000000004`: a small power of ten is no binary fraction, a large one is exact.
+fn scaled(n: f64, power: i32) -> f64 {
+    if power < 0 { n / 10_f64.powi(-power) } else { n * 10_f64.powi(power) }
+}
+
 /// From which rate on a colour is taken, ascending; the first is for everything less.
 struct Scale(Vec<f64>);
 
@@ -233,8 +238,7 @@ impl Scale {
         let columns = fields.iter().flat_map(|field| &field.columns);
         let rates = columns.flat_map(|(column, rows)| rows.values().map(|n| column.per_second(*n)));
         let most = rates.fold(0.0, f64::max).max(1e-6);
-        let steps =
-            (-8_i32..=12).rev().flat_map(|power| [3.0, 1.0].map(|n| n * 10_f64.powi(power)));
+        let steps = (-8_i32..=12).rev().flat_map(|power| [3.0, 1.0].map(|n| scaled(n, power)));
         let mut steps: Vec<f64> = steps.filter(|step| *step < most).take(LEVELS - 1).collect();
         steps.reverse();
         Self(steps)
@@ -258,5 +262,21 @@ impl Scale {
             value: if level == self.0.len() { "per second".to_owned() } else { String::new() },
         };
         (0..=self.0.len()).map(key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_written_as_people_write_them() {
+        for power in -8..=12 {
+            for n in [1.0, 3.0] {
+                let told = scaled(n, power).to_string();
+                let digits = told.replace(['0', '.'], "");
+                assert_eq!(digits, n.to_string(), "{told}");
+            }
+        }
     }
 }

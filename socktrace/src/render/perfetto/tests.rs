@@ -64,7 +64,7 @@ fn stall(listener: u64, change: StallChange, since_ms: u64, now_ms: u64) -> Stal
         pending_peak: 4,
         blocked: 0,
         accepted_ns: None,
-        owners: vec![Owner { pid: 12, comm: b"\xff".to_vec(), cgroup: None }],
+        owners: vec![Owner { pid: 12, comm: b"\xff".to_vec(), uid: None, cgroup: None }],
         hold: Some(Hold::Stopped),
         acceptor: Some("stopped".into()),
         clients: Vec::new(),

@@ -1,5 +1,5 @@
 //! Sessions as they are saved: by a tracer that is killed, on a disk that is full, in places where
-//! nothing may be written; and what filters and conditions make of them afterwards.
+//! nothing may be written, in turns; and what filters and conditions make of them afterwards.
 
 mod conditions;
 mod disk;
@@ -7,6 +7,7 @@ mod filters;
 mod full;
 mod killed;
 mod places;
+mod turns;
 
 use std::path::Path;
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     aggregate::{
         AcceptErrorRow, ConnectFailureRow, DropRow, Drops, FindingRow, ListenerRow, ProcessRow,
+        SignalStages,
     },
     event::{
         Address, Certainty, Endpoint, Finding, Owner, Phrase, Severity, Stall, StallChange,
@@ -59,7 +60,7 @@ fn failure(target: Endpoint, errno: u32, uid: u32, count: u64) -> ConnectFailure
 }
 
 fn owner(pid: u32, comm: &[u8]) -> Owner {
-    Owner { pid, comm: comm.to_vec(), cgroup: None }
+    Owner { pid, comm: comm.to_vec(), uid: None, cgroup: None }
 }
 
 fn stall(local: Endpoint, age_ns: u64, pending_peak: u32) -> Stall {
@@ -252,6 +253,19 @@ fn a_signal_that_was_not_traced_leaves_its_metrics_unknown() {
     let why = "connect_failure was not traced".to_owned();
     assert_eq!(check("connect_failures>0", &blind), Outcome::Unknown { why });
     assert_eq!(measured("backlog_drops>0", &blind), Some(5));
+}
+
+#[test]
+fn what_had_no_room_in_a_map_is_counted_but_of_nobody() {
+    let mut busy = busy();
+    let before = measured("connect_failures>0", &busy).expect("some failed");
+    let full = SignalStages { full_tally: 100, ..SignalStages::nothing_of(Signal::ConnectFailure) };
+    busy.completeness.signals = vec![full];
+    assert_eq!(measured("connect_failures>100", &busy), Some(before + 100));
+    assert_eq!(measured("connect_failures{errno=EACCES}>1", &busy), Some(10), "it only grows");
+    let unknown = check("connect_failures{errno=EACCES}>50", &busy);
+    let why = "100 occurrences are in no row: a map was full".to_owned();
+    assert_eq!(unknown, Outcome::Unknown { why });
 }
 
 #[test]

@@ -6,7 +6,10 @@ pub(super) mod of_processes;
 pub(super) mod of_tracing;
 
 use super::values::{UNKNOWN, count};
-use crate::{aggregate::Waits, render::cells::millis};
+use crate::{
+    aggregate::Waits,
+    render::{cells::millis, other::OTHER},
+};
 
 /// Rows that a table shows.
 const SHOWN: usize = 200;
@@ -102,6 +105,26 @@ impl Table {
         self.more = (left_out > 0)
             .then(|| format!("and {}: --format json has all of them", count(left_out, "more row")));
         self.columns = columns.to_vec();
+        self
+    }
+}
+
+impl Table {
+    /// With a last row that is always shown: what had no room in the kernel's maps.
+    fn and_other<const N: usize>(mut self, counts: [(usize, u64); N], named: usize) -> Self {
+        if counts.iter().all(|(_, count)| *count == 0) {
+            return self;
+        }
+        let cell = |(at, column): (usize, &Column)| {
+            let count = counts.iter().find(|(counted, _)| *counted == at);
+            let text = match count {
+                Some((_, count)) => count.to_string(),
+                None if at == named => OTHER.to_owned(),
+                None => UNKNOWN.to_owned(),
+            };
+            Cell::of(column.kind, text)
+        };
+        self.rows.push(self.columns.iter().enumerate().map(cell).collect());
         self
     }
 }

@@ -1,5 +1,7 @@
 //! What happened to listeners: all of them, drops, stalls, and what their namespaces counted.
 
+use socktrace_common::Signal;
+
 use super::{Table, all_waits, empty, name, number, text};
 use crate::{
     aggregate::{ListenerRow, NamespaceRow, Snapshot},
@@ -48,7 +50,9 @@ pub(in crate::render::html) fn listeners(snapshot: &Snapshot) -> Table {
         number("Namespace"),
         number("Inode"),
     ];
-    table.with(columns, snapshot.listeners.iter().map(listener))
+    let other = |signal| snapshot.completeness.other(signal);
+    let counts = [(3, other(Signal::BacklogDrop)), (4, other(Signal::Accept))];
+    table.with(columns, snapshot.listeners.iter().map(listener)).and_other(counts, 0)
 }
 
 fn listener(row: &ListenerRow) -> [String; 23] {
@@ -108,7 +112,8 @@ pub(in crate::render::html) fn drops(snapshot: &Snapshot) -> Table {
             ]
         })
     });
-    table.with(columns, rows)
+    let other = snapshot.completeness.other(Signal::BacklogDrop);
+    table.with(columns, rows).and_other([(0, other)], 3)
 }
 
 pub(in crate::render::html) fn stalls(snapshot: &Snapshot) -> Table {

@@ -1,5 +1,7 @@
 //! What processes did: all of them, failed connects, failed accepts, blocked connects.
 
+use socktrace_common::Signal;
+
 use super::{Table, all_waits, empty, name, number, text, wait_ms};
 use crate::{
     aggregate::{ProcessRow, Snapshot, Waits},
@@ -43,7 +45,12 @@ pub(in crate::render::html) fn processes(snapshot: &Snapshot) -> Table {
         number("Started (s after boot)"),
         name("Cgroup"),
     ];
-    table.with(columns, snapshot.processes.iter().map(process))
+    let signals =
+        [Signal::ConnectFailure, Signal::ConnectBlocked, Signal::AcceptError, Signal::BacklogDrop];
+    let [failures, blocked, errors, drops] = signals.map(|it| snapshot.completeness.other(it));
+    let accepts = snapshot.completeness.other(Signal::Accept);
+    let counts = [(3, failures), (4, blocked), (5, errors), (6, drops), (7, accepts)];
+    table.with(columns, snapshot.processes.iter().map(process)).and_other(counts, 1)
 }
 
 fn process(row: &ProcessRow) -> [String; 20] {
@@ -108,7 +115,8 @@ pub(in crate::render::html) fn connect_failures(snapshot: &Snapshot) -> Table {
             ]
         })
     });
-    table.with(columns, rows)
+    let other = snapshot.completeness.other(Signal::ConnectFailure);
+    table.with(columns, rows).and_other([(0, other)], 3)
 }
 
 pub(in crate::render::html) fn accept_errors(snapshot: &Snapshot) -> Table {
@@ -136,7 +144,8 @@ pub(in crate::render::html) fn accept_errors(snapshot: &Snapshot) -> Table {
             ]
         })
     });
-    table.with(columns, rows)
+    let other = snapshot.completeness.other(Signal::AcceptError);
+    table.with(columns, rows).and_other([(0, other)], 2)
 }
 
 pub(in crate::render::html) fn blocked_connects(snapshot: &Snapshot) -> Table {
@@ -172,5 +181,6 @@ pub(in crate::render::html) fn blocked_connects(snapshot: &Snapshot) -> Table {
             ]
         })
     });
-    table.with(columns, rows)
+    let other = snapshot.completeness.other(Signal::ConnectBlocked);
+    table.with(columns, rows).and_other([(0, other)], 5)
 }

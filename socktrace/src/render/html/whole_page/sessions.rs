@@ -69,6 +69,7 @@ fn owner() -> Owner {
     Owner {
         pid: 70_001,
         comm: HOSTILE.to_vec(),
+        uid: None,
         cgroup: Some([b"/", HOSTILE, b".service"].concat()),
     }
 }

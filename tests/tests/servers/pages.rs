@@ -1,0 +1,60 @@
+//! The HTML report of real sessions in headless Chromium: of each demo, and of a busy nginx.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use socktrace_tests::harness::browser::Browser;
+use socktrace_tests::harness::page::{Shown, is_readable};
+use socktrace_tests::harness::process::Running;
+use socktrace_tests::harness::run::{run, socktrace};
+use socktrace_tests::harness::servers::nginx::{Nginx, Sharing};
+use socktrace_tests::harness::servers::wrk;
+
+use crate::recorded::{alone, begin, end_with_session};
+
+/// The demos that the command line offers.
+fn demos() -> Result<Vec<String>> {
+    let help = run(&["demo", "--help"])?.out();
+    let values = help.lines().filter_map(|line| line.trim().strip_prefix("- ")?.split_once(':'));
+    let names: Vec<String> = values.map(|(name, _)| name.to_owned()).collect();
+    ensure!(names.len() >= 18, "{names:?} of {help}");
+    Ok(names)
+}
+
+#[test]
+fn the_page_of_each_demo_can_be_read() -> Result<()> {
+    let (dir, mut browser) = (tempfile::tempdir()?, Browser::start()?);
+    for name in demos()? {
+        let page = dir.path().join(format!("{name}.html"));
+        let Some(path) = page.to_str() else { anyhow::bail!("{}", page.display()) };
+        let finished = run(&["demo", &name, "--report", path])?;
+        ensure!(finished.code() == Some(0), "demo {name}: {}", finished.told());
+        is_readable(&mut browser, &page, &name, Shown { colours: 30, ink: 0.05 })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_page_of_a_busy_nginx_can_be_read() -> Result<()> {
+    alone()?;
+    let (dir, mut browser) = (tempfile::tempdir()?, Browser::start()?);
+    let recording = begin(&["-a", "--stall", "300ms"])?;
+    let nginx = Nginx::start(Sharing::Reuseport)?;
+    for connections in [20, 200, 60] {
+        wrk(&nginx.place, connections)?;
+        nginx.ask_application()?;
+    }
+    let run = end_with_session(recording)?;
+    let session = dir.path().join("nginx.jsonl.zst");
+    std::fs::write(&session, &run.session)?;
+    let page = dir.path().join("nginx.html");
+    write_page(&session, &page)?;
+    is_readable(&mut browser, &page, "nginx", Shown { colours: 60, ink: 0.05 })
+}
+
+fn write_page(session: &Path, page: &Path) -> Result<()> {
+    let mut command = socktrace(&["report", "--format", "html"])?;
+    let finished = Running::start(command.arg("-o").arg(page).arg(session))?.finish()?;
+    ensure!(finished.code() == Some(0), "{}", finished.told());
+    Ok(())
+}
