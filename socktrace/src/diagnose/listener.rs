@@ -72,7 +72,7 @@ mod tests {
     use crate::event::{Certainty, StallChange};
 
     fn process(pid: u32) -> Owner {
-        Owner { pid, comm: b"app".to_vec(), cgroup: None }
+        Owner { pid, comm: b"app".to_vec(), cgroup: None, uid: None }
     }
 
     fn stalled(by: Option<u32>, holds: &[u32], accepted: u64) -> ListenerCase {
