@@ -1,5 +1,8 @@
 //! The live [`Source`]: the kernel's buffer and totals, and what the host tells beside them.
 
+mod looks;
+mod sums;
+
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -8,28 +11,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::{Ebpf, programs::Program};
-use socktrace_common::{DropKey, ListenerInfo, Signal, Stage, Tier};
+use aya::Ebpf;
+use socktrace_common::{DropKey, ListenerInfo, Signal, Stage};
 use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::sleep_until,
 };
 
+use self::sums::{cgroups_of, since};
 use crate::{
-    event::{
-        Body, Counters, Event, Listener, NamespaceCounters, NetstatDelta, Owner, ReaderLoss,
-        Record, Sighting, Sightings, Source, Stages, Stall, Unread,
-    },
+    event::{Body, Counters, Event, Listener, Owner, ReaderLoss, Record, Sighting, Source, Stages},
     evidence::{Investigator, Worker},
-    host::{Host, NetworkNamespace, TcpExt},
-    listener::{Look, Lookout, Owners, read_owners},
-    probe::{Attached, Filters, Timing, Verdict, read_misses, read_runs, side_by_side},
-    stall::{Scout, Sight},
-    transport::{
-        CountersError, Reader, decode, monotonic_now_ns, read_accepted, read_counters, read_drops,
-        read_progress, read_queued, read_sleepers, read_stages,
-    },
+    host::{Host, TcpExt},
+    listener::{Lookout, read_owners},
+    probe::{Attached, Filters, Timing, Verdict, detach},
+    stall::Scout,
+    transport::{CountersError, Reader, decode, read_counters, read_drops},
 };
 
 /// How often the buffer is drained when nobody wakes the reader.
@@ -40,13 +38,6 @@ const QUIET_DRAIN: Duration = Duration::from_millis(250);
 const QUIET_DRAINS: u32 = 20;
 /// How often listeners are looked at: twice within the threshold of a stall, in these limits.
 const LOOK_LIMITS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
-/// A look may use this share of the time.
-const LOOK_SHARE: u32 = 20;
-/// A checkpoint may use this share of the time.
-const CHECKPOINT_SHARE: u32 = 50;
-/// Where nothing is seen to wait, what hooks know of is read at every so manieth look only: of
-/// namespaces that cannot be looked into, nothing else tells.
-const IDLE_LOOKS: u32 = 4;
 /// How long the last events may take to arrive once the programs are detached.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -254,136 +245,6 @@ impl Live {
         into.splice(first..first, names);
     }
 
-    fn look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
-        let begin = Instant::now();
-        if begin < self.next_look {
-            return Ok(());
-        }
-        let accepted_before = read_accepted(&self.ebpf)?;
-        let look = self.lookout.look();
-        // A refused dump leaves queues unknown, and drops without a listener.
-        if look.unseen.not_listed.is_empty() {
-            let stalls = self.scout_with(&look, &accepted_before, Scout::look)?;
-            into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
-            self.tell_sightings(look.sightings, into);
-        }
-        self.next_look = begin + self.look_every.max(begin.elapsed() * LOOK_SHARE);
-        Ok(())
-    }
-
-    /// Looks at everything that waits.
-    fn scout_with(
-        &mut self,
-        seen: &Look,
-        accepted_before: &HashMap<u64, u64>,
-        look: impl Fn(&mut Scout, &Sight<'_>) -> Vec<Stall>,
-    ) -> Result<Vec<Stall>, LiveError> {
-        let sightings = &seen.sightings;
-        self.idle_looks += 1;
-        let waits = sightings.values().any(|sighting| sighting.queue != Some(0));
-        let (mut queued, mut sleepers) = (Vec::new(), Vec::new());
-        if waits || self.scout.is_watching() || self.idle_looks >= IDLE_LOOKS {
-            self.idle_looks = 0;
-            queued = read_queued(&self.ebpf)?;
-            sleepers = read_sleepers(&self.ebpf)?;
-        }
-        let progress = |inode| read_progress(&self.ebpf, inode).unwrap_or_default();
-        let named = |inode| lookup_listener(&self.ebpf, inode);
-        // Only the fentry tier sees every accept: below it, what was queued and accepted elsewhere may
-        // still be thought to wait.
-        let sees_all = self.verdicts.iter().any(|verdict| {
-            let tier = verdict.choice.as_ref().map(|choice| choice.tier);
-            verdict.signal == Signal::Accept && tier == Some(Tier::Fentry)
-        });
-        let looked: HashSet<u32> = seen.namespaces.iter().filter_map(|it| it.inode).collect();
-        let unlooked = |netns: u32| sees_all && !looked.contains(&netns);
-        let sight = Sight {
-            now_ns: monotonic_now_ns(),
-            sightings,
-            accepted_before,
-            unlooked: &unlooked,
-            queued: &queued,
-            sleepers: &sleepers,
-            progress: &progress,
-            named: &named,
-        };
-        Ok(look(&mut self.scout, &sight))
-    }
-
-    /// The stalls that outlive the session, as they are now.
-    fn last_look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
-        let accepted_before = read_accepted(&self.ebpf)?;
-        let look = self.lookout.look();
-        if look.unseen.not_listed.is_empty() {
-            let stalls = self.scout_with(&look, &accepted_before, Scout::last_look)?;
-            into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
-            self.tell_sightings(look.sightings, into);
-        }
-        Ok(())
-    }
-
-    /// What is new of listeners.
-    fn tell_sightings(&mut self, seen: HashMap<u64, Sighting>, into: &mut Vec<Record>) {
-        let baseline = !std::mem::replace(&mut self.has_looked, true);
-        let new = Sightings::between(&self.seen, &seen, monotonic_now_ns());
-        let new = Sightings { baseline, ..new };
-        if baseline || !new.changed.is_empty() || !new.gone.is_empty() {
-            into.push(Record::Sightings(new));
-        }
-        self.seen = seen;
-    }
-
-    /// What happened so far, once in each interval: so much is saved if the tracer is killed.
-    fn checkpoint(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
-        let begin = Instant::now();
-        let Some(every) = self.checkpoint_every.filter(|_| begin >= self.next_checkpoint) else {
-            return Ok(());
-        };
-        let stages = read_stages(&self.ebpf)?;
-        if stages == self.told_stages {
-            let time_ns = monotonic_now_ns();
-            into.push(Record::Counters(Box::new(Counters {
-                time_ns,
-                stages,
-                ..Counters::default()
-            })));
-        } else {
-            self.told_stages = stages;
-            self.tell_totals(into)?;
-        }
-        self.next_checkpoint = begin + every.max(begin.elapsed() * CHECKPOINT_SHARE);
-        Ok(())
-    }
-
-    fn tell_totals(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
-        let namespaces = self.counted()?;
-        let mut counters = read_counters(&self.ebpf)?;
-        counters.drops = since(counters.drops, &self.drops_at_start);
-        self.tell_programs(into);
-        into.push(Record::Namespaces(namespaces));
-        let new: HashSet<u64> =
-            listeners_of(&counters).filter(|inode| self.owned.insert(*inode)).collect();
-        if !new.is_empty() {
-            into.push(Record::Owners(read_owners(&self.host, &new).unwrap_or_default().by_inode));
-        }
-        let unknown: HashSet<u64> =
-            cgroups_of(&counters).filter(|id| self.known_cgroups.insert(*id)).collect();
-        if !unknown.is_empty() {
-            into.push(Record::Cgroups(self.cgroups(&unknown)));
-        }
-        into.push(Record::Loss(self.loss));
-        into.push(Record::Counters(Box::new(counters)));
-        Ok(())
-    }
-
-    /// What the kernel says of the programs themselves.
-    fn tell_programs(&self, into: &mut Vec<Record>) {
-        into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));
-        if self.timing.is_some() {
-            into.push(Record::Runs(read_runs(&self.ebpf)));
-        }
-    }
-
     /// Drains until everything that was submitted has arrived; gives up after [`SETTLE`].
     fn settle(&mut self, into: &mut Vec<Record>) -> Result<Counters, LiveError> {
         let begin = Instant::now();
@@ -401,116 +262,12 @@ impl Live {
             thread::sleep(Duration::from_millis(1));
         }
     }
-
-    /// What each network namespace counted since the start; one that is new began with nothing.
-    fn counted(&self) -> Result<Vec<NamespaceCounters>, LiveError> {
-        let namespaces = self.host.read_network_namespaces()?.all;
-        let counters = |namespace: &NetworkNamespace| {
-            let now = namespace.read_tcp_ext()?;
-            let before = match self.counted_at_start.get(&namespace.inode) {
-                None => NOTHING,
-                Some(before) => (*before)?,
-            };
-            // One that counted less is another with the same inode.
-            let same = before.listen_drops <= now.listen_drops;
-            delta(&now, if same { &before } else { &NOTHING })
-        };
-        let row = |namespace: &NetworkNamespace| NamespaceCounters {
-            netns: namespace.inode,
-            own: namespace.is_own(),
-            counted: counters(namespace),
-        };
-        Ok(namespaces.iter().map(row).collect())
-    }
-
-    /// Holders of the listeners that something happened to, and what could not be read.
-    fn add_owners(&self, counters: &Counters, uninvestigated: u64, into: &mut Vec<Record>) {
-        let inodes: HashSet<u64> = listeners_of(counters).collect();
-        let owners = if inodes.is_empty() {
-            Ok(Owners::default())
-        } else {
-            read_owners(&self.host, &inodes)
-        };
-        let descriptors_of = owners.as_ref().ok().map(|owners| owners.unreadable);
-        let Owners { by_inode, left_out, .. } = owners.unwrap_or_default();
-        into.push(Record::Owners(by_inode));
-        let unread = self.lookout.unread();
-        into.push(Record::Unread(Unread {
-            descriptors_of,
-            owners_left_out: left_out,
-            uninvestigated,
-            ..unread
-        }));
-    }
-
-    fn cgroups(&self, ids: &HashSet<u64>) -> HashMap<u64, Vec<u8>> {
-        let Ok(mut cgroups) = self.host.open_cgroups() else { return HashMap::new() };
-        cgroups.refresh();
-        ids.iter().copied().filter_map(|id| Some((id, cgroups.path(id)?.to_vec()))).collect()
-    }
-}
-
-/// Every listener that a total or a name tells of.
-fn listeners_of(counters: &Counters) -> impl Iterator<Item = u64> {
-    let counted = counters.accepts.keys().map(|key| key.listener);
-    counters.listeners.keys().copied().chain(counted).filter(|inode| *inode != 0)
-}
-
-fn cgroups_of(counters: &Counters) -> impl Iterator<Item = u64> {
-    counters.tasks.values().map(|task| task.cgroup)
 }
 
 fn lookup_listener(ebpf: &Ebpf, inode: u64) -> Option<Listener> {
     let map = aya::maps::HashMap::<_, u64, ListenerInfo>::try_from(ebpf.map("LISTENERS")?);
     let info = map.ok()?.get(&inode, 0).ok()?;
     Some((&info).into())
-}
-
-/// The counters of a namespace that has just been made.
-const NOTHING: TcpExt = TcpExt {
-    listen_overflows: Some(0),
-    listen_drops: Some(0),
-    req_q_full_drop: Some(0),
-    req_q_full_do_cookies: Some(0),
-};
-
-/// `None` where the kernel lacks one of the counters.
-fn delta(now: &TcpExt, before: &TcpExt) -> Option<NetstatDelta> {
-    let delta = |now: Option<u64>, before: Option<u64>| Some(now?.wrapping_sub(before?));
-    Some(NetstatDelta {
-        overflows: delta(now.listen_overflows, before.listen_overflows)?,
-        drops: delta(now.listen_drops, before.listen_drops)?,
-        syn_queue: delta(now.req_q_full_drop, before.req_q_full_drop)?,
-        cookies: delta(now.req_q_full_do_cookies, before.req_q_full_do_cookies)?,
-    })
-}
-
-/// What was counted since the start.
-fn since(mut now: HashMap<DropKey, u64>, start: &HashMap<DropKey, u64>) -> HashMap<DropKey, u64> {
-    for (key, count) in &mut now {
-        *count -= start.get(key).copied().unwrap_or(0).min(*count);
-    }
-    now.retain(|_, count| *count != 0);
-    now
-}
-
-/// Detaches every program, all at once: each waits until the kernel has left it. One that was not
-/// selected is not loaded: nothing to unload.
-fn detach(ebpf: &mut Ebpf) {
-    let programs = ebpf.programs_mut().map(|(_, program)| program);
-    let loaded: Vec<&mut Program> = programs.filter(|program| program.fd().is_ok()).collect();
-    side_by_side(loaded.len(), loaded, unload);
-}
-
-fn unload(program: &mut Program) {
-    let _ = match program {
-        Program::FEntry(it) => it.unload(),
-        Program::FExit(it) => it.unload(),
-        Program::KProbe(it) => it.unload(),
-        Program::TracePoint(it) => it.unload(),
-        Program::RawTracePoint(it) => it.unload(),
-        _ => Ok(()),
-    };
 }
 
 fn listener_of(event: &Event) -> Option<u64> {

@@ -1,0 +1,103 @@
+//! Looking at listeners while tracing: which there are, how full their queues are, and what waits there too long.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
+use socktrace_common::{Signal, Tier};
+
+use super::{Live, LiveError, lookup_listener};
+use crate::{
+    event::{Record, Sighting, Sightings, Stall},
+    listener::Look,
+    stall::{Scout, Sight},
+    transport::{monotonic_now_ns, read_accepted, read_progress, read_queued, read_sleepers},
+};
+
+/// A look may use this share of the time.
+const LOOK_SHARE: u32 = 20;
+/// Where nothing is seen to wait, what hooks know of is read at every so manieth look only: of
+/// namespaces that cannot be looked into, nothing else tells.
+const IDLE_LOOKS: u32 = 4;
+
+impl Live {
+    pub(super) fn look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
+        let begin = Instant::now();
+        if begin < self.next_look {
+            return Ok(());
+        }
+        let accepted_before = read_accepted(&self.ebpf)?;
+        let look = self.lookout.look();
+        // A refused dump leaves queues unknown, and drops without a listener.
+        if look.unseen.not_listed.is_empty() {
+            let stalls = self.scout_with(&look, &accepted_before, Scout::look)?;
+            into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
+            self.tell_sightings(look.sightings, into);
+        }
+        self.next_look = begin + self.look_every.max(begin.elapsed() * LOOK_SHARE);
+        Ok(())
+    }
+
+    /// Looks at everything that waits.
+    fn scout_with(
+        &mut self,
+        seen: &Look,
+        accepted_before: &HashMap<u64, u64>,
+        look: impl Fn(&mut Scout, &Sight<'_>) -> Vec<Stall>,
+    ) -> Result<Vec<Stall>, LiveError> {
+        let sightings = &seen.sightings;
+        self.idle_looks += 1;
+        let waits = sightings.values().any(|sighting| sighting.queue != Some(0));
+        let (mut queued, mut sleepers) = (Vec::new(), Vec::new());
+        if waits || self.scout.is_watching() || self.idle_looks >= IDLE_LOOKS {
+            self.idle_looks = 0;
+            queued = read_queued(&self.ebpf)?;
+            sleepers = read_sleepers(&self.ebpf)?;
+        }
+        let progress = |inode| read_progress(&self.ebpf, inode).unwrap_or_default();
+        let named = |inode| lookup_listener(&self.ebpf, inode);
+        // Only the fentry tier sees every accept: below it, what was queued and accepted elsewhere may
+        // still be thought to wait.
+        let sees_all = self.verdicts.iter().any(|verdict| {
+            let tier = verdict.choice.as_ref().map(|choice| choice.tier);
+            verdict.signal == Signal::Accept && tier == Some(Tier::Fentry)
+        });
+        let looked: HashSet<u32> = seen.namespaces.iter().filter_map(|it| it.inode).collect();
+        let unlooked = |netns: u32| sees_all && !looked.contains(&netns);
+        let sight = Sight {
+            now_ns: monotonic_now_ns(),
+            sightings,
+            accepted_before,
+            unlooked: &unlooked,
+            queued: &queued,
+            sleepers: &sleepers,
+            progress: &progress,
+            named: &named,
+        };
+        Ok(look(&mut self.scout, &sight))
+    }
+
+    /// The stalls that outlive the session, as they are now.
+    pub(super) fn last_look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
+        let accepted_before = read_accepted(&self.ebpf)?;
+        let look = self.lookout.look();
+        if look.unseen.not_listed.is_empty() {
+            let stalls = self.scout_with(&look, &accepted_before, Scout::last_look)?;
+            into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
+            self.tell_sightings(look.sightings, into);
+        }
+        Ok(())
+    }
+
+    /// What is new of listeners.
+    fn tell_sightings(&mut self, seen: HashMap<u64, Sighting>, into: &mut Vec<Record>) {
+        let baseline = !std::mem::replace(&mut self.has_looked, true);
+        let new = Sightings::between(&self.seen, &seen, monotonic_now_ns());
+        let new = Sightings { baseline, ..new };
+        if baseline || !new.changed.is_empty() || !new.gone.is_empty() {
+            into.push(Record::Sightings(new));
+        }
+        self.seen = seen;
+    }
+}

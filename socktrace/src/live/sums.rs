@@ -1,0 +1,167 @@
+//! The kernel's totals as records: in each interval those that changed, and what else is told beside
+//! them of programs, namespaces, owners and cgroups.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
+use socktrace_common::DropKey;
+
+use super::{Live, LiveError};
+use crate::{
+    event::{Counters, NamespaceCounters, NetstatDelta, Record, Unread},
+    host::{NetworkNamespace, TcpExt},
+    listener::{Owners, read_owners},
+    probe::{read_misses, read_runs},
+    transport::{monotonic_now_ns, read_counters, read_stages},
+};
+
+/// A checkpoint may use this share of the time.
+const CHECKPOINT_SHARE: u32 = 50;
+
+impl Live {
+    /// What happened so far, once in each interval: so much is saved if the tracer is killed.
+    pub(super) fn checkpoint(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
+        let begin = Instant::now();
+        let Some(every) = self.checkpoint_every.filter(|_| begin >= self.next_checkpoint) else {
+            return Ok(());
+        };
+        let stages = read_stages(&self.ebpf)?;
+        if stages == self.told_stages {
+            let time_ns = monotonic_now_ns();
+            into.push(Record::Counters(Box::new(Counters {
+                time_ns,
+                stages,
+                ..Counters::default()
+            })));
+        } else {
+            self.told_stages = stages;
+            self.tell_totals(into)?;
+        }
+        self.next_checkpoint = begin + every.max(begin.elapsed() * CHECKPOINT_SHARE);
+        Ok(())
+    }
+
+    fn tell_totals(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
+        let namespaces = self.counted()?;
+        let mut counters = read_counters(&self.ebpf)?;
+        counters.drops = since(counters.drops, &self.drops_at_start);
+        self.tell_programs(into);
+        into.push(Record::Namespaces(namespaces));
+        let new: HashSet<u64> =
+            listeners_of(&counters).filter(|inode| self.owned.insert(*inode)).collect();
+        if !new.is_empty() {
+            into.push(Record::Owners(read_owners(&self.host, &new).unwrap_or_default().by_inode));
+        }
+        let unknown: HashSet<u64> =
+            cgroups_of(&counters).filter(|id| self.known_cgroups.insert(*id)).collect();
+        if !unknown.is_empty() {
+            into.push(Record::Cgroups(self.cgroups(&unknown)));
+        }
+        into.push(Record::Loss(self.loss));
+        into.push(Record::Counters(Box::new(counters)));
+        Ok(())
+    }
+
+    /// What the kernel says of the programs themselves.
+    pub(super) fn tell_programs(&self, into: &mut Vec<Record>) {
+        into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));
+        if self.timing.is_some() {
+            into.push(Record::Runs(read_runs(&self.ebpf)));
+        }
+    }
+
+    /// What each network namespace counted since the start; one that is new began with nothing.
+    pub(super) fn counted(&self) -> Result<Vec<NamespaceCounters>, LiveError> {
+        let namespaces = self.host.read_network_namespaces()?.all;
+        let counters = |namespace: &NetworkNamespace| {
+            let now = namespace.read_tcp_ext()?;
+            let before = match self.counted_at_start.get(&namespace.inode) {
+                None => NOTHING,
+                Some(before) => (*before)?,
+            };
+            // One that counted less is another with the same inode.
+            let same = before.listen_drops <= now.listen_drops;
+            delta(&now, if same { &before } else { &NOTHING })
+        };
+        let row = |namespace: &NetworkNamespace| NamespaceCounters {
+            netns: namespace.inode,
+            own: namespace.is_own(),
+            counted: counters(namespace),
+        };
+        Ok(namespaces.iter().map(row).collect())
+    }
+
+    /// Holders of the listeners that something happened to, and what could not be read.
+    pub(super) fn add_owners(
+        &self,
+        counters: &Counters,
+        uninvestigated: u64,
+        into: &mut Vec<Record>,
+    ) {
+        let inodes: HashSet<u64> = listeners_of(counters).collect();
+        let owners = if inodes.is_empty() {
+            Ok(Owners::default())
+        } else {
+            read_owners(&self.host, &inodes)
+        };
+        let descriptors_of = owners.as_ref().ok().map(|owners| owners.unreadable);
+        let Owners { by_inode, left_out, .. } = owners.unwrap_or_default();
+        into.push(Record::Owners(by_inode));
+        let unread = self.lookout.unread();
+        into.push(Record::Unread(Unread {
+            descriptors_of,
+            owners_left_out: left_out,
+            uninvestigated,
+            ..unread
+        }));
+    }
+
+    pub(super) fn cgroups(&self, ids: &HashSet<u64>) -> HashMap<u64, Vec<u8>> {
+        let Ok(mut cgroups) = self.host.open_cgroups() else { return HashMap::new() };
+        cgroups.refresh();
+        ids.iter().copied().filter_map(|id| Some((id, cgroups.path(id)?.to_vec()))).collect()
+    }
+}
+
+/// Every listener that a total or a name tells of.
+fn listeners_of(counters: &Counters) -> impl Iterator<Item = u64> {
+    let counted = counters.accepts.keys().map(|key| key.listener);
+    counters.listeners.keys().copied().chain(counted).filter(|inode| *inode != 0)
+}
+
+pub(super) fn cgroups_of(counters: &Counters) -> impl Iterator<Item = u64> {
+    counters.tasks.values().map(|task| task.cgroup)
+}
+
+/// The counters of a namespace that has just been made.
+const NOTHING: TcpExt = TcpExt {
+    listen_overflows: Some(0),
+    listen_drops: Some(0),
+    req_q_full_drop: Some(0),
+    req_q_full_do_cookies: Some(0),
+};
+
+/// `None` where the kernel lacks one of the counters.
+fn delta(now: &TcpExt, before: &TcpExt) -> Option<NetstatDelta> {
+    let delta = |now: Option<u64>, before: Option<u64>| Some(now?.wrapping_sub(before?));
+    Some(NetstatDelta {
+        overflows: delta(now.listen_overflows, before.listen_overflows)?,
+        drops: delta(now.listen_drops, before.listen_drops)?,
+        syn_queue: delta(now.req_q_full_drop, before.req_q_full_drop)?,
+        cookies: delta(now.req_q_full_do_cookies, before.req_q_full_do_cookies)?,
+    })
+}
+
+/// What was counted since the start.
+pub(super) fn since(
+    mut now: HashMap<DropKey, u64>,
+    start: &HashMap<DropKey, u64>,
+) -> HashMap<DropKey, u64> {
+    for (key, count) in &mut now {
+        *count -= start.get(key).copied().unwrap_or(0).min(*count);
+    }
+    now.retain(|_, count| *count != 0);
+    now
+}
