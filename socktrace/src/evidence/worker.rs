@@ -15,7 +15,10 @@ use std::{
 };
 
 use super::Investigator;
-use crate::event::{Actor, Body, Diagnosis, Event, FailureClass, Incident};
+use crate::{
+    event::{Actor, Body, Diagnosis, Event, FailureClass, Incident},
+    host::Effort,
+};
 
 /// Incidents that may wait to be looked into.
 const WAITING: usize = 256;
@@ -56,7 +59,7 @@ impl Assignment {
     }
 }
 
-/// How much time the thread may take: five seconds at once, and a tenth of the time in the long run, so that a
+/// How much CPU time the thread may take: five seconds at once, and a tenth of the time in the long run, so that a
 /// host where many different things fail for long does not pay for their explanation.
 struct Budget {
     /// What is left, nanoseconds; below zero it is owed.
@@ -121,9 +124,9 @@ impl Worker {
             for assignment in assignments {
                 let Assignment { of, actor, time_ns } = *assignment;
                 budget.wait(&hurried);
-                let begin = Instant::now();
+                let effort = Effort::with_children();
                 let found = investigator.investigate(&of, &actor, time_ns);
-                budget.spend(begin.elapsed());
+                budget.spend(effort.so_far());
                 if tell.send(found).is_err() {
                     return;
                 }

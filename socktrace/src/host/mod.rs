@@ -17,6 +17,7 @@ mod cgroup_memory;
 mod cpu_quota;
 mod credentials;
 mod descriptors;
+mod effort;
 mod error;
 mod file_limits;
 mod id_map;
@@ -47,6 +48,7 @@ pub use credentials::Credentials;
 pub use descriptors::{
     Descriptor, DescriptorClass, DescriptorKind, Descriptors, PipeEnd, PipeHolders, SocketProtocol,
 };
+pub use effort::Effort;
 pub use error::HostError;
 pub use file_limits::FileLimits;
 pub use id_map::{IdMap, IdMaps, IdRange};

@@ -12,7 +12,7 @@ use std::{
 use super::{Look, Unseen, read_own_sightings, windows::Windows};
 use crate::{
     event::Unread,
-    host::{EnterError, Host, NetworkNamespace},
+    host::{Effort, EnterError, Host, NetworkNamespace},
 };
 
 /// A new namespace is found within this time.
@@ -106,6 +106,7 @@ impl Lookout {
         if self.next_enumeration.is_some_and(|next| begin < next) {
             return;
         }
+        let effort = Effort::of_thread();
         // Those known before are still good where `/proc` cannot be read now.
         if let Ok(found) = self.host.read_network_namespaces() {
             self.namespaces = found.all;
@@ -113,7 +114,7 @@ impl Lookout {
             self.refused.clear();
             self.unread.namespaces_of = found.unreadable;
         }
-        self.next_enumeration = Some(begin + ENUMERATE.max(begin.elapsed() * ENUMERATE_SHARE));
+        self.next_enumeration = Some(begin + ENUMERATE.max(effort.so_far() * ENUMERATE_SHARE));
     }
 }
 

@@ -10,6 +10,7 @@ use socktrace_common::{Signal, Tier};
 use super::{Live, LiveError, lookup_listener};
 use crate::{
     event::{Record, Sighting, Sightings, Stall},
+    host::Effort,
     listener::Look,
     stall::{Scout, Sight},
     transport::{monotonic_now_ns, read_accepted, read_progress, read_queued, read_sleepers},
@@ -27,6 +28,7 @@ impl Live {
         if begin < self.next_look {
             return Ok(());
         }
+        let effort = Effort::of_thread();
         let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
         // A refused dump leaves queues unknown, and drops without a listener.
@@ -35,7 +37,7 @@ impl Live {
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
             self.tell_sightings(look.sightings, into);
         }
-        self.next_look = begin + self.look_every.max(begin.elapsed() * LOOK_SHARE);
+        self.next_look = begin + self.look_every.max(effort.so_far() * LOOK_SHARE);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use socktrace_common::DropKey;
 use super::{Live, LiveError};
 use crate::{
     event::{Counters, NamespaceCounters, NetstatDelta, Record, Unread},
-    host::{NetworkNamespace, TcpExt},
+    host::{Effort, NetworkNamespace, TcpExt},
     listener::{Owners, read_owners},
     probe::{read_misses, read_runs},
     transport::{monotonic_now_ns, read_counters, read_stages},
@@ -27,6 +27,7 @@ impl Live {
         let Some(every) = self.checkpoint_every.filter(|_| begin >= self.next_checkpoint) else {
             return Ok(());
         };
+        let effort = Effort::of_thread();
         let stages = read_stages(&self.ebpf)?;
         if stages == self.told_stages {
             let time_ns = monotonic_now_ns();
@@ -39,7 +40,7 @@ impl Live {
             self.told_stages = stages;
             self.tell_totals(into)?;
         }
-        self.next_checkpoint = begin + every.max(begin.elapsed() * CHECKPOINT_SHARE);
+        self.next_checkpoint = begin + every.max(effort.so_far() * CHECKPOINT_SHARE);
         Ok(())
     }
 
