@@ -63,8 +63,8 @@ pub struct Params {
     /// The tracer's own process: what it does is its self-test, and with [`filter::FOLLOW`] its
     /// children are followed.
     pub tracer: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Not 0 where the hooks on system calls have twins.
+    pub twins: u32,
 }}
 
 wire! { 296,

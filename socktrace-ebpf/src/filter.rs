@@ -4,7 +4,7 @@ use socktrace_common::{Endpoint, Signal, Stage, TaskKey, family_bit, filter};
 
 use crate::{
     globals::param,
-    kernel::Task,
+    kernel::{Sock, Task},
     maps::{FILTER_PIDS, FILTER_PORTS, FOLLOWED, LISTENERS},
     tally,
 };
@@ -66,6 +66,16 @@ pub(crate) fn address(family: u16, port: u16) -> bool {
         return false;
     }
     !set(filter::PORTS) || FILTER_PORTS.get_ptr(port).is_some()
+}
+
+/// [`address`] of a socket, which is read only if there is such a filter.
+#[inline(always)]
+pub(crate) fn socket(sock: Option<Sock>) -> bool {
+    if !set(filter::FAMILIES) && !set(filter::PORTS) {
+        return true;
+    }
+    let (family, port) = sock.map_or((0, 0), |sock| (sock.family(), sock.local_port()));
+    address(family, port)
 }
 
 /// [`address`] of an endpoint.

@@ -20,7 +20,7 @@ pub(crate) static PARAMS: Params = Params {
     families: 0,
     comm: [0; 16],
     tracer: 0,
-    pad: 0,
+    twins: 0,
 };
 
 /// Set by the loader: where this kernel keeps what the programs read.

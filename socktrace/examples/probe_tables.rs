@@ -39,7 +39,8 @@ fn row(slot: &Slot, number: usize, program: &Program) -> String {
         Without::Refuse => "no tier".to_owned(),
         Without::Lose(what) => format!("lost: {what}"),
     };
-    format!("{} {without} | {} |", hook(program), slot.alone.unwrap_or("–"))
+    let only = if slot.only_preempted { "; only where hooks are preempted" } else { "" };
+    format!("{} {without}{only} | {} |", hook(program), slot.alone.unwrap_or("–"))
 }
 
 fn hook(program: &Program) -> String {

@@ -44,11 +44,20 @@ impl ListenMib {
     /// Reads the counters at `mib` (see [`Net::mib`]).
     #[inline(always)]
     pub(crate) fn read(mib: u64) -> Self {
-        Self {
-            overflows: read(mib, offset!(mib_listen_overflows) * 8),
-            drops: read(mib, offset!(mib_listen_drops) * 8),
-            syn_queue: read(mib, offset!(mib_reqq_full_drop) * 8),
-            cookies: read(mib, offset!(mib_reqq_full_cookies) * 8),
-        }
+        let (overflows, drops) =
+            pair(mib, offset!(mib_listen_overflows), offset!(mib_listen_drops));
+        let (cookies, syn_queue) =
+            pair(mib, offset!(mib_reqq_full_cookies), offset!(mib_reqq_full_drop));
+        Self { overflows, drops, syn_queue, cookies }
     }
+}
+
+/// Two counters: one read where they lie side by side, as they do on every known kernel.
+#[inline(always)]
+fn pair(mib: u64, first: u32, second: u32) -> (u64, u64) {
+    if second == first + 1 {
+        let [first, second] = read::<[u64; 2]>(mib, first * 8);
+        return (first, second);
+    }
+    (read(mib, first * 8), read(mib, second * 8))
 }

@@ -44,6 +44,53 @@ impl Socket {
     }
 }
 
+/// So many bytes of a `struct sock` have its addresses, ports and family, on every known kernel.
+const ENDS_BYTES: usize = 24;
+
+/// The beginning of a TCP `struct sock`.
+pub(crate) struct Ends {
+    sock: Sock,
+    bytes: [u64; ENDS_BYTES / 8],
+}
+
+impl Ends {
+    /// A field, from what was read, or on its own where a kernel has it elsewhere.
+    #[inline(always)]
+    fn field<T: Copy>(&self, offset: u32) -> T {
+        let at = offset as usize;
+        if at + size_of::<T>() > ENDS_BYTES {
+            return read(self.sock.key(), offset);
+        }
+        // SAFETY: in bounds, and `T` is an integer or an array of them at every call.
+        unsafe { (&raw const self.bytes).cast::<u8>().add(at).cast::<T>().read_unaligned() }
+    }
+
+    /// `AF_INET` or `AF_INET6`.
+    #[inline(always)]
+    pub(crate) fn family(&self) -> u16 {
+        self.field(offset!(skc_family))
+    }
+
+    /// Local port, host order.
+    #[inline(always)]
+    pub(crate) fn local_port(&self) -> u16 {
+        self.field(offset!(skc_num))
+    }
+
+    /// The peer's address and port, without a name; IPv4 in the first four bytes.
+    #[inline(always)]
+    pub(crate) fn remote(&self) -> ([u8; 16], u16) {
+        let mut address = [0; 16];
+        match self.family() {
+            AF_INET => {
+                address[..4].copy_from_slice(&self.field::<[u8; 4]>(offset!(skc_daddr)));
+            }
+            _ => address = read(self.sock.key(), offset!(skc_v6_daddr)),
+        }
+        (address, u16::from_be(self.field(offset!(skc_dport))))
+    }
+}
+
 /// A `struct sock`: the protocol's side, and socktrace's key for connections.
 /// Not null, so that `Option<Sock>` is one register.
 #[derive(Clone, Copy)]
@@ -141,17 +188,10 @@ impl Sock {
         Self::from_raw(read(self.key(), offset!(unix_peer)))
     }
 
-    /// The peer's address and port (TCP), without a name or a path; IPv4 in the first four bytes.
+    /// What says between whom it is a connection, in one read (TCP).
     #[inline(always)]
-    pub(crate) fn remote(self) -> ([u8; 16], u16) {
-        let mut address = [0; 16];
-        match self.family() {
-            AF_INET => {
-                address[..4].copy_from_slice(&read::<[u8; 4]>(self.key(), offset!(skc_daddr)));
-            }
-            _ => address = read(self.key(), offset!(skc_v6_daddr)),
-        }
-        (address, u16::from_be(read(self.key(), offset!(skc_dport))))
+    pub(crate) fn ends(self) -> Ends {
+        Ends { sock: self, bytes: read(self.key(), 0) }
     }
 
     /// Fills in the own address.

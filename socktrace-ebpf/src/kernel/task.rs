@@ -49,11 +49,13 @@ impl Task {
     /// The process of this task.
     #[inline(always)]
     pub(crate) fn key(self) -> TaskKey {
-        TaskKey {
-            start_ns: read(self.leader(), offset!(task_start_boottime)),
-            tgid: read(self.0, offset!(task_tgid)),
-            pad: 0,
-        }
+        key(self.leader(), read(self.0, offset!(task_tgid)))
+    }
+
+    /// The process that runs on this CPU: as [`Task::key`], with one read less.
+    #[inline(always)]
+    pub(crate) fn current_key() -> TaskKey {
+        key(Self::current().leader(), (pid_tgid() >> 32) as u32)
     }
 
     /// Whether this task leads its thread group.
@@ -66,27 +68,23 @@ impl Task {
     /// leaves the rest of that there.
     #[inline(always)]
     pub(crate) fn comm(self) -> [u8; 16] {
-        let [first, second]: [u64; 2] = read(self.leader(), offset!(task_comm));
-        let kept = kept_bytes(first);
-        let second = if kept == u64::MAX { second & kept_bytes(second) } else { 0 };
-        let comm = u128::from(first & kept) | u128::from(second) << 64;
-        comm.to_le_bytes()
+        comm(self.leader())
     }
 
     /// Everything known of the current task.
     #[inline(always)]
     pub(crate) fn actor() -> Actor {
-        let task = Self::current();
-        let ids = bpf_get_current_uid_gid();
+        let leader = Self::current().leader();
+        let (ids, threads) = (bpf_get_current_uid_gid(), pid_tgid());
         Actor {
-            task: task.key(),
-            tid: pid_tgid() as u32,
+            task: key(leader, (threads >> 32) as u32),
+            tid: threads as u32,
             uid: ids as u32,
             gid: (ids >> 32) as u32,
             pad: 0,
             // SAFETY: returns a number.
             cgroup: unsafe { bpf_get_current_cgroup_id() },
-            comm: task.comm(),
+            comm: comm(leader),
         }
     }
 
@@ -125,6 +123,22 @@ impl Task {
         let files: u64 = read(fdt, offset!(fdt_fd));
         Socket::of_file(read(files + u64::from(fd as u32) * 8, 0))
     }
+}
+
+/// The key of a process, from its `leader`.
+#[inline(always)]
+fn key(leader: u64, tgid: u32) -> TaskKey {
+    TaskKey { start_ns: read(leader, offset!(task_start_boottime)), tgid, pad: 0 }
+}
+
+/// The name of a process, from its `leader`.
+#[inline(always)]
+fn comm(leader: u64) -> [u8; 16] {
+    let [first, second]: [u64; 2] = read(leader, offset!(task_comm));
+    let kept = kept_bytes(first);
+    let second = if kept == u64::MAX { second & kept_bytes(second) } else { 0 };
+    let comm = u128::from(first & kept) | u128::from(second) << 64;
+    comm.to_le_bytes()
 }
 
 /// The inode number behind a `struct dentry`.

@@ -33,7 +33,8 @@ pub(super) const SIGNAL: Signal = Signal::Accept;
 /// `child` entered the accept queue of `listener`.
 #[inline(never)]
 pub(super) fn started(child: Sock, listener: Option<Sock>, flags: u64) {
-    let (peer, peer_port) = child.remote();
+    let ends = child.ends();
+    let (peer, peer_port) = ends.remote();
     let start = AcceptStart {
         time_ns: now_ns(),
         listener: listener.map_or(0, Sock::inode),
@@ -42,8 +43,8 @@ pub(super) fn started(child: Sock, listener: Option<Sock>, flags: u64) {
         netns: child.net().inum(),
         peer,
         peer_port,
-        port: child.local_port(),
-        family: child.family(),
+        port: ends.local_port(),
+        family: ends.family(),
         pad: [0; 5],
     };
     insert(child, &start, flags);
@@ -81,7 +82,7 @@ pub(super) fn established(child: Sock) {
     // SAFETY: copied at once.
     let Some(start) = (unsafe { ACCEPT_STARTS.get(child.key()) }) else { return };
     let mut start = *start;
-    (start.peer, start.peer_port) = child.remote();
+    (start.peer, start.peer_port) = child.ends().remote();
     // BPF_EXIST: it may be accepted by now.
     let _ = ACCEPT_STARTS.insert(child.key(), &start, BPF_EXIST);
 }
@@ -137,11 +138,13 @@ pub(super) fn ended(ctx: &impl EbpfContext, child: Sock, listener: Option<Sock>,
         return;
     }
     let listener = listener.filter(|listener| {
-        inode == 0 || inode == listener.inode() || may_have_moved(child, *listener)
+        let own = listener.inode();
+        let is_its = inode == 0 || inode == own || may_have_moved(child, *listener);
+        if is_its {
+            inode = own;
+        }
+        is_its
     });
-    if let Some(listener) = listener {
-        inode = listener.inode();
-    }
     counted(ctx, child, inode, listener, wait_ns);
 }
 
@@ -163,7 +166,7 @@ pub(super) fn counted(
     listener: Option<Sock>,
     wait_ns: u64,
 ) {
-    let task = Task::current().key();
+    let task = Task::current_key();
     // Its waits are known, if the hooks on their starts fire, too.
     if wait_ns != WAIT_UNKNOWN && filter::self_test(SIGNAL, task) {
         return;
@@ -171,9 +174,7 @@ pub(super) fn counted(
     tally::count(SIGNAL, Stage::Seen, 1);
     // Whoever accepts: a listener that somebody else accepts from does not stall.
     tally::note_accept(inode, task);
-    let wanted = filter::no_errno()
-        && filter::process(task)
-        && filter::address(child.family(), child.local_port());
+    let wanted = filter::no_errno() && filter::process(task) && filter::socket(Some(child));
     if !wanted {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }
@@ -325,12 +326,8 @@ fn accept_unix_release_fentry(ctx: FEntryContext) -> i32 {
 #[inline(always)]
 fn released(ctx: &impl EbpfContext, sock: u64, embrion: u64) {
     // SAFETY: copied at once.
-    let start = unsafe { ACCEPT_STARTS.get(sock) }.copied();
-    if forgotten(sock).is_some()
-        && on(Signal::BacklogDrop)
-        && embrion as u32 != 0
-        && let Some(start) = start
-    {
+    let Some(start) = (unsafe { ACCEPT_STARTS.get(sock) }).copied() else { return };
+    if forgotten(sock).is_some() && on(Signal::BacklogDrop) && embrion as u32 != 0 {
         backlog_drop::left_in_unix_queue(ctx, &start);
     }
 }
@@ -380,7 +377,11 @@ fn accept_graft_kprobe(ctx: ProbeContext) -> u32 {
 /// one does not make it skip both.
 #[kprobe]
 fn accept_graft_kprobe_twin(ctx: ProbeContext) -> u32 {
-    grafted(&ctx, End::Twin)
+    // Nothing is left to do for a connection that the primary hook has counted.
+    if ctx.arg::<u64>(0).is_some_and(|child| ACCEPT_STARTS.get_ptr(child).is_some()) {
+        grafted(&ctx, End::Twin);
+    }
+    0
 }
 
 #[inline(always)]

@@ -26,14 +26,12 @@ pub(super) fn failed(ctx: &impl EbpfContext, errno: u32, listener: Option<Sock>,
     if interrupted(errno) || listener.is_some_and(|listener| !listener.in_scope()) {
         return;
     }
-    let task = Task::current().key();
+    let task = Task::current_key();
     if filter::self_test(SIGNAL, task) {
         return;
     }
     tally::count(SIGNAL, Stage::Seen, 1);
-    let (family, port) =
-        listener.map_or((0, 0), |listener| (listener.family(), listener.local_port()));
-    if !filter::process(task) || !filter::errno(errno) || !filter::address(family, port) {
+    if !filter::process(task) || !filter::errno(errno) || !filter::socket(listener) {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }
     let key = AcceptErrorKey { task, listener: inode, errno, pad: 0 };

@@ -39,7 +39,7 @@ pub(super) fn unix_accept_returned(ctx: &impl EbpfContext, child: Sock, listener
 /// The acceptor comes to the meeting, where nobody was a moment ago.
 #[inline(never)]
 fn wait_for_connector(client: Sock, client_inode: u64, listener: u64, now: u64) {
-    let acceptor = AcceptKey { task: Task::current().key(), listener };
+    let acceptor = AcceptKey { task: Task::current_key(), listener };
     let meeting = UnixMeeting { time_ns: now, client: client_inode, acceptor };
     if meet(client, &meeting) {
         return;

@@ -120,9 +120,8 @@ fn counted(ctx: &impl EbpfContext, listener: Sock, key: &DropKey, n: u64, skb: u
     tally::count(SIGNAL, Stage::Seen, 1);
     // Before the filters: user space compares these totals with the namespace's.
     let tallied = tally::tally(&DROP_TALLY, SIGNAL, key, n);
-    let wanted = filter::no_errno()
-        && filter::owner_of(key.listener)
-        && filter::address(listener.family(), listener.local_port());
+    let wanted =
+        filter::no_errno() && filter::owner_of(key.listener) && filter::socket(Some(listener));
     if !wanted {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }

@@ -143,6 +143,12 @@ fn returned(
 /// A TCP socket entered SYN_SENT, in the context of the task that connects.
 #[inline(never)]
 pub(super) fn syn_sent(sock: Sock) {
+    // SAFETY: copied at once.
+    let entry = unsafe { CONNECT_SOCKS.get(sock.key()) };
+    if entry.is_some_and(|entry| entry.reported == 0 && entry.actor.tid == pid_tgid() as u32) {
+        // The twin of this hook was here: one thread begins one connect on a socket.
+        return;
+    }
     let mut entry =
         ConnectSock { actor: Task::actor(), target: Endpoint::NONE, reported: 0, wanted: 0 };
     entry.wanted = u32::from(filter::process(entry.actor.task));
@@ -182,8 +188,10 @@ pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
 /// A TCP socket is connected, or gone.
 #[inline(always)]
 pub(super) fn forgotten(sock: u64) {
-    // Most sockets never failed.
-    let _ = CONNECT_SOCKS.remove(sock);
+    // Most sockets are not there, or not any more: looking takes no lock.
+    if CONNECT_SOCKS.get_ptr(sock).is_some() {
+        let _ = CONNECT_SOCKS.remove(sock);
+    }
 }
 
 // --- fentry tier -------------------------------------------------------------------------------
@@ -193,7 +201,8 @@ pub(super) fn forgotten(sock: u64) {
 #[fexit]
 fn connect_failure_fexit(ctx: FExitContext) -> i32 {
     let result = ctx.arg::<i32>(4);
-    if result < 0 {
+    // No Unix socket says that it is under way: it need not be looked at.
+    if result < 0 && result != -(EINPROGRESS as i32) {
         let sock = Socket::of_file(ctx.arg(0)).and_then(Socket::sock);
         returned(&ctx, sock, -result as u32, ctx.arg(2), |target| {
             read_kernel_address(target, ctx.arg(1), ctx.arg(2));

@@ -1,10 +1,10 @@
 //! `sock:inet_sock_set_state` and `tcp:tcp_destroy_sock`: TCP sockets change state and go away.
 //!
-//! Each hook is attached three times. Two copies of one raw tracepoint program: while a program runs
-//! in process context, the kernel skips the same program in a softirq on that CPU, but not its
-//! copy. And a perf tracepoint: some kernels (7.2) run raw tracepoints preemptibly, where one thread
-//! after the other can be stopped inside both copies; perf tracepoints they do not. Everything that
-//! these call may run three times for one transition.
+//! Each hook is attached as two copies of one raw tracepoint program: while a program runs in process
+//! context, the kernel skips the same program in a softirq on that CPU, but not its copy. Some
+//! kernels (7.2) run raw tracepoints preemptibly, where one thread after the other can be stopped
+//! inside both copies: there, a perf tracepoint is attached, too, which they do not. Everything that these
+//! call may run three times for one transition.
 
 use aya_ebpf::{
     EbpfContext,

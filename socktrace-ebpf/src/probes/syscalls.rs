@@ -1,9 +1,9 @@
 //! `syscalls:sys_enter_*` and `sys_exit_*` of accept, connect and listen: the tracepoint tier of
 //! every signal, and the results that the kprobe tier cannot take from a kretprobe.
 //!
-//! These tracepoints do not fire for io_uring, nor for 32-bit tasks. Each program has a twin, as some
-//! kernels (7.2) run them preemptibly: the first of the two that sees a call return leaves a mark, by
-//! which the second knows that there is nothing left to do.
+//! These tracepoints do not fire for io_uring, nor for 32-bit tasks. Where a kernel
+//! runs them preemptibly (7.2), each program has a twin: the first of the two that sees a call return leaves a
+//! mark, by which the second knows that there is nothing left to do.
 
 use aya_ebpf::{
     EbpfContext,
@@ -16,7 +16,7 @@ use super::{
     accept, accept_error, accept_meeting, connect_blocked, connect_failure, field, listen,
 };
 use crate::{
-    globals::{on, tier},
+    globals::{on, param, tier},
     kernel::{AF_UNIX, SOCK_STREAM, Sock, Socket, Task, pid_tgid, read_user_address},
     maps::{
         ACCEPT_CALLS, AcceptCall, BLOCKED_CALLS, CLOSING, CONNECT_CALLS, CONNECT_REPORTED,
@@ -27,6 +27,12 @@ use crate::{
 const SOCK_SEQPACKET: u16 = 5;
 /// First argument of `sys_enter_*`, result of `sys_exit_*`.
 const FIRST: usize = 16;
+
+/// Whether another hook comes by at the same place.
+#[inline(always)]
+fn twins() -> bool {
+    param!(twins) != 0
+}
 
 // --- accept ------------------------------------------------------------------------------------
 
@@ -42,7 +48,10 @@ fn accept_returned(ctx: &impl EbpfContext, result: i64) {
         }
         call.returned = 1;
         (listener, inode) = (call.listener, call.inode);
-    } else {
+        if !twins() {
+            let _ = ACCEPT_CALLS.remove(pid_tgid());
+        }
+    } else if twins() {
         let mark = AcceptCall { listener: 0, inode: 0, returned: 1 };
         let _ = ACCEPT_CALLS.insert(pid_tgid(), mark, 0);
     }
@@ -105,7 +114,7 @@ fn connect_returned(ctx: &impl EbpfContext, result: i64) {
         }
         entry.returned = 1;
         call = Some(&*entry);
-    } else {
+    } else if twins() {
         connect_failure::mark_returned();
     }
     if on(Signal::ConnectBlocked) && !tier(Signal::ConnectBlocked, Tier::Fentry) {
@@ -124,6 +133,9 @@ fn connect_returned(ctx: &impl EbpfContext, result: i64) {
         {
             accept_meeting::unix_connect_returned(sock);
         }
+    }
+    if !twins() {
+        let _ = CONNECT_CALLS.remove(pid_tgid());
     }
 }
 

@@ -81,6 +81,11 @@ impl KernelBtf {
         ids.iter().filter_map(|id| self.btf.resolve_type_by_id(*id).ok()).collect()
     }
 
+    /// Whether there is any type of this name.
+    pub fn has_type(&self, name: &str) -> bool {
+        !self.types_named(name).is_empty()
+    }
+
     fn structure(&self, name: &str) -> Option<btf_rs::Struct> {
         self.types_named(name).into_iter().find_map(|kind| match kind {
             Type::Struct(found) | Type::Union(found) => Some(found),

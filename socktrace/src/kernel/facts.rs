@@ -24,6 +24,9 @@ pub struct Facts {
     pub tracefs: Result<Tracefs, Refused>,
     /// Addresses of symbols.
     pub symbols: Symbols,
+    /// Whether the kernel may preempt a tracepoint's hooks. 7.2 guards tracepoints with SRCU instead of
+    /// turning preemption off, 6.18 does not: what the BTF has of that, and of what 7.2 has no more, tells.
+    pub preempts_hooks: bool,
 }
 
 impl Facts {
@@ -35,8 +38,18 @@ impl Facts {
         let release = nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default();
-        Self { release, btf, tracing, kprobes, tracefs: Tracefs::find(), symbols }
+        let preempts_hooks = preempts_hooks(&btf);
+        let tracefs = Tracefs::find();
+        Self { release, btf, tracing, kprobes, tracefs, symbols, preempts_hooks }
     }
+}
+
+/// Only where it is known that they are not preempted, nothing stands by for it: a kernel of which neither is
+/// known may do it.
+fn preempts_hooks(btf: &KernelBtf) -> bool {
+    let guarded_by_srcu = btf.has_type("class_srcu_fast_notrace_t");
+    let is_older = btf.field_offset("task_struct", &["trc_reader_special"]).is_some();
+    guarded_by_srcu || !is_older
 }
 
 fn read_tracing() -> Result<(), Refused> {

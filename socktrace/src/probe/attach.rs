@@ -7,7 +7,9 @@ use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{HashMap, MapData},
 };
-use socktrace_common::{BACKLOG_UNKNOWN, ListenerInfo, Offsets, Signal, Stage, TaskKey, Tier};
+use socktrace_common::{
+    BACKLOG_UNKNOWN, ListenerInfo, Offsets, Params, Signal, Stage, TaskKey, Tier,
+};
 use thiserror::Error;
 
 use super::{
@@ -139,7 +141,8 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
         if asked || unserved.len() == verdicts.len() {
             return Err(AttachError::Refused(unserved));
         }
-        let mut ebpf = load(options, &offsets, &verdicts, log)?;
+        let params = params(options, &verdicts, facts.preempts_hooks);
+        let mut ebpf = load(options, &offsets, &params, log)?;
         let reader = Reader::open(&mut ebpf, options.transport, options.buffer_bytes)?;
         fill_filters(&mut ebpf, options)?;
         let programs = in_order(&verdicts, options.filters.follow);
@@ -173,7 +176,7 @@ fn select_all(facts: &Facts, options: &Options, refused: &Refused) -> Vec<Verdic
         .iter()
         .map(|signal| {
             let fires = |tier| refused.tiers.get(&(*signal, tier)).cloned().map_or(Ok(()), Err);
-            select_signal(*signal, options.tiers.of(*signal), &fires, &can)
+            select_signal(*signal, options.tiers.of(*signal), facts.preempts_hooks, &fires, &can)
         })
         .collect()
 }
@@ -301,10 +304,9 @@ fn in_order(verdicts: &[Verdict], follow: bool) -> Vec<Program> {
 fn load(
     options: &Options,
     offsets: &Offsets,
-    verdicts: &[Verdict],
+    params: &Params,
     log: VerifierLogLevel,
 ) -> Result<Ebpf, AttachError> {
-    let params = params(options, verdicts);
     let ring_bytes = match options.transport {
         Transport::Ring => options.buffer_bytes,
         // Not used, and the smallest that the kernel takes.
@@ -314,7 +316,7 @@ fn load(
     loader
         .verifier_log_level(log)
         .map_max_entries("EVENTS_RING", ring_bytes)
-        .override_global("PARAMS", &params, true)
+        .override_global("PARAMS", params, true)
         .override_global("OFFSETS", offsets, true);
     Ok(loader.load(OBJECT)?)
 }

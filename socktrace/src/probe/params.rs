@@ -9,8 +9,8 @@ use crate::transport::Transport;
 /// `--slow`; a flood of failures or drops must cost counters, not a stream.
 const BUDGET: [u32; Signal::COUNT] = [u32::MAX, 1_000, 10_000, 1_000, u32::MAX, 1_000];
 
-/// What goes into the object before it loads.
-pub(super) fn params(options: &Options, verdicts: &[Verdict]) -> Params {
+/// What goes into the object before it loads; whether hooks may be `preempted` decides which are attached.
+pub(super) fn params(options: &Options, verdicts: &[Verdict], preempted: bool) -> Params {
     let filters = &options.filters;
     let mut params = Params {
         tier: [0; Signal::COUNT],
@@ -24,7 +24,7 @@ pub(super) fn params(options: &Options, verdicts: &[Verdict]) -> Params {
         families: filters.families.iter().fold(0, |bits, family| bits | family_bit(*family)),
         comm: [0; 16],
         tracer: std::process::id(),
-        pad: 0,
+        twins: u32::from(preempted),
     };
     for verdict in verdicts {
         params.tier[verdict.signal as usize] =

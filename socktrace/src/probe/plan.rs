@@ -67,6 +67,9 @@ pub struct Slot {
     /// What nobody sees where the kernel skips this program and all others that stand for the
     /// same words (twins). `None`: what it misses shows elsewhere in the report.
     pub alone: Option<&'static str>,
+    /// Only for kernels that may preempt a hook, and then skip it for others: elsewhere it would cost and
+    /// see nothing more.
+    pub only_preempted: bool,
 }
 
 /// How one tier serves one signal.
@@ -124,10 +127,10 @@ impl Program {
 }
 
 const fn needed(any_of: &'static [Program]) -> Slot {
-    Slot { any_of, without: Without::Refuse, alone: None }
+    Slot { any_of, without: Without::Refuse, alone: None, only_preempted: false }
 }
 const fn or_lose(any_of: &'static [Program], lost: &'static str) -> Slot {
-    Slot { any_of, without: Without::Lose(lost), alone: None }
+    Slot { any_of, without: Without::Lose(lost), alone: None, only_preempted: false }
 }
 
 impl Slot {
@@ -135,23 +138,28 @@ impl Slot {
         self.alone = Some(what);
         self
     }
+    const fn if_preempted(mut self) -> Self {
+        self.only_preempted = true;
+        self
+    }
 }
 
 // --- hooks that several signals share ----------------------------------------------------------
 
-const PREEMPTED: &str = "what happens to a TCP socket while the same hook is preempted, where a \
-                         kernel runs raw tracepoints preemptibly";
+const PREEMPTED: &str = "what happens to a TCP socket while the same hook is preempted";
 const STATES: &str = "state changes of TCP sockets";
 const SOCK_STATE: Slot = needed(&[raw("sock_state", &["inet_sock_set_state"])]).alone_sees(STATES);
 const SOCK_STATE_TWIN: Slot =
     needed(&[raw("sock_state_twin", &["inet_sock_set_state"])]).alone_sees(STATES);
 const SOCK_STATE_PERF: Slot =
     or_lose(&[tracepoint("sock_state_perf", &["sock:inet_sock_set_state"])], PREEMPTED)
-        .alone_sees(STATES);
+        .alone_sees(STATES)
+        .if_preempted();
 const SOCK_DESTROY: Slot = needed(&[raw("sock_destroy", &["tcp_destroy_sock"])]);
 const SOCK_DESTROY_TWIN: Slot = needed(&[raw("sock_destroy_twin", &["tcp_destroy_sock"])]);
 const SOCK_DESTROY_PERF: Slot =
-    or_lose(&[tracepoint("sock_destroy_perf", &["tcp:tcp_destroy_sock"])], PREEMPTED);
+    or_lose(&[tracepoint("sock_destroy_perf", &["tcp:tcp_destroy_sock"])], PREEMPTED)
+        .if_preempted();
 const SYS_ENTER_ACCEPT: Slot = needed(&[tracepoint(
     "sys_enter_accept",
     &["syscalls:sys_enter_accept", "syscalls:sys_enter_accept4"],
@@ -161,7 +169,8 @@ const SYS_ENTER_ACCEPT_TWIN: Slot = needed(&[tracepoint(
     "sys_enter_accept_twin",
     &["syscalls:sys_enter_accept", "syscalls:sys_enter_accept4"],
 )])
-.alone_sees("starts of accept calls");
+.alone_sees("starts of accept calls")
+.if_preempted();
 const SYS_EXIT_ACCEPT: Slot = needed(&[tracepoint(
     "sys_exit_accept",
     &["syscalls:sys_exit_accept", "syscalls:sys_exit_accept4"],
@@ -171,31 +180,36 @@ const SYS_EXIT_ACCEPT_TWIN: Slot = needed(&[tracepoint(
     "sys_exit_accept_twin",
     &["syscalls:sys_exit_accept", "syscalls:sys_exit_accept4"],
 )])
-.alone_sees("ends of accept calls");
+.alone_sees("ends of accept calls")
+.if_preempted();
 const SYS_ENTER_CONNECT: Slot =
     needed(&[tracepoint("sys_enter_connect", &["syscalls:sys_enter_connect"])])
         .alone_sees("starts of connect calls");
 const SYS_ENTER_CONNECT_TWIN: Slot =
     needed(&[tracepoint("sys_enter_connect_twin", &["syscalls:sys_enter_connect"])])
-        .alone_sees("starts of connect calls");
+        .alone_sees("starts of connect calls")
+        .if_preempted();
 const SYS_EXIT_CONNECT: Slot =
     needed(&[tracepoint("sys_exit_connect", &["syscalls:sys_exit_connect"])])
         .alone_sees("ends of connect calls");
 const SYS_EXIT_CONNECT_TWIN: Slot =
     needed(&[tracepoint("sys_exit_connect_twin", &["syscalls:sys_exit_connect"])])
-        .alone_sees("ends of connect calls");
+        .alone_sees("ends of connect calls")
+        .if_preempted();
 const SYS_ENTER_LISTEN: Slot =
     needed(&[tracepoint("sys_enter_listen", &["syscalls:sys_enter_listen"])])
         .alone_sees("starts of listen calls");
 const SYS_ENTER_LISTEN_TWIN: Slot =
     needed(&[tracepoint("sys_enter_listen_twin", &["syscalls:sys_enter_listen"])])
-        .alone_sees("starts of listen calls");
+        .alone_sees("starts of listen calls")
+        .if_preempted();
 const SYS_EXIT_LISTEN: Slot =
     needed(&[tracepoint("sys_exit_listen", &["syscalls:sys_exit_listen"])])
         .alone_sees("ends of listen calls");
 const SYS_EXIT_LISTEN_TWIN: Slot =
     needed(&[tracepoint("sys_exit_listen_twin", &["syscalls:sys_exit_listen"])])
-        .alone_sees("ends of listen calls");
+        .alone_sees("ends of listen calls")
+        .if_preempted();
 
 const CALLS_ABANDONED: Slot = needed(&[raw("calls_abandoned", &["sched_process_exit"])]);
 
