@@ -4,6 +4,7 @@
 
 mod apt;
 mod apt_sources;
+mod bench;
 mod build_ebpf;
 mod docs;
 mod initramfs;
@@ -43,13 +44,15 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Install everything that building and testing needs (Debian, root; idempotent).
-    Setup,
+    Setup(setup::Arguments),
     /// Build the eBPF object and write it, with its record, to socktrace/bpf.
     BuildEbpf(build_ebpf::Arguments),
     /// Write what is generated in docs/ from its tables.
     Docs(docs::Arguments),
     /// Run the tests: everything, or one part.
     Test(test::Arguments),
+    /// Measure what tracing costs, beside other tracers.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -65,7 +68,8 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Setup => setup::run(),
+        Command::Setup(arguments) => setup::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::BuildEbpf(arguments) => build_ebpf::run(arguments),
         Command::Docs(arguments) => docs::run(arguments),
         Command::Test(arguments) => test::run(arguments),

@@ -33,6 +33,18 @@ pub(crate) struct Guest<'a> {
     pub(crate) log: &'a Path,
     /// After this the guest counts as hung and is killed.
     pub(crate) timeout: Duration,
+    /// What its time is.
+    pub(crate) time: Time,
+}
+
+/// What a guest's clocks count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Time {
+    /// Time as it goes by, on two CPUs.
+    Real,
+    /// The instructions that its one CPU executes, a nanosecond each: the same on every machine. When
+    /// it sleeps, time goes on at once to what wakes it.
+    Instructions,
 }
 
 /// How a run ended.
@@ -64,7 +76,15 @@ fn spawn(guest: &Guest<'_>) -> Result<Child> {
     let append =
         format!("console=ttyS0 panic=-1 oops=panic no_timer_check quiet {}", guest.parameters);
     let mut command = Command::new(QEMU);
-    command.args(["-accel", accelerator(), "-cpu", "max", "-smp", "2", "-m", "1G"]);
+    match guest.time {
+        Time::Real => {
+            command.args(["-accel", accelerator(), "-smp", "2", "-m", "1G"]).args(["-cpu", "max"])
+        }
+        // Each byte that `rep movsb` moves would count as an instruction; without ERMS, eight do.
+        Time::Instructions => command
+            .args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1", "-m", "2G"])
+            .args(["-cpu", "max,-erms"]),
+    };
     command.args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
     command.arg("-kernel").arg(guest.image).arg("-initrd").arg(guest.initramfs);
     command.args(["-append", &append]).stdin(Stdio::null()).stdout(Stdio::piped());

@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::unistd::geteuid;
 
+use crate::bench::peers;
 use crate::services::{self, NoStarts};
 use crate::tools::{BPF_LINKER, CARGO_DENY};
 use crate::{paths, process, toolchain};
@@ -44,8 +45,20 @@ struct Step {
     may_fail: bool,
 }
 
+/// `cargo xtask setup`'s arguments.
+#[derive(clap::Args, Default)]
+pub(crate) struct Arguments {
+    /// Install the tracers that `cargo xtask bench` compares with, too, as far as the machine's
+    /// suites have them.
+    #[arg(long)]
+    pub(crate) bench: bool,
+}
+
 /// Installs what is missing; says nothing but a summary when all is there.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.bench {
+        install_peers();
+    }
     let steps = missing_steps()?;
     if steps.iter().any(|step| step.needs_root) && !(geteuid().is_root() && is_debian()) {
         return Err(refusal(&steps));
@@ -69,6 +82,16 @@ pub(crate) fn run() -> Result<()> {
     mount_tracefs();
     eprintln!("setup: everything is there");
     Ok(())
+}
+
+/// Each by itself: one that no suite has must not keep the others out.
+fn install_peers() {
+    for package in missing_packages(peers::PACKAGES) {
+        let mut install = install();
+        if let Err(error) = process::run(install.arg(package)) {
+            eprintln!("setup: {error:#}; going on without {package}");
+        }
+    }
 }
 
 fn missing_steps() -> Result<Vec<Step>> {
@@ -96,9 +119,8 @@ fn package_steps() -> Vec<Step> {
     if missing.is_empty() {
         return Vec::new();
     }
-    let mut install = apt_get();
-    // `--no-remove`: a machine's own rustc is not exchanged behind its owner's back.
-    install.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(&missing);
+    let mut install = install();
+    install.args(&missing);
     let mut update = apt_get();
     update.arg("update");
     // Where one of the machine's sources is gone, the others may still have all that is wanted.
@@ -108,6 +130,14 @@ fn package_steps() -> Vec<Step> {
     let disable = services::disable(&missing);
     steps.extend(disable.map(|command| Step { command, needs_root: true, may_fail: true }));
     steps
+}
+
+/// `apt-get install`, without the packages.
+fn install() -> Command {
+    let mut command = apt_get();
+    // `--no-remove`: a machine's own rustc is not exchanged behind its owner's back.
+    command.args(["install", "--yes", "--no-install-recommends", "--no-remove"]);
+    command
 }
 
 /// `apt-get` that asks nothing.

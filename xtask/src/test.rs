@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use nix::unistd::geteuid;
 
+use crate::bench::gate;
 use crate::kernels::{self, Kernel, Unpacked};
 use crate::libtest::{self, Totals};
 use crate::results::{self, Row};
@@ -82,7 +83,7 @@ impl Arguments {
 
 /// Runs the stages, prints the totals, and fails when one of them failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    setup::run()?;
+    setup::run(&setup::Arguments::default())?;
     let root = paths::workspace()?;
     let mut stages = Stages::default();
     if arguments.part.includes(Part::Unit) {
@@ -229,13 +230,10 @@ fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
         Ok(())
     });
     let Some(programs) = programs else { return };
+    let seconds = if arguments.full { 3600 } else { 900 };
     let options = vm::Options {
         filter: arguments.filter.as_deref(),
-        timeout: Duration::from_secs(arguments.timeout.unwrap_or(if arguments.full {
-            3600
-        } else {
-            900
-        })),
+        timeout: Duration::from_secs(arguments.timeout.unwrap_or(seconds)),
         full: arguments.full,
         boot_with: arguments.boot_with.as_deref(),
     };
@@ -258,6 +256,9 @@ fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
         rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
         found.map(|found| found.totals)
     });
+    if gate::applies(arguments.kernel.as_deref(), options.filter.or(options.boot_with)) {
+        stages.test(&format!("what tracing costs: {}", gate::KERNEL), || gate::run(root));
+    }
     if arguments.full && arguments.filter.is_none() && arguments.boot_with.is_none() {
         let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
         stages.check("results in docs/", || {

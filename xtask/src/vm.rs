@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::initramfs::Initramfs;
 use crate::kernels::{self, Kernel, Unpacked};
-use crate::qemu::{self, Guest};
+use crate::qemu::{self, Guest, Time};
 use crate::verdict::{self, Findings};
 use crate::{modules, paths, process};
 
@@ -47,12 +47,6 @@ impl Programs {
     pub(crate) fn build(root: &Path) -> Result<Self> {
         let socktrace = build(root, &["--package", "socktrace", "--bin", "socktrace"])?;
         let tests = build(root, &["--package", "socktrace-tests", "--bins", "--test", "kernel"])?;
-        let read = |built: &[(String, PathBuf)], name: &str| {
-            let (_, path) = built.iter().find(|(target, _)| target == name).with_context(|| {
-                format!("cargo built no program {name}: the guest lacks it; is its target renamed?")
-            })?;
-            fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
-        };
         Ok(Self {
             init: read(&tests, "vm-init")?,
             socktrace: read(&socktrace, "socktrace")?,
@@ -62,7 +56,16 @@ impl Programs {
     }
 }
 
-fn build(root: &Path, selection: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+/// The program `name` of those that [`build`] made.
+pub(crate) fn read(built: &[(String, PathBuf)], name: &str) -> Result<Vec<u8>> {
+    let (_, path) = built.iter().find(|(target, _)| target == name).with_context(|| {
+        format!("cargo built no program {name}: the guest lacks it; is its target renamed?")
+    })?;
+    fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// Builds what `selection` tells cargo, statically linked.
+pub(crate) fn build(root: &Path, selection: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     let mut command = process::cargo();
     command.args(["build", "--release", "--target", TARGET]).args(selection).current_dir(root);
     command.env("CARGO_TARGET_DIR", target_dir(root));
@@ -73,7 +76,8 @@ fn build(root: &Path, selection: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     crate::stages::build_programs(&mut command)
 }
 
-fn target_dir(root: &Path) -> PathBuf {
+/// Where guests' programs, archives and logs go.
+pub(crate) fn target_dir(root: &Path) -> PathBuf {
     paths::target(root).join("vm")
 }
 
@@ -98,6 +102,7 @@ pub(crate) fn run(
         parameters: &parameters(kernel, options)?,
         log: &dir.join(format!("{}.log", kernel.name)),
         timeout: options.timeout,
+        time: Time::Real,
     };
     verdict::judge(&kernel.name, &qemu::boot(&guest)?, options.timeout)
 }
@@ -123,18 +128,24 @@ fn parameters(kernel: &Kernel, options: &Options<'_>) -> Result<String> {
 fn pack(root: &Path, unpacked: &Unpacked, programs: &Programs) -> Result<Vec<u8>> {
     let table = kernels::table(root);
     let table = fs::read(&table).with_context(|| format!("{} cannot be read", table.display()))?;
+    let mut archive = bootable(unpacked, &programs.init, &programs.socktrace)?;
+    archive.executable("bin/scenario", &programs.scenario)?;
+    archive.executable("bin/kernel-tests", &programs.tests)?;
+    archive.file("etc/kernels.toml", &table)?;
+    archive.finish()
+}
+
+/// An archive with what every guest needs: init, the kernel's modules, and socktrace.
+pub(crate) fn bootable(unpacked: &Unpacked, init: &[u8], socktrace: &[u8]) -> Result<Initramfs> {
     let mut archive = Initramfs::new()?;
     for directory in ["proc", "root", "run", "sys", "tmp"] {
         archive.directory(directory)?;
     }
-    archive.executable("init", &programs.init)?;
-    archive.executable("bin/socktrace", &programs.socktrace)?;
-    archive.executable("bin/scenario", &programs.scenario)?;
-    archive.executable("bin/kernel-tests", &programs.tests)?;
+    archive.executable("init", init)?;
+    archive.executable("bin/socktrace", socktrace)?;
     archive.file("etc/passwd", PASSWD)?;
     archive.file("etc/group", GROUP)?;
     archive.file("etc/hosts", HOSTS)?;
-    archive.file("etc/kernels.toml", &table)?;
     let mut list = Vec::new();
     for module in modules::load(&unpacked.modules)? {
         let path = format!("lib/modules/{}.ko", module.name);
@@ -142,5 +153,5 @@ fn pack(root: &Path, unpacked: &Unpacked, programs: &Programs) -> Result<Vec<u8>
         writeln!(list, "/{path}")?;
     }
     archive.file("modules.list", &list)?;
-    archive.finish()
+    Ok(archive)
 }

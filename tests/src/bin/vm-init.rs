@@ -1,8 +1,8 @@
-//! PID 1 of a test VM: makes a bare kernel into a place where the kernel tests run, runs them, prints
-//! one verdict line and powers off.
+//! PID 1 of a test VM: makes a bare kernel into a place where the kernel tests run, runs them (or what
+//! measures the cost of tracing), prints one verdict line and powers off.
 //!
-//! There is no shell and no other program in the initramfs. `cargo xtask test vm` packs it (see
-//! `xtask/src/vm.rs`) and reads the verdict; a missing one is a failure, so this never exits otherwise.
+//! There is no shell and no other program in the initramfs. `cargo xtask test vm` and `cargo xtask bench`
+//! pack it (see `xtask/src/vm.rs`) and read the verdict; a missing one is a failure, so this never exits otherwise.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -35,6 +35,7 @@ const MOUNTS: &[(&str, &str)] = &[
 ];
 
 const TESTS: &str = "/bin/kernel-tests";
+const BENCH: &str = "/bin/bench";
 const SOCKTRACE: &str = "/bin/socktrace";
 
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -58,6 +59,8 @@ struct Run {
     skip: Option<String>,
     /// Everything, and what this kernel gives, instead of a representative part.
     full: bool,
+    /// A plan of what to measure, instead of any test.
+    bench: Option<String>,
 }
 
 /// What the tests came to.
@@ -77,6 +80,7 @@ fn main() {
         filter: parameter("socktrace.filter"),
         skip: parameter("socktrace.skip"),
         full: parameter("socktrace.full").is_some(),
+        bench: parameter("socktrace.bench"),
     };
     let (totals, ok) = prepared.and_then(|()| run.execute()).unwrap_or_else(|error| {
         println!("vm-init: {error:#}");
@@ -137,7 +141,10 @@ impl Run {
         if self.full {
             println!("SOCKTRACE-VM-CHECK {}", check()?);
         }
-        run_tests(self.tests())
+        match &self.bench {
+            Some(plan) => measure(plan),
+            None => run_tests(self.tests()),
+        }
     }
 
     fn tests(&self) -> Command {
@@ -152,6 +159,19 @@ impl Run {
         }
         command
     }
+}
+
+/// Measures what the plan says; that counts as one test.
+fn measure(plan: &str) -> Result<(Totals, bool)> {
+    // Some tracers look for tracefs below it only.
+    mount(Some("debugfs"), "/sys/kernel/debug", Some("debugfs"), MsFlags::empty(), None::<&str>)
+        .context("debugfs was not mounted")?;
+    let mut command = Command::new(BENCH);
+    command.arg(plan).env_clear().envs(ENVIRONMENT.iter().copied()).stdin(Stdio::null());
+    let status = command.status().with_context(|| format!("{BENCH} did not start"))?;
+    end_leftovers();
+    let ok = status.success();
+    Ok((Totals { passed: ok.into(), failed: (!ok).into() }, ok))
 }
 
 /// What `socktrace check` says of this kernel, as JSON in one line.
