@@ -156,6 +156,60 @@ fn numbers_as_large_as_can_be_are_no_reason_to_panic() -> Result<()> {
     Ok(())
 }
 
+/// Totals of so many processes and listeners that nothing else has room.
+fn many_rows(time_ns: u64, count: u64) -> Vec<Value> {
+    let task = |of: u64| json!({"start_ns": of, "tgid": of, "pad": 0});
+    let row = |of: u64| json!({"task": task(of), "inode": of, "errno": "EMFILE", "count": 1});
+    let name = |of: u64| {
+        let told = json!({"comm": "x", "uid": 0, "gid": 0, "cgroup": 0});
+        json!({"task": task(of), "name": told})
+    };
+    let line = |first: u64| {
+        let of = || first..first + 512;
+        let errors: Vec<Value> = of().map(row).collect();
+        let names: Vec<Value> = of().map(name).collect();
+        let drop = |of| json!({"inode": of, "reason": "AcceptQueueFull", "count": 1});
+        let drops: Vec<Value> = of().map(drop).collect();
+        json!({"totals": {"time_ns": time_ns, "accept_errors": errors, "tasks": names,
+                          "backlog_drops": drops}})
+    };
+    (1..count).step_by(512).map(line).collect()
+}
+
+#[test]
+fn very_many_totals_of_very_many_rows_are_read_in_time() -> Result<()> {
+    let start = 50_000_000_000_000;
+    let rows = frame(&text_of(&many_rows(start, 65_536)))?;
+    // Each tells nothing but that time goes on, or that nothing is there any more.
+    for (what, more) in [
+        ("totals", vec![json!({"totals": {"time_ns": 0}})]),
+        ("sightings", vec![json!({"sightings": {"time_ns": 0, "gone": [1]}})]),
+        (
+            "both",
+            vec![
+                json!({"carried": {}}),
+                json!({"sightings": {"time_ns": 0}}),
+                json!({"totals": {"time_ns": 0}}),
+            ],
+        ),
+    ] {
+        let lines = (0..200_000_u64).map(|at| {
+            let mut line = more[usize::try_from(at).unwrap_or(0) % more.len()].clone();
+            if let Some(body) = line.as_object_mut().and_then(|line| line.values_mut().next())
+                && let Some(time) = body.get_mut("time_ns")
+            {
+                *time = json!(start + at);
+            }
+            line
+        });
+        let lines: Vec<Value> = lines.collect();
+        let file = session(&[rows.clone(), frame(&text_of(&lines))?])?;
+        let report = report_of(&file).with_context(|| what.to_owned())?;
+        ensure!(report.is_some(), "{what}: refused");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_newer_version_is_refused_by_its_number() -> Result<()> {
     for version in [2, 77] {
