@@ -23,10 +23,12 @@ use crate::event::{
 /// Stalls that are kept: of more, the oldest that are over are counted only.
 const MOST_STALLS: usize = 1000;
 
-/// Rows of one kind that are kept: four times what a map of the kernel side has.
+/// Names of one kind that are kept: four times what a map of the kernel side has.
 const MOST_ROWS: usize = 65536;
-/// The same of rows with histograms.
-const MOST_WAITS: usize = 8192;
+/// Totals of one kind that are kept: as many as the largest map of the kernel side has.
+const MOST_TOTALS: usize = 16384;
+/// The same of totals with histograms: twice as many as the kernel side has.
+const MOST_WAITS: usize = 4096;
 /// Listeners that are kept at most.
 const MOST_AT_ONCE: usize = 1 << 20;
 /// Listeners that are kept while others are forgotten: those that are gone, and of which no total tells.
@@ -198,12 +200,12 @@ impl Aggregator {
         known.time_ns = time_ns;
         known.stages = stages;
         self.left_out += extend_up_to(MOST_WAITS, &mut known.accepts, accepts)
-            + extend(&mut known.accept_errors, accept_errors)
-            + extend(&mut known.connect_failures, connect_failures)
+            + extend_up_to(MOST_TOTALS, &mut known.accept_errors, accept_errors)
+            + extend_up_to(MOST_TOTALS, &mut known.connect_failures, connect_failures)
             + extend_up_to(MOST_WAITS, &mut known.connect_blocked, connect_blocked)
-            + extend(&mut known.drops, drops)
-            + extend(&mut known.tasks, tasks)
-            + extend(&mut known.listeners, listeners);
+            + extend_up_to(MOST_TOTALS, &mut known.drops, drops)
+            + extend_up_to(MOST_TOTALS, &mut known.tasks, tasks)
+            + extend_up_to(MOST_TOTALS, &mut known.listeners, listeners);
         if self.course.is_due(time_ns, rows) {
             let reading = self.reading();
             self.course.read(reading);
@@ -220,7 +222,7 @@ impl Aggregator {
             }
         }
         for (key, task) in tasks {
-            if has_room(known.tasks.len(), MOST_ROWS, known.tasks.contains_key(key)) {
+            if has_room(known.tasks.len(), MOST_TOTALS, known.tasks.contains_key(key)) {
                 let uid = self.uids.entry(key.tgid).or_insert(Some(task.uid));
                 *uid = uid.filter(|uid| *uid == task.uid);
             }
