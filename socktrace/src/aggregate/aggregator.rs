@@ -3,23 +3,32 @@
 //! [`Snapshot`]: super::Snapshot
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     hash::Hash,
 };
 
-use socktrace_common::Signal;
+use socktrace_common::{AcceptKey, Signal, TaskKey};
 
-use super::{findings::Diagnoses, selection::Selection, snapshot::Session, timeline::Recorder};
+use super::{
+    findings::Diagnoses,
+    selection::Selection,
+    snapshot::Session,
+    timeline::{Recorder, Timeline},
+};
 use crate::event::{
     Body, Counters, Damage, Endpoint, Listener, Misses, NamespaceCounters, Owner, ReaderLoss,
-    Record, Runs, Sighting, Sightings, Stall, StallChange, Unread, Waiting,
+    Record, Runs, Sighting, Sightings, Stall, StallChange, Task, Unread, WaitTotals, Waiting,
 };
 
 /// Stalls that are kept: of more, the oldest that are over are counted only.
 const MOST_STALLS: usize = 1000;
 
-/// Rows of one kind that are kept: four times what a map of the kernel side has.
+/// Names of one kind that are kept: four times what a map of the kernel side has.
 const MOST_ROWS: usize = 65536;
+/// Totals of one kind that are kept: as many as the largest map of the kernel side has.
+const MOST_TOTALS: usize = 16384;
+/// The same of totals with histograms: twice as many as the kernel side has.
+const MOST_WAITS: usize = 4096;
 /// Listeners that are kept at most.
 const MOST_AT_ONCE: usize = 1 << 20;
 /// Listeners that are kept while others are forgotten: those that are gone, and of which no total tells.
@@ -40,7 +49,13 @@ pub struct Aggregator {
     pub(super) session: Session,
     pub(super) selections: Vec<Selection>,
     pub(super) counters: Counters,
+    /// Who accepted, by the listener's inode.
+    pub(super) acceptors: HashMap<u64, BTreeSet<TaskKey>>,
+    /// Real uids by pid; `None` where processes with that pid had several.
+    pub(super) uids: HashMap<u32, Option<u32>>,
     pub(super) watched: HashMap<u64, Watched>,
+    /// Beyond so many, those that are gone are forgotten.
+    forget_at: usize,
     pub(super) named: HashMap<u64, Listener>,
     pub(super) owners: HashMap<u64, Vec<Owner>>,
     pub(super) unread: Option<Unread>,
@@ -68,7 +83,10 @@ impl Aggregator {
             session,
             selections: vec![selection],
             counters: Counters::default(),
+            acceptors: HashMap::new(),
+            uids: HashMap::new(),
             watched: HashMap::new(),
+            forget_at: MOST_WATCHED,
             named: HashMap::new(),
             owners: HashMap::new(),
             unread: None,
@@ -124,9 +142,12 @@ impl Aggregator {
 
     /// What the first look finds was there before: its drops are not this session's.
     fn apply_sightings(&mut self, sightings: Sightings) {
+        self.take_base();
         for inode in sightings.gone {
             self.course.saw_queue(inode, 0);
-            self.watched.entry(inode).or_default().gone = true;
+            if let Some(watched) = self.watched.get_mut(&inode) {
+                watched.gone = true;
+            }
         }
         for (inode, sighting) in sightings.changed {
             if self.watched.len() >= MOST_AT_ONCE && !self.watched.contains_key(&inode) {
@@ -142,8 +163,10 @@ impl Aggregator {
             self.course.saw_queue(inode, sighting.queue.unwrap_or(0));
             watched.last = sighting;
         }
-        if self.watched.len() > MOST_WATCHED {
+        if self.watched.len() > self.forget_at {
             self.forget_gone();
+            // Not again before there are many more: looking at all of them takes long.
+            self.forget_at = MOST_WATCHED.max(self.watched.len() * 2);
         }
     }
 
@@ -169,18 +192,61 @@ impl Aggregator {
             listeners,
             stages,
         } = new;
+        self.take_base();
+        self.index(&accepts, &tasks);
+        let rows = accepts.len()
+            + accept_errors.len()
+            + connect_failures.len()
+            + connect_blocked.len()
+            + drops.len();
         let known = &mut self.counters;
         known.time_ns = time_ns;
         known.stages = stages;
-        self.left_out += extend(&mut known.accepts, accepts)
-            + extend(&mut known.accept_errors, accept_errors)
-            + extend(&mut known.connect_failures, connect_failures)
-            + extend(&mut known.connect_blocked, connect_blocked)
-            + extend(&mut known.drops, drops)
-            + extend(&mut known.tasks, tasks)
-            + extend(&mut known.listeners, listeners);
-        let reading = self.reading();
-        self.course.read(reading);
+        self.left_out += extend_up_to(MOST_WAITS, &mut known.accepts, accepts)
+            + extend_up_to(MOST_TOTALS, &mut known.accept_errors, accept_errors)
+            + extend_up_to(MOST_TOTALS, &mut known.connect_failures, connect_failures)
+            + extend_up_to(MOST_WAITS, &mut known.connect_blocked, connect_blocked)
+            + extend_up_to(MOST_TOTALS, &mut known.drops, drops)
+            + extend_up_to(MOST_TOTALS, &mut known.tasks, tasks)
+            + extend_up_to(MOST_TOTALS, &mut known.listeners, listeners);
+        if self.course.is_due(time_ns, rows) {
+            let reading = self.reading();
+            self.course.read(reading);
+        }
+    }
+
+    /// Finds later what would take a look at all rows.
+    fn index(&mut self, accepts: &HashMap<AcceptKey, WaitTotals>, tasks: &HashMap<TaskKey, Task>) {
+        let known = &self.counters;
+        let has_room = |length: usize, most: usize, is_known: bool| length < most || is_known;
+        for key in accepts.keys() {
+            if has_room(known.accepts.len(), MOST_WAITS, known.accepts.contains_key(key)) {
+                self.acceptors.entry(key.listener).or_default().insert(key.task);
+            }
+        }
+        for (key, task) in tasks {
+            if has_room(known.tasks.len(), MOST_TOTALS, known.tasks.contains_key(key)) {
+                let uid = self.uids.entry(key.tgid).or_insert(Some(task.uid));
+                *uid = uid.filter(|uid| *uid == task.uid);
+            }
+        }
+    }
+
+    /// Where the course of this part of a session begins: with everything that came before it.
+    fn take_base(&mut self) {
+        if self.course.takes_base() {
+            let base = self.reading();
+            self.course.begin_at(base);
+        }
+    }
+
+    /// How it went until now.
+    pub(super) fn timeline(&self) -> Timeline {
+        let mut course = self.course.clone();
+        if course.is_behind() {
+            course.read(self.reading());
+        }
+        course.into_timeline()
     }
 
     /// The totals as they are now.
@@ -247,9 +313,17 @@ fn extend<K: Eq + Hash, V>(
     known: &mut HashMap<K, V>,
     new: impl IntoIterator<Item = (K, V)>,
 ) -> u64 {
+    extend_up_to(MOST_ROWS, known, new)
+}
+
+fn extend_up_to<K: Eq + Hash, V>(
+    most: usize,
+    known: &mut HashMap<K, V>,
+    new: impl IntoIterator<Item = (K, V)>,
+) -> u64 {
     let mut left_out = 0;
     for (key, value) in new {
-        if known.len() < MOST_ROWS || known.contains_key(&key) {
+        if known.len() < most || known.contains_key(&key) {
             known.insert(key, value);
         } else {
             left_out += 1;

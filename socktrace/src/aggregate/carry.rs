@@ -38,7 +38,8 @@ impl Aggregator {
         let mut watched: Vec<WatchedListener> = self.watched.iter().map(watched_row).collect();
         watched.sort_by_key(|row| row.inode);
         let classes: Vec<_> = self.diagnoses.classes().collect();
-        let intervals = self.course.timeline().intervals.chunks(INTERVALS);
+        let timeline = self.timeline();
+        let intervals = timeline.intervals.chunks(INTERVALS);
         let stalls_left_out = self.stalls_left_out;
         let first = Carried { delivered: delivered.into(), stalls_left_out, ..Carried::default() };
         let mut all = vec![first];
@@ -74,8 +75,7 @@ impl Aggregator {
         for row in classes {
             self.diagnoses.note_class(row.task, row.class);
         }
-        let last = self.reading();
-        self.course.resume(intervals, last);
+        self.course.resume(intervals);
     }
 }
 

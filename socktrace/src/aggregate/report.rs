@@ -21,7 +21,8 @@ use super::{
     waits::Waits,
 };
 use crate::event::{
-    Address, Damage, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner, Stall, StallChange,
+    Address, Counters, Damage, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner, Stall,
+    StallChange,
 };
 
 const EAGAIN: u32 = 11;
@@ -78,7 +79,7 @@ impl Aggregator {
             stalls_left_out: self.stalls_left_out,
             namespaces,
             unread: self.unread.clone(),
-            timeline: self.course.timeline().clone(),
+            timeline: self.timeline(),
         }
     }
 
@@ -95,6 +96,14 @@ impl Aggregator {
     /// The totals that the course of the session is made of.
     pub(super) fn reading(&self) -> Reading {
         let mut reading = Reading { time_ns: self.counters.time_ns, ..Reading::default() };
+        let Counters { accepts, accept_errors, connect_failures, drops, listeners, .. } =
+            &self.counters;
+        reading.cost = accepts.values().map(|waits| 1 + waits.buckets.len()).sum::<usize>()
+            + accept_errors.len()
+            + connect_failures.len()
+            + drops.len()
+            + listeners.len()
+            + self.watched.len();
         for (key, totals) in &self.counters.accepts {
             if self.wants_accepts(key) {
                 reading.accepts.entry(key.listener).or_default().add(totals);
@@ -216,13 +225,14 @@ impl Aggregator {
     }
 
     fn add_connect_blocked(&self, processes: &mut BTreeMap<TaskKey, ProcessRow>) {
+        let mut at: HashMap<(TaskKey, Endpoint), usize> = HashMap::new();
         for (key, totals) in &self.counters.connect_blocked {
             let target = Endpoint::from(&key.target);
             if !self.wants_blocked(key, &target) {
                 continue;
             }
             let blocked = &mut self.process(processes, key.task).connect_blocked;
-            let at = blocked.iter().position(|(known, _)| *known == target).unwrap_or_else(|| {
+            let at = *at.entry((key.task, target.clone())).or_insert_with(|| {
                 blocked.push((target, Waits::default()));
                 blocked.len() - 1
             });
@@ -432,10 +442,10 @@ impl Aggregator {
         for owner in self.owners.get(&inode).into_iter().flatten() {
             owners.insert(owner.pid, owner.clone());
         }
-        let acceptors = self.counters.accepts.keys().filter(|key| key.listener == inode);
+        let acceptors = self.acceptors.get(&inode).into_iter().flatten().copied();
         // Of several processes that had one pid, always the same is taken.
         let tasks: BTreeSet<TaskKey> =
-            acceptors.map(|key| key.task).chain(known.and_then(|known| known.owner)).collect();
+            acceptors.chain(known.and_then(|known| known.owner)).collect();
         for key in tasks {
             owners.entry(key.tgid).or_insert_with(|| self.owner(key));
         }
@@ -458,12 +468,13 @@ impl Aggregator {
         listeners: &BTreeMap<u64, ListenerRow>,
         processes: &mut BTreeMap<TaskKey, ProcessRow>,
     ) {
+        let shown = by_pid(processes.keys());
+        let named = by_pid(self.counters.tasks.keys());
         for row in listeners.values() {
             let [owner] = row.owners.as_slice() else { continue };
-            let key = processes.keys().copied().filter(|key| key.tgid == owner.pid).collect();
-            let named = self.counters.tasks.keys().copied().filter(|key| key.tgid == owner.pid);
-            let key = only(&key)
-                .or_else(|| only(&named.collect()))
+            let key = shown.get(&owner.pid).and_then(only);
+            let key = key
+                .or_else(|| named.get(&owner.pid).and_then(only))
                 .unwrap_or(TaskKey { tgid: owner.pid, ..TaskKey::NONE });
             for drop in &row.backlog_drops {
                 let process = self.process(processes, key);
@@ -472,6 +483,15 @@ impl Aggregator {
             }
         }
     }
+}
+
+/// Processes that had the same pid.
+fn by_pid<'a>(keys: impl Iterator<Item = &'a TaskKey>) -> HashMap<u32, BTreeSet<TaskKey>> {
+    let mut by_pid: HashMap<u32, BTreeSet<TaskKey>> = HashMap::new();
+    for key in keys {
+        by_pid.entry(key.tgid).or_default().insert(*key);
+    }
+    by_pid
 }
 
 /// What is unattributed anywhere.

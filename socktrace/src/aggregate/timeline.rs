@@ -1,7 +1,9 @@
 //! How a session went: what happened between one reading of the kernel's totals and the next.
 //!
-//! Owns the intervals and how many are kept. Sums over all of them are the report's totals, but for what
-//! happened before the first reading that the filters or the tier could not see.
+//! Owns the intervals, how many are kept, and which totals are worth a reading: where intervals had to be joined, those
+//! that follow are as long from the start; and who sends very many totals cannot make each of them look through all rows.
+//! Sums over all of them are the report's totals, but for what happened before the first reading that the filters or
+//! the tier could not see.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +11,13 @@ use crate::event::{Interval, WaitTotals};
 
 /// Intervals that are kept; of more, each two become one.
 const KEPT: usize = 512;
+/// Rows and buckets that all intervals have together; of more, too, each two become one.
+const CELLS: usize = 1 << 20;
+/// Queues that are kept in an interval.
+const QUEUES: usize = 2048;
+/// Rows and buckets that readings may look at in any session, and for each row that was told besides.
+const CREDIT: i64 = 1 << 24;
+const CREDIT_OF_A_ROW: i64 = 16;
 
 /// A session's course, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +30,8 @@ pub struct Timeline {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reading {
     pub(super) time_ns: u64,
+    /// Rows and buckets that were looked at for it.
+    pub(super) cost: usize,
     pub(super) accepts: BTreeMap<u64, WaitTotals>,
     pub(super) drops: BTreeMap<u64, u64>,
     pub(super) connect_failures: BTreeMap<u32, u64>,
@@ -28,9 +39,11 @@ pub(super) struct Reading {
 }
 
 /// Makes a [`Timeline`] of readings.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Recorder {
     timeline: Timeline,
+    /// How often each two intervals became one.
+    joined: u32,
     last: Reading,
     /// Queues as they were last seen, the empty ones left out.
     now: BTreeMap<u64, u32>,
@@ -38,6 +51,15 @@ pub(super) struct Recorder {
     peaks: BTreeMap<u64, u32>,
     /// Whether the course was begun by another recorder.
     resumed: bool,
+    /// Whether what came with that recorder is not in `last` yet.
+    is_without_base: bool,
+    /// When the latest totals were read, and how many there were since the last reading.
+    seen_ns: u64,
+    passed: u64,
+    /// Whether they are in no interval yet.
+    is_behind: bool,
+    /// What was spent beyond what every session has.
+    spent: i64,
 }
 
 impl Recorder {
@@ -52,13 +74,47 @@ impl Recorder {
             self.now.remove(&listener);
             return;
         }
-        self.now.insert(listener, queue);
-        let most = self.peaks.entry(listener).or_default();
-        *most = queue.max(*most);
+        if self.now.len() < QUEUES || self.now.contains_key(&listener) {
+            self.now.insert(listener, queue);
+        }
+        if self.peaks.len() < QUEUES || self.peaks.contains_key(&listener) {
+            let most = self.peaks.entry(listener).or_default();
+            *most = queue.max(*most);
+        }
+    }
+
+    /// Notes totals of this moment, with so many rows; whether they are to be read.
+    pub(super) fn is_due(&mut self, time_ns: u64, rows: usize) -> bool {
+        self.spent -= CREDIT_OF_A_ROW.saturating_mul(i64::try_from(rows).unwrap_or(i64::MAX));
+        if time_ns != self.seen_ns {
+            self.seen_ns = time_ns;
+            self.passed += 1;
+        }
+        // Totals that are told in pieces belong to one reading.
+        let is_again = time_ns == self.last.time_ns;
+        let is_due = is_again || self.passed >= self.totals_in_one();
+        self.is_behind = !(is_due && self.spent < CREDIT);
+        !self.is_behind
+    }
+
+    /// Whether the totals at this moment are to be the base of what follows, as another recorder had them.
+    pub(super) fn takes_base(&mut self) -> bool {
+        std::mem::take(&mut self.is_without_base) && self.spent < CREDIT
+    }
+
+    /// Whether the latest totals are in no interval.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    fn pay(&mut self, reading: &Reading) {
+        self.spent = self.spent.saturating_add(i64::try_from(reading.cost).unwrap_or(i64::MAX));
     }
 
     /// Takes new totals in.
     pub(super) fn read(&mut self, now: Reading) {
+        self.pay(&now);
+        (self.passed, self.is_behind) = (0, false);
         let before = &self.last;
         let interval = Interval {
             begin_ns: before.time_ns,
@@ -80,39 +136,62 @@ impl Recorder {
         match self.timeline.intervals.last_mut() {
             // Totals that are told in pieces.
             Some(last) if again => last.join(interval),
-            _ => self.timeline.push(interval),
+            _ => self.push(interval),
         }
     }
 
-    pub(super) const fn timeline(&self) -> &Timeline {
+    #[cfg(test)]
+    const fn timeline(&self) -> &Timeline {
         &self.timeline
     }
 
-    /// Goes on from a course that was recorded before, with the totals that it led to.
-    pub(super) fn resume(&mut self, intervals: Vec<Interval>, last: Reading) {
-        if self.resumed {
-            self.timeline.intervals.extend(intervals);
-        } else {
-            self.timeline.intervals = intervals;
-        }
-        self.resumed = true;
-        self.last = last;
+    pub(super) fn into_timeline(self) -> Timeline {
+        self.timeline
     }
-}
 
-impl Timeline {
+    /// Goes on from a course that was recorded before, with the totals that it led to.
+    pub(super) fn resume(&mut self, intervals: Vec<Interval>) {
+        if !self.resumed {
+            self.timeline = Timeline::default();
+        }
+        for interval in intervals {
+            self.push(interval);
+        }
+        (self.resumed, self.is_without_base, self.is_behind) = (true, true, false);
+    }
+
     fn push(&mut self, interval: Interval) {
-        self.intervals.push(interval);
-        if self.intervals.len() > KEPT {
-            let mut pairs = std::mem::take(&mut self.intervals).into_iter();
+        let intervals = &mut self.timeline.intervals;
+        intervals.push(interval);
+        let is_much = |all: &[Interval]| all.iter().map(cells).sum::<usize>() > CELLS;
+        while intervals.len() > KEPT || intervals.len() > 1 && is_much(intervals) {
+            let mut pairs = std::mem::take(intervals).into_iter();
             while let Some(mut first) = pairs.next() {
                 if let Some(second) = pairs.next() {
                     first.join(second);
                 }
-                self.intervals.push(first);
+                intervals.push(first);
             }
+            self.joined += 1;
         }
     }
+
+    /// How many totals the next interval is to be made of, so that it is as long as those before it.
+    fn totals_in_one(&self) -> u64 {
+        1_u64.checked_shl(self.joined).unwrap_or(u64::MAX)
+    }
+
+    /// The totals that the resumed course led to.
+    pub(super) fn begin_at(&mut self, base: Reading) {
+        self.pay(&base);
+        self.last = base;
+    }
+}
+
+fn cells(interval: &Interval) -> usize {
+    let Interval { accepts, drops, connect_failures, accept_errors, queues, .. } = interval;
+    let buckets: usize = accepts.values().map(|waits| 1 + waits.buckets.len()).sum();
+    buckets + drops.len() + connect_failures.len() + accept_errors.len() + queues.len()
 }
 
 /// What came since, where anything did.
@@ -205,5 +284,64 @@ mod tests {
         let sum: u64 = intervals.iter().map(|interval| interval.accepts[&7].count).sum();
         assert_eq!(sum, 10_000);
         assert!(intervals.windows(2).all(|pair| pair[0].end_ns == pair[1].begin_ns));
+    }
+
+    #[test]
+    fn the_longer_a_session_is_the_fewer_of_its_totals_are_read() {
+        let mut recorder = Recorder::new(0);
+        let mut readings = 0_u64;
+        for n in 1..=100_000 {
+            if recorder.is_due(n, 1) {
+                recorder.read(reading(n, n, n));
+                readings += 1;
+            }
+        }
+        assert!((500..3000).contains(&readings), "{readings}");
+        let lengths = recorder.timeline().intervals.iter().map(|it| it.end_ns - it.begin_ns);
+        let (shortest, longest) = lengths
+            .fold((u64::MAX, 0), |(least, most), length| (least.min(length), most.max(length)));
+        assert!(longest <= 2 * shortest, "{shortest} to {longest}");
+    }
+
+    #[test]
+    fn totals_without_rows_cannot_make_everything_be_looked_at_without_end() {
+        let mut recorder = Recorder::new(0);
+        let mut looked_at = 0;
+        for n in 1..=1_000_000 {
+            if recorder.is_due(n, 0) {
+                recorder.read(Reading { cost: 100_000, ..reading(n, 1, 1) });
+                looked_at += 100_000;
+            }
+        }
+        assert!(looked_at <= CREDIT + 100_000, "{looked_at}");
+        assert!(recorder.is_behind());
+    }
+
+    #[test]
+    fn what_was_not_read_is_in_the_course_all_the_same() {
+        use std::{collections::HashMap, time::Duration};
+
+        use socktrace_common::{ConnectFailureKey, TaskKey};
+
+        use crate::{
+            aggregate::{Aggregator, Selection, Snapshot},
+            event::{Counters, Endpoint, Record},
+        };
+        let mut aggregator = Aggregator::new(Snapshot::of_nothing().session, Selection::default());
+        let task = TaskKey { tgid: 7, ..TaskKey::NONE };
+        let target = (&Endpoint::default()).into();
+        let key = ConnectFailureKey { task, errno: 13, uid: 0, target };
+        for time_ns in 1..=5000 {
+            let connect_failures = HashMap::from([(key, time_ns)]);
+            aggregator.apply(Record::Counters(Box::new(Counters {
+                time_ns,
+                connect_failures,
+                ..Counters::default()
+            })));
+        }
+        assert!(aggregator.course.is_behind(), "the last totals were read");
+        let intervals = aggregator.snapshot(Duration::ZERO).timeline.intervals;
+        let sum: u64 = intervals.iter().filter_map(|it| it.connect_failures.get(&13)).sum();
+        assert_eq!((sum, intervals.last().map(|it| it.end_ns)), (5000, Some(5000)));
     }
 }

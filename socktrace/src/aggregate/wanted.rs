@@ -3,8 +3,6 @@
 //! A live session has one selection, most of which the hooks have applied. A saved one has that, and
 //! the one of whoever reads it.
 
-use std::collections::HashSet;
-
 use socktrace_common::{AcceptErrorKey, AcceptKey, ConnectBlockedKey, ConnectFailureKey, TaskKey};
 
 use super::{Aggregator, Selection};
@@ -140,9 +138,7 @@ impl Aggregator {
 
     /// Real uid of a process, where every process with that pid had the same.
     fn uid_of(&self, pid: u32) -> Option<u32> {
-        let tasks = self.counters.tasks.iter().filter(|(key, _)| key.tgid == pid);
-        let uids: HashSet<u32> = tasks.map(|(_, task)| task.uid).collect();
-        (uids.len() == 1).then(|| uids.into_iter().next()).flatten()
+        self.uids.get(&pid).copied().flatten()
     }
 
     fn task(&self, key: TaskKey) -> Option<&Task> {

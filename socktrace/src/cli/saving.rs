@@ -37,6 +37,9 @@ pub(super) struct Saving {
 enum Target {
     File(NewFile),
     Stream,
+    /// Takes so many bytes, then fails with this error for ever.
+    #[cfg(test)]
+    Refusing(usize, nix::errno::Errno),
 }
 
 impl Saving {
@@ -50,9 +53,6 @@ impl Saving {
             Ok(writer) => {
                 Ok(Self { writer, header, next, before: [0; 2], is_begun: false, cut: None })
             }
-            Err((Target::Stream, source)) => {
-                Err(Failure::Output { path: "stdout".to_owned(), source })
-            }
             Err((Target::File(file), source)) => {
                 let path = shown(&file.path);
                 file.abandon();
@@ -61,6 +61,7 @@ impl Saving {
                 }
                 Err(Failure::Session { path, source })
             }
+            Err((target, source)) => Err(Failure::Output { path: target.name(), source }),
         }
     }
 
@@ -157,6 +158,8 @@ impl Saving {
         }
         match self.writer.into_out() {
             Target::Stream => Ok(None),
+            #[cfg(test)]
+            Target::Refusing(..) => Ok(None),
             Target::File(file) => {
                 file.finish().map(Some).map_err(|source| Failure::Output { path, source })
             }
@@ -228,6 +231,8 @@ impl Target {
         match self {
             Self::File(file) => shown(&file.path),
             Self::Stream => "stdout".to_owned(),
+            #[cfg(test)]
+            Self::Refusing(..) => "refusing".to_owned(),
         }
     }
 }
@@ -238,10 +243,70 @@ impl Write for Target {
             Self::File(to) => to.file.write(bytes),
             // Past the buffer for lines: each frame goes out at once.
             Self::Stream => Ok(nix::unistd::write(stdout(), bytes)?),
+            #[cfg(test)]
+            Self::Refusing(0, errno) => Err((*errno).into()),
+            #[cfg(test)]
+            Self::Refusing(room, _) => {
+                let taken = bytes.len().min(*room);
+                *room -= taken;
+                Ok(taken)
+            }
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::{
+        aggregate::{Selection, Snapshot},
+        event::Counters,
+        session::SCHEMA_VERSION,
+    };
+
+    /// A session of an hour into what has room for its beginning, and what becomes of it.
+    fn cut_by(errno: Errno) -> (String, Failure) {
+        let session = Snapshot::of_nothing().session;
+        let header = Header {
+            schema_version: SCHEMA_VERSION,
+            socktrace_version: "0.1.0".into(),
+            interval_ns: 1,
+            part: 1,
+            session: session.clone(),
+            filters: Selection::default(),
+        };
+        let writer = Writer::new(Target::Refusing(2000, errno), &header).ok().expect("a beginning");
+        let (before, is_begun, next) = ([0; 2], false, None);
+        let mut saving = Saving { writer, header, next, before, is_begun, cut: None };
+        let mut so_far = Aggregator::new(session, Selection::default());
+        for second in 1..=3600_u64 {
+            let counters = Counters { time_ns: second * 1_000_000_000, ..Counters::default() };
+            let record = Record::Counters(Box::new(counters));
+            saving.record(&record, &so_far);
+            so_far.apply(record);
+        }
+        assert_eq!(so_far.totals().time_ns, 3_600_000_000_000, "tracing goes on");
+        let (why, _) = saving.cut.as_ref().expect("there was no room");
+        let why = why.clone();
+        (why, saving.finish(&so_far, &End::default()).expect_err("it was cut"))
+    }
+
+    /// A real quota is not tried: few kernels have one for a filesystem that a test could mount.
+    #[test]
+    fn whatever_ends_the_room_cuts_the_session_and_names_itself() {
+        for errno in [Errno::ENOSPC, Errno::EDQUOT, Errno::EFBIG, Errno::EIO, Errno::EROFS] {
+            let (why, failure) = cut_by(errno);
+            let name = format!("({errno:?})");
+            assert!(why.contains(&name) && why.contains("s after the start"), "{why}");
+            let told = failure.to_string();
+            assert!(told.contains(&name) && told.contains("refusing"), "{told}");
+            assert!(matches!(failure, Failure::Output { .. }), "{told}");
+        }
     }
 }

@@ -118,7 +118,9 @@ fn refusal(program: &Program, error: &ProgramError) -> String {
         }
         error => with_sources(error),
     };
-    format!("the kernel refused the hook on {target} ({said})")
+    let words = format!("the kernel refused the hook on {target} ({said})");
+    // On one line, whatever the verifier has written.
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

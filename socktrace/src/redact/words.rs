@@ -41,7 +41,7 @@ impl Redactor {
             Some((at, _)) => path[..*at].rfind(": ").unwrap_or(*at),
             None => path.rfind(": ").unwrap_or(path.len()),
         };
-        let name = socket_name(&self.key, path[..end].as_bytes());
+        let name = socket_name(&self.key, &path.as_bytes()[..end]);
         let why = error.map_or_else(String::new, |(_, error)| format!(": {error}"));
         [&self.text(before), &*String::from_utf8_lossy(&name), &why].concat()
     }

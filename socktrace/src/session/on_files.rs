@@ -413,7 +413,7 @@ fn totals_of_very_many_rows_come_back_from_frames_that_are_not_too_large() {
         buckets: (0..624).map(|bucket| (bucket, n)).collect(),
         ..WaitTotals::default()
     };
-    many.accepts = (0..5000)
+    many.accepts = (0..4000)
         .map(|listener| (AcceptKey { task: TASK, listener }, waits(listener + 1)))
         .collect();
     let mut writer = Writer::new(Vec::new(), &header()).expect("memory");

@@ -7,6 +7,7 @@ use zstd::bulk::Compressor;
 
 use super::{
     format::{End, Header, NamedListener, SeenListeners, cgroup_rows, holders},
+    plain::make_plain,
     totals::Totals,
 };
 use crate::event::{Counters, Record};
@@ -105,7 +106,9 @@ impl<W: Write> Writer<W> {
         self.lines.extend(b"{\"");
         self.lines.extend(kind.as_bytes());
         self.lines.extend(b"\":");
+        let begin = self.lines.len();
         serde_json::to_writer(&mut self.lines, body)?;
+        make_plain(&mut self.lines[begin..]);
         self.lines.extend(b"}\n");
         if self.lines.len() >= FRAME { self.flush() } else { Ok(()) }
     }

@@ -156,6 +156,62 @@ fn numbers_as_large_as_can_be_are_no_reason_to_panic() -> Result<()> {
     Ok(())
 }
 
+/// More totals than any map of the kernel side has.
+const ROWS: u64 = 32_768;
+
+/// Totals of so many processes.
+fn many_rows(time_ns: u64, count: u64) -> String {
+    let list = |first: u64, row: &dyn Fn(u64) -> String| -> String {
+        (first..first + 512).map(row).collect::<Vec<_>>().join(",")
+    };
+    let task = |of: u64| format!(r#"{{"start_ns":{of},"pid":{of}}}"#);
+    let line = |first: u64| {
+        let errors = list(first, &|of| {
+            format!(r#"{{"task":{},"inode":{of},"errno":"EMFILE","count":1}}"#, task(of))
+        });
+        let names = list(first, &|of| {
+            let name = r#"{"comm":"x","uid":0,"gid":0,"cgroup":0}"#;
+            format!(r#"{{"task":{},"name":{name}}}"#, task(of))
+        });
+        let totals = format!(r#""accept_errors":[{errors}],"tasks":[{names}]"#);
+        format!("{{\"totals\":{{\"time_ns\":{time_ns},{totals}}}}}\n")
+    };
+    (1..count).step_by(512).map(line).collect()
+}
+
+#[test]
+fn very_many_totals_of_very_many_rows_are_read_in_time() -> Result<()> {
+    let start = 50_000_000_000_000;
+    let text = many_rows(start, ROWS);
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        ensure!(line["totals"]["tasks"].as_array().is_some_and(|rows| rows.len() == 512), "{line}");
+    }
+    let rows = frame(text.as_bytes())?;
+    let whole = report_of(&session(std::slice::from_ref(&rows))?)?.context("refused")?;
+    let shown = whole["processes"].as_array().map_or(0, Vec::len);
+    ensure!(shown == 16_384, "{shown} processes");
+    // Each tells nothing but that time goes on, or that nothing is there any more.
+    let kinds: [&[&str]; 3] = [
+        &["{\"totals\":{\"time_ns\":TIME}}\n"],
+        &["{\"sightings\":{\"time_ns\":TIME,\"gone\":[1]}}\n"],
+        &[
+            "{\"carried\":{\"delivered\":[],\"watched\":[],\"classes\":[],\"intervals\":[],\"stalls_left_out\":0}}\n",
+            "{\"sightings\":{\"time_ns\":TIME}}\n",
+            "{\"totals\":{\"time_ns\":TIME}}\n",
+        ],
+    ];
+    for kind in kinds {
+        let times = (start..start + 200_000).map(|time| time.to_string());
+        let lines = times.zip(kind.iter().cycle()).map(|(time, line)| line.replace("TIME", &time));
+        let lines: String = lines.collect();
+        let file = session(&[rows.clone(), frame(lines.as_bytes())?])?;
+        let report = report_of(&file).with_context(|| format!("{kind:?}"))?;
+        ensure!(report.is_some(), "{kind:?}: refused");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_newer_version_is_refused_by_its_number() -> Result<()> {
     for version in [2, 77] {
