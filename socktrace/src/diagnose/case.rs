@@ -205,6 +205,13 @@ pub struct BoundSocket {
     pub holders: Option<Vec<Holder>>,
 }
 
+impl BoundSocket {
+    /// Whether clients can reach it: it listens, or takes datagrams.
+    pub fn serves(&self) -> bool {
+        self.listens || self.kind == SocketKind::Dgram
+    }
+}
+
 /// Holders of one socket that are looked at: there may be more.
 pub const MOST_HOLDERS: usize = 8;
 
