@@ -228,7 +228,7 @@ pub struct Holder {
     pub hold: Option<Hold>,
     /// What it does now, in words.
     pub activity: Option<String>,
-    /// Whether a thread of it waits in accept(); `None` where it may wait for connections otherwise.
+    /// Whether a thread of it waits in `accept()`; `None` where it may wait for connections otherwise.
     pub accepts: Option<bool>,
     /// Open descriptors, and the limit.
     pub descriptors: Option<(u64, u64)>,

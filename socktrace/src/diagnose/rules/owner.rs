@@ -9,14 +9,23 @@ use crate::{
     event::{Certainty, Hold, Phrase, Severity, name, phrase},
 };
 
-/// A queue with somebody in it, what was accepted from it, and everybody who may accept.
-fn waiting(case: &Case) -> Option<(u32, Option<u64>, Option<&[Holder]>)> {
+/// A listener with somebody in its queue.
+struct Waited<'a> {
+    /// How many wait.
+    waiting: u32,
+    /// Connections that were accepted and are open.
+    accepted: Option<u64>,
+    /// Everybody who may accept.
+    holders: Option<&'a [Holder]>,
+}
+
+fn waited_for(case: &Case) -> Option<Waited<'_>> {
     let unix = case.unix.as_ref().and_then(|unix| unix.there.first()).filter(|it| it.listens);
     let unix = unix.map(|it| (it.queue, it.accepted, it.holders.as_deref()));
     let tcp = || super::tcp::met_by(case).map(|it| (it.queue, it.accepted, it.holders.as_deref()));
     let (queue, accepted, holders) = unix.or_else(tcp)?;
     let (waiting, _) = queue.filter(|(waiting, _)| *waiting != 0)?;
-    Some((waiting, accepted, holders))
+    Some(Waited { waiting, accepted, holders })
 }
 
 /// Processes that would not be looked at.
@@ -27,7 +36,9 @@ fn hidden(case: &Case) -> u32 {
 
 /// Nobody who holds the listener waits for connections, nor has one open that it accepted.
 pub(super) fn never_accepts(case: &Case) -> Outcome {
-    let Some((waiting, accepted, holders)) = waiting(case) else { return Outcome::Clear };
+    let Some(Waited { waiting, accepted, holders }) = waited_for(case) else {
+        return Outcome::Clear;
+    };
     let Some(owners) = holders else { return Outcome::Unknown("who holds the listener") };
     let (Some(first), Some(accepted)) = (owners.first(), accepted) else {
         return Outcome::Unknown("whether connections were accepted from the listener");
