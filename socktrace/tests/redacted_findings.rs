@@ -61,6 +61,11 @@ fn bound(kind: SocketKind, listens: bool, in_place: Option<bool>, stuck: bool) -
     }
 }
 
+fn of_systemd() -> BoundSocket {
+    let holders = Some(vec![Holder { pid: 1, ..holder(false) }]);
+    BoundSocket { holders, ..bound(SocketKind::Stream, true, None, false) }
+}
+
 fn step(path: &str, kind: Kind, mode: u32, immutable: bool) -> Step {
     Step {
         path: marked(path),
@@ -123,6 +128,7 @@ fn sockets() -> Vec<UnixSockets> {
         seen(0, vec![], vec![]),
         with(vec![bound(Stream, true, None, true)], vec![]),
         with(vec![bound(Stream, true, None, false)], vec![]),
+        with(vec![of_systemd()], vec![]),
         with(vec![bound(Stream, false, None, false)], vec![]),
         with(vec![bound(Stream, false, None, true)], vec![]),
         with(vec![bound(Dgram, false, None, false)], vec![]),

@@ -12,8 +12,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-/// Packages with a service of the same name.
-pub(crate) const PACKAGES: &[&str] = &["haproxy", "nginx", "postgresql", "redis-server"];
+/// Packages with a service.
+pub(crate) const PACKAGES: &[&str] =
+    &["haproxy", "nginx", "php-fpm", "postgresql", "redis-server", "rsyslog"];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -68,6 +69,9 @@ impl Drop for NoStarts {
     }
 }
 
+/// Where units of packages are.
+const UNITS: &str = "/lib/systemd/system";
+
 /// What disables the services of these packages, as far as they have one, and stops what the
 /// machine's own policy let start.
 pub(crate) fn disable(packages: &[&str]) -> Option<Command> {
@@ -75,13 +79,20 @@ pub(crate) fn disable(packages: &[&str]) -> Option<Command> {
     if services.is_empty() {
         return None;
     }
-    let mut command = Command::new("systemctl");
-    command.args(["--quiet", "disable"]);
-    if Path::new(SYSTEMD_RUNS).is_dir() {
-        command.arg("--now");
-    }
-    command.args(services);
+    let now = if Path::new(SYSTEMD_RUNS).is_dir() { "--now" } else { "--quiet" };
+    let units = services.iter().map(|package| unit(package)).collect::<Vec<_>>().join(" ");
+    // The shell finds the units whose names have a version, once they are installed.
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("cd {UNITS} && systemctl --quiet disable {now} {units}")]);
     Some(command)
+}
+
+/// The service of a package, as a pattern of the shell.
+fn unit(package: &str) -> String {
+    match package {
+        "php-fpm" => "php*-fpm.service".to_owned(),
+        package => format!("{package}.service"),
+    }
 }
 
 #[cfg(test)]
@@ -125,8 +136,8 @@ mod tests {
     #[test]
     fn only_packages_with_a_service_are_disabled() {
         assert!(disable(&["gcc", "wrk"]).is_none());
-        let command = disable(&["gcc", "nginx"]).expect("nginx has one");
-        let words: Vec<_> = command.get_args().collect();
-        assert!(words.contains(&"nginx".as_ref()) && !words.contains(&"gcc".as_ref()));
+        let command = disable(&["gcc", "nginx", "php-fpm"]).expect("two have one");
+        let script = command.get_args().last().and_then(|it| it.to_str()).unwrap_or_default();
+        assert!(script.ends_with(" nginx.service php*-fpm.service"), "{script}");
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn listeners(timeline: &Timeline) -> Vec<ListenerRow> {
         last_acceptor: owners.last().cloned(),
         listened_by: owners.first().cloned(),
         owners,
+        socket_unit: None,
         requested: Some(limit),
         effective: u32::try_from(limit).ok(),
         somaxconn: Some(4_096),

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::event::{
     Address, Counters, Damage, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner, Stall,
-    StallChange,
+    StallChange, socket_unit,
 };
 
 const EAGAIN: u32 = 11;
@@ -427,6 +427,9 @@ impl Aggregator {
         row.queue_now = watched.and_then(|watched| watched.last.queue);
         row.queue_peak = watched.and_then(|watched| watched.peak);
         row.owners = self.owners_of(inode, known);
+        let unit = watched.and_then(|watched| watched.last.socket_unit.as_deref());
+        let owners = row.owners.iter().map(|owner| (owner.pid, owner.comm.as_slice()));
+        row.socket_unit = socket_unit(unit, owners).map(<[u8]>::to_vec);
         row.listened_by = known.and_then(|known| known.owner).map(|key| self.owner(key));
         row.somaxconn = self.somaxconn_of(row);
         row.pending_oldest_ns = self.pending_oldest_ns(inode);

@@ -228,6 +228,8 @@ pub struct ListenerRow {
     pub netns: Option<u32>,
     /// Everyone known to hold it.
     pub owners: Vec<Owner>,
+    /// The `.socket` unit of systemd that it is of.
+    pub socket_unit: Option<Vec<u8>>,
     /// Who called `listen()`, if that was seen.
     pub listened_by: Option<Owner>,
     /// Who accepted last, if anybody did.

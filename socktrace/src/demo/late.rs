@@ -41,6 +41,19 @@ pub(super) fn stopped_server() -> io::Result<()> {
     Ok(())
 }
 
+pub(super) fn inherited_listener() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    // It keeps what it has inherited, and waits for its end.
+    let _heir = Server::start(|| Ok(()))?;
+    drop(listener);
+    let clients: io::Result<Vec<TcpStream>> = (0..3).map(|_| TcpStream::connect(address)).collect();
+    thread::sleep(Duration::from_secs(2));
+    linger();
+    drop(clients?);
+    Ok(())
+}
+
 pub(super) fn fd_limit() -> io::Result<()> {
     let server = TcpListener::bind("127.0.0.1:0")?;
     let address: SocketAddr = server.local_addr()?;

@@ -111,6 +111,25 @@ pub const INCIDENTS: &[Incident] = &[
         play: unix_path::stale_socket,
     },
     Incident {
+        name: "removed-socket",
+        about: "A server whose socket file was removed",
+        story: "A server listens on a Unix socket, and somebody removes its file; a client tries twice to \
+                connect.",
+        rule: Some("unix-file-removed"),
+        topic: None,
+        prepare: None,
+        play: unix_path::removed_socket,
+    },
+    Incident {
+        name: "symlink-loop",
+        about: "A path whose symbolic links lead in a circle",
+        story: "Two symbolic links lead to each other; a client tries twice to connect through them.",
+        rule: Some("unix-symlink-loop"),
+        topic: None,
+        prepare: None,
+        play: unix_path::symlink_loop,
+    },
+    Incident {
         name: "replaced-socket",
         about: "A server whose socket file another one replaced",
         story: "A server listens; a second one put its own file in place of the first one's and ended; \
@@ -215,6 +234,16 @@ pub const INCIDENTS: &[Incident] = &[
         topic: Some("accept-stall"),
         prepare: None,
         play: late::stopped_server,
+    },
+    Incident {
+        name: "inherited-listener",
+        about: "A listener that only a process holds which never accepts",
+        story: "A server starts another process, which inherits its listener, and closes its own copy; three \
+                connections wait for two seconds, and nobody accepts.",
+        rule: Some("owner-never-accepted"),
+        topic: Some("accept-stall"),
+        prepare: None,
+        play: late::inherited_listener,
     },
     Incident {
         name: "fd-limit",

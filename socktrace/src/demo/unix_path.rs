@@ -1,6 +1,9 @@
 //! Paths that lead to no listener: to nothing, to another file, to a file that was left or replaced.
 
-use std::{fs, io, os::unix::net::UnixListener};
+use std::{
+    fs, io,
+    os::unix::{fs::symlink, net::UnixListener},
+};
 
 use super::stage::{Scratch, Server, fail_to_connect};
 
@@ -21,6 +24,22 @@ pub(super) fn stale_socket() -> io::Result<()> {
     let path = scratch.join("gone.sock");
     drop(UnixListener::bind(&path)?);
     fail_to_connect(&path, 2)
+}
+
+pub(super) fn removed_socket() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("app.sock");
+    let _server = Server::start(|| UnixListener::bind(&path))?;
+    fs::remove_file(&path)?;
+    fail_to_connect(&path, 2)
+}
+
+pub(super) fn symlink_loop() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let (one, two) = (scratch.join("one.sock"), scratch.join("two.sock"));
+    symlink(&two, &one)?;
+    symlink(&one, &two)?;
+    fail_to_connect(&one, 2)
 }
 
 pub(super) fn replaced_socket() -> io::Result<()> {

@@ -205,6 +205,13 @@ pub struct BoundSocket {
     pub holders: Option<Vec<Holder>>,
 }
 
+impl BoundSocket {
+    /// Whether clients can reach it: it listens, or takes datagrams.
+    pub fn serves(&self) -> bool {
+        self.listens || self.kind == SocketKind::Dgram
+    }
+}
+
 /// Holders of one socket that are looked at: there may be more.
 pub const MOST_HOLDERS: usize = 8;
 
@@ -221,7 +228,7 @@ pub struct Holder {
     pub hold: Option<Hold>,
     /// What it does now, in words.
     pub activity: Option<String>,
-    /// Whether a thread of it waits in accept(); `None` where it may wait for connections otherwise.
+    /// Whether a thread of it waits in `accept()`; `None` where it may wait for connections otherwise.
     pub accepts: Option<bool>,
     /// Open descriptors, and the limit.
     pub descriptors: Option<(u64, u64)>,

@@ -54,6 +54,10 @@ pub struct Sighting {
     /// `sk_drops`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drops: Option<u32>,
+    /// The `.socket` unit of systemd whose address it is, where there is just one.
+    #[serde(default, with = "written::text_option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub socket_unit: Option<Vec<u8>>,
     /// Inodes of the clients in the queue, the oldest first (Unix); `None` where unknown.
     #[serde(skip)]
     pub clients: Option<Vec<u64>>,
@@ -111,6 +115,14 @@ pub struct Owner {
     #[serde(default, with = "written::text_option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub cgroup: Option<Vec<u8>>,
+}
+
+/// The `.socket` unit that a listener is of: the one of its address, if systemd itself holds it.
+pub fn socket_unit<'a>(
+    unit: Option<&'a [u8]>,
+    holders: impl IntoIterator<Item = (u32, &'a [u8])>,
+) -> Option<&'a [u8]> {
+    unit.filter(|_| holders.into_iter().any(|holder| holder == (1, b"systemd".as_slice())))
 }
 
 impl Sightings {

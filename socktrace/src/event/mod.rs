@@ -21,7 +21,7 @@ pub use address::{Address, Endpoint, SocketKind, glob_of};
 pub use carried::{Carried, ClassOfFailure, Delivered, Interval, WatchedListener};
 pub use errno::{errno_name, parse_errno};
 pub use finding::{Certainty, Diagnosis, FailureClass, Finding, Incident, Severity};
-pub use listener::{Listener, Owner, Sighting, Sightings, Unread};
+pub use listener::{Listener, Owner, Sighting, Sightings, Unread, socket_unit};
 pub(crate) use phrase::phrase;
 pub use phrase::{Part, Phrase, name, word};
 pub use stall::{Hold, Queued, Sleeper, Stall, StallChange, Waiting};

@@ -8,7 +8,9 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-use super::{Look, NamespaceSighting, Unseen, read_own_sightings, read_sightings};
+use super::{
+    Look, NamespaceSighting, Unseen, read_own_sightings, read_sightings, units::UnitsByAddress,
+};
 use crate::{
     event::{Endpoint, Sighting},
     host::{Holder, Host, HostError},
@@ -97,6 +99,7 @@ pub fn read_listing(
         }
     };
     look.sightings.retain(|_, seen| wants(&seen.local));
+    UnitsByAddress::read(host).note(&mut look);
     join(host, look, unseen_holders)
 }
 
@@ -190,6 +193,7 @@ mod tests {
             queue,
             effective: Some(effective),
             drops: Some(0),
+            socket_unit: None,
             clients: None,
         }
     }

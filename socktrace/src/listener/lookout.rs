@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Look, Unseen, read_own_sightings, windows::Windows};
+use super::{Look, Unseen, read_own_sightings, units::UnitsByAddress, windows::Windows};
 use crate::{
     event::Unread,
     host::{Effort, EnterError, Host, NetworkNamespace},
@@ -25,6 +25,7 @@ pub struct Lookout {
     host: Host,
     namespaces: Vec<NetworkNamespace>,
     windows: Windows,
+    units: UnitsByAddress,
     /// Namespaces that it may not enter: not tried again before the next enumeration.
     refused: HashSet<u32>,
     /// Every namespace that was once refused.
@@ -40,6 +41,7 @@ impl Lookout {
             host,
             namespaces: Vec::new(),
             windows: Windows::default(),
+            units: UnitsByAddress::default(),
             refused: HashSet::new(),
             not_entered: BTreeSet::new(),
             next_enumeration: None,
@@ -62,11 +64,12 @@ impl Lookout {
     /// as unseen by the looks between.
     pub fn look(&mut self) -> Look {
         self.enumerate_if_due();
-        let look = if self.namespaces.is_empty() {
+        let mut look = if self.namespaces.is_empty() {
             read_own_sightings(&self.host)
         } else {
             self.look_into_all()
         };
+        self.units.note(&mut look);
         self.refused.extend(look.unseen.not_entered.iter().map(EnterError::inode));
         self.note(&look.unseen);
         look
@@ -107,6 +110,7 @@ impl Lookout {
             return;
         }
         let effort = Effort::of_thread();
+        self.units = UnitsByAddress::read(&self.host);
         // Those known before are still good where `/proc` cannot be read now.
         if let Ok(found) = self.host.read_network_namespaces() {
             self.namespaces = found.all;

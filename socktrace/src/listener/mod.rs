@@ -8,6 +8,7 @@ mod listing;
 mod lookout;
 mod owners;
 mod sightings;
+mod units;
 mod windows;
 
 pub use listing::{Age, HolderFilter, Listed, Listing, UnseenHolders, read_listing};

@@ -146,6 +146,7 @@ fn tcp_sighting(found: &TcpListener) -> (u64, Sighting) {
         queue: Some(found.queue),
         effective: Some(found.backlog),
         drops: found.drops,
+        socket_unit: None,
         clients: None,
     };
     (found.inode, sighting)
@@ -162,6 +163,7 @@ fn unix_sighting(found: &UnixListener) -> (u64, Sighting) {
         queue: found.queue,
         effective: found.backlog,
         drops: None,
+        socket_unit: None,
         clients: found.pending.clone(),
     };
     (found.inode, sighting)

@@ -144,8 +144,10 @@ impl Redactor {
     }
 
     fn sighting(&mut self, sighting: Sighting) -> Sighting {
-        let Sighting { local, netns, queue, effective, drops, clients } = sighting;
-        Sighting { local: self.endpoint(local), netns, queue, effective, drops, clients }
+        let Sighting { local, netns, queue, effective, drops, socket_unit, clients } = sighting;
+        let socket_unit = socket_unit.map(|unit| self.name(&unit));
+        let local = self.endpoint(local);
+        Sighting { local, netns, queue, effective, drops, socket_unit, clients }
     }
 
     fn failure_class(&mut self, class: FailureClass) -> FailureClass {

@@ -274,7 +274,7 @@ fn listener(row: &ListenerRow) -> Value {
     object.insert("queue".into(), json!({"now": row.queue_now, "peak": row.queue_peak}));
     object.insert("pending_oldest_ns".into(), json!(row.pending_oldest_ns));
     put_bytes(&mut object, "unit", common_unit(&row.owners));
-    object.insert("socket_unit".into(), Value::Null);
+    put_bytes(&mut object, "socket_unit", row.socket_unit.as_deref());
     object.insert("accept".into(), Value::Object(counted_waits(&row.accept)));
     let drops = row.backlog_drops.iter().map(|drop| Value::Object(drop_row(drop)));
     object.insert("backlog_drops".into(), drops.collect());

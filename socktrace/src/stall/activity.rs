@@ -84,7 +84,7 @@ impl Activity {
         })
     }
 
-    /// Whether a thread waits in accept(); `None` where one may wait for connections in another way, or
+    /// Whether a thread waits in `accept()`; `None` where one may wait for connections in another way, or
     /// not all are known.
     pub fn accepts(&self) -> Option<bool> {
         let is_in = |calls: &[i64], thread: &Thread| {

@@ -87,9 +87,9 @@ mod tests {
     use super::*;
     use crate::host::PressureStall;
 
-    fn pressed(avg10: u32) -> Option<Pressure> {
+    fn pressed(avg10: u32) -> Pressure {
         let some = PressureStall { avg10, avg60: 0, avg300: 0, total_us: 0 };
-        Some(Pressure { some: Some(some), full: None })
+        Pressure { some: Some(some), full: None }
     }
 
     fn above() -> CgroupMemory {
@@ -102,16 +102,17 @@ mod tests {
 
     #[test]
     fn tasks_that_wait_for_memory_are_short_of_it() {
-        let waits = Memory { pressure: pressed(1234), cgroups: vec![above()], ..Memory::default() };
+        let waits =
+            Memory { pressure: Some(pressed(1234)), cgroups: vec![above()], ..Memory::default() };
         assert!(words(&waits).contains("in 12.34 % of the last 10 s"), "{}", words(&waits));
-        assert_eq!(Memory { pressure: pressed(999), ..Memory::default() }.shortage(), None);
+        assert_eq!(Memory { pressure: Some(pressed(999)), ..Memory::default() }.shortage(), None);
     }
 
     #[test]
     fn a_cgroup_above_its_limit_counts_only_where_waiting_is_not_measured() {
         let unknown = Memory { cgroups: vec![above()], ..Memory::default() };
         assert!(words(&unknown).contains("holds 4096 KiB, memory.high is 2048 KiB"));
-        let calm = Memory { pressure: pressed(0), ..unknown };
+        let calm = Memory { pressure: Some(pressed(0)), ..unknown };
         assert_eq!(calm.shortage(), None);
     }
 

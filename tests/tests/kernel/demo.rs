@@ -52,6 +52,16 @@ fn demo_stale_socket_says_that_nothing_is_bound() -> Result<()> {
 }
 
 #[test]
+fn demo_removed_socket_names_who_listens_still() -> Result<()> {
+    demo("removed-socket", &["ENOENT", "listens under that name, but the file was removed"])
+}
+
+#[test]
+fn demo_symlink_loop_names_the_links() -> Result<()> {
+    demo("symlink-loop", &["ELOOP", "one.sock"])
+}
+
+#[test]
 fn demo_replaced_socket_names_who_listens_on_another_file() -> Result<()> {
     demo("replaced-socket", &["ECONNREFUSED", "listens under that name, but on another file"])
 }
@@ -107,6 +117,14 @@ fn demo_stall_ends_with_a_report() -> Result<()> {
 #[test]
 fn demo_stopped_server_says_that_it_is_stopped() -> Result<()> {
     demo("stopped-server", &["did not accept in time: 3 connections", "is stopped"])
+}
+
+#[test]
+fn demo_inherited_listener_names_the_heir_and_who_left_it() -> Result<()> {
+    demo(
+        "inherited-listener",
+        &["nobody has accepted since listen()", "who inherited it", "(measured)"],
+    )
 }
 
 #[test]

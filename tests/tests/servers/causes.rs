@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use anyhow::{Context, Result, ensure};
 use socktrace_tests::harness::process::Running;
 use socktrace_tests::harness::report::{Finding, Report};
 use socktrace_tests::harness::servers::nginx::{Nginx, Sharing};
+use socktrace_tests::harness::servers::php_fpm::PhpFpm;
 use socktrace_tests::harness::servers::postgres::Postgres;
 use socktrace_tests::harness::servers::redis::Redis;
+use socktrace_tests::harness::servers::rsyslog::Rsyslog;
 use socktrace_tests::harness::servers::socket_activate::SocketActivate;
 use socktrace_tests::harness::servers::{NOBODY, Place, program};
 
@@ -89,6 +92,52 @@ fn an_application_that_nginx_cannot_reach_is_missing_or_has_left_its_socket_behi
     nginx.ask_application()?;
     settle();
     is_said(&end(recording)?, &path, "unix-stale-socket", &["left behind"])
+}
+
+#[test]
+fn the_mode_of_the_socket_of_php_fpm_is_what_nginx_meets() -> Result<()> {
+    alone()?;
+    let nginx = Nginx::start(Sharing::One)?;
+    let php = PhpFpm::start(&nginx.upstream, "0660")?;
+    let recording = begin(&["-a"])?;
+    nginx.ask_application()?;
+    settle();
+    let report = end(recording)?;
+    is_said(&report, &php.unix.to_string(), "unix-socket-mode", &["mode 0660", "root (uid 0)"])
+}
+
+#[test]
+fn a_line_for_rsyslog_that_was_killed_meets_the_file_it_left_behind() -> Result<()> {
+    alone()?;
+    let mut rsyslog = Rsyslog::start()?;
+    rsyslog.kill()?;
+    let recording = begin(&["-a"])?;
+    rsyslog.refuse(Command::new(program("logger")?))?;
+    settle();
+    let report = end(recording)?;
+    is_said(&report, &rsyslog.unix.to_string(), "unix-stale-socket", &["left behind"])
+}
+
+/// As in a container that was not given the host's `/dev/log`.
+#[test]
+fn a_line_from_a_container_without_the_socket_of_rsyslog_names_who_has_it() -> Result<()> {
+    alone()?;
+    let rsyslog = Rsyslog::start()?;
+    let directory = Path::new(&rsyslog.unix.to_string()).parent().map(Path::to_owned);
+    let directory = directory.context("a directory")?;
+    let recording = begin(&["-a"])?;
+    let mut contained = Command::new(program("unshare")?);
+    contained.args([
+        "--mount",
+        "sh",
+        "-c",
+        "mount -t tmpfs none \"$0\"; \"$@\"; it=$?; sleep 2; exit $it",
+    ]);
+    contained.arg(&directory).arg(program("logger")?);
+    rsyslog.refuse(contained)?;
+    let report = end(recording)?;
+    let words = ["rsyslogd (pid", "mnt:["];
+    is_said(&report, &rsyslog.unix.to_string(), "unix-other-mount-namespace", &words)
 }
 
 #[test]

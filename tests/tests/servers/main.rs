@@ -7,6 +7,7 @@
 mod causes;
 mod gunicorn;
 mod haproxy;
+mod hung_mounts;
 mod nginx;
 mod pages;
 mod postgres;

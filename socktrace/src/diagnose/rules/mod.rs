@@ -285,6 +285,14 @@ pub const TABLE: &[Rule<Case>] = &[
         decide: owner::held_up,
     },
     Rule {
+        name: "owner-not-activated",
+        about: "connections wait at a socket of systemd, and the service that is to accept them does not run",
+        errnos: &[Errno::EAGAIN, Errno::ETIMEDOUT, Errno::ECONNRESET],
+        step: Step::Owners,
+        source: "systemd.socket(5): Service=; sk_ack_backlog",
+        decide: owner::not_activated,
+    },
+    Rule {
         name: "owner-never-accepts",
         about: "connections wait, and those who hold the listener, inherited or passed, do not accept",
         errnos: &[Errno::EAGAIN, Errno::ETIMEDOUT, Errno::ECONNRESET],

@@ -6,17 +6,65 @@ use crate::{
         case::{Case, Holder, MOST_HOLDERS},
         rule::{Cause, Outcome},
     },
-    event::{Certainty, Hold, Phrase, Severity, name, phrase},
+    event::{Certainty, Hold, Phrase, Severity, name, phrase, word},
+    host::UnitState,
 };
 
-/// A queue with somebody in it, what was accepted from it, and everybody who may accept.
-fn waiting(case: &Case) -> Option<(u32, Option<u64>, Option<&[Holder]>)> {
+/// A listener with somebody in its queue.
+struct Waited<'a> {
+    /// How many wait.
+    waiting: u32,
+    /// Connections that were accepted and are open.
+    accepted: Option<u64>,
+    /// Everybody who may accept.
+    holders: Option<&'a [Holder]>,
+}
+
+fn waited_for(case: &Case) -> Option<Waited<'_>> {
     let unix = case.unix.as_ref().and_then(|unix| unix.there.first()).filter(|it| it.listens);
     let unix = unix.map(|it| (it.queue, it.accepted, it.holders.as_deref()));
     let tcp = || super::tcp::met_by(case).map(|it| (it.queue, it.accepted, it.holders.as_deref()));
     let (queue, accepted, holders) = unix.or_else(tcp)?;
     let (waiting, _) = queue.filter(|(waiting, _)| *waiting != 0)?;
-    Some((waiting, accepted, holders))
+    Some(Waited { waiting, accepted, holders })
+}
+
+/// systemd listens, and has not started who is to accept.
+pub(super) fn not_activated(case: &Case) -> Outcome {
+    let Some(Waited { waiting, holders, .. }) = waited_for(case) else { return Outcome::Clear };
+    let socket = case.units.as_ref().and_then(|units| units.socket.as_ref());
+    let Some((unit, UnitState::NotRunning)) = socket else { return Outcome::Clear };
+    // With Accept=yes systemd accepts by itself, and each connection has a service of its own.
+    let is_systemds = holders.is_some_and(|all| matches!(all, [only] if only.pid == 1));
+    if unit.accept || !is_systemds {
+        return Outcome::Clear;
+    }
+    Outcome::found(Cause {
+        severity: Severity::Error,
+        certainty: Certainty::Inferred,
+        subject: name(&unit.name),
+        fact: phrase![
+            "systemd listens there for ",
+            name(&unit.name),
+            format!(", {} waiting, and ", is_or_are(waiting)),
+            name(&unit.service),
+            " does not run",
+        ],
+        consequence: "nobody accepts before the service has started".into(),
+        fix: phrase![
+            "see why it does not start: systemctl status ",
+            word(&unit.name),
+            " ",
+            word(&unit.service),
+        ],
+        evidence: Vec::new(),
+    })
+}
+
+/// `1 connection is`, `2 connections are`
+fn is_or_are(number: u32) -> String {
+    let verb = if number == 1 { "is" } else { "are" };
+    format!("{} {verb}", count(number.into(), "connection"))
 }
 
 /// Processes that would not be looked at.
@@ -27,7 +75,9 @@ fn hidden(case: &Case) -> u32 {
 
 /// Nobody who holds the listener waits for connections, nor has one open that it accepted.
 pub(super) fn never_accepts(case: &Case) -> Outcome {
-    let Some((waiting, accepted, holders)) = waiting(case) else { return Outcome::Clear };
+    let Some(Waited { waiting, accepted, holders }) = waited_for(case) else {
+        return Outcome::Clear;
+    };
     let Some(owners) = holders else { return Outcome::Unknown("who holds the listener") };
     let (Some(first), Some(accepted)) = (owners.first(), accepted) else {
         return Outcome::Unknown("whether connections were accepted from the listener");
@@ -123,8 +173,9 @@ pub(super) fn held_up(case: &Case) -> Outcome {
 mod tests {
     use super::*;
     use crate::{
-        diagnose::case::{BoundSocket, Question, UnixSockets},
+        diagnose::case::{BoundSocket, Question, Units, UnixSockets},
         event::SocketKind,
+        host::{BindIpv6Only, SocketUnit},
     };
 
     fn heir(accepts: Option<bool>) -> Holder {
@@ -175,6 +226,39 @@ mod tests {
         assert_eq!(said(&case(2, Some(0), vec![idle(), heir(Some(true))])), "clear");
         let stopped = Holder { hold: Some(Hold::Stopped), ..idle() };
         assert_eq!(said(&case(2, Some(0), vec![stopped])), "clear", "that is another cause");
+    }
+
+    #[test]
+    fn a_service_that_systemd_has_not_started_is_named_while_connections_wait() {
+        let unit = |state| {
+            let unit = SocketUnit {
+                name: b"app.socket".to_vec(),
+                masked: false,
+                listens: Vec::new(),
+                other_listens: 0,
+                symlinks: Vec::new(),
+                mode: 0o666,
+                user: None,
+                group: None,
+                directory_mode: 0o755,
+                accept: false,
+                service: b"app.service".to_vec(),
+                backlog: None,
+                remove_on_stop: false,
+                ipv6_only: BindIpv6Only::Default,
+            };
+            Some(Units { socket: Some((unit, state)), maker: None })
+        };
+        let told = |holders, state| {
+            let case = Case { units: unit(state), ..case(2, None, holders) };
+            matches!(not_activated(&case), Outcome::Found(_))
+        };
+        let systemd = || Holder { pid: 1, ..heir(None) };
+        assert!(told(vec![systemd()], UnitState::NotRunning));
+        assert!(!told(vec![systemd()], UnitState::Running));
+        assert!(!told(vec![systemd()], UnitState::Unknown));
+        assert!(!told(vec![systemd(), heir(None)], UnitState::NotRunning), "the other may accept");
+        assert!(!told(vec![heir(None)], UnitState::NotRunning), "it is not systemd's");
     }
 
     #[test]

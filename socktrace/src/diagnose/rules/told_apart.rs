@@ -127,6 +127,15 @@ fn the_last_name_of_a_path_is_not_called_a_directory() {
 }
 
 #[test]
+fn a_datagram_socket_in_another_tree_serves_there_though_it_does_not_listen() {
+    let log =
+        BoundSocket { kind: SocketKind::Dgram, listens: false, ..listener(OTHER, Some(true)) };
+    let found = first(&beside(missing(b"app.sock", true), log));
+    assert_eq!(found.rule, "unix-other-mount-namespace");
+    assert!(text(&found.fact).contains("has a datagram socket"), "{:?}", found.fact);
+}
+
+#[test]
 fn an_abstract_name_of_another_type_is_bound_and_not_found() {
     let mut case = Case::new(Question::Unix(b"\0app".to_vec()), Some(Errno::ECONNREFUSED));
     case.client.kind = Some(SocketKind::Stream);

@@ -178,7 +178,7 @@ pub(super) fn missing(case: &Case) -> Outcome {
     }
     let is_socket = *is_socket;
     let namesakes = case.unix.as_ref().map(|unix| unix.namesakes.as_slice()).unwrap_or_default();
-    let outside = namesakes.iter().find(|it| it.listens);
+    let outside = namesakes.iter().find(|it| it.serves());
     let maker = case.units.as_ref().and_then(|units| units.maker.as_ref());
     let socket = case.units.as_ref().and_then(|units| units.socket.as_ref());
     let fix = match (maker, socket) {
@@ -213,7 +213,8 @@ fn outside_words(listener: &BoundSocket) -> Phrase {
     phrase![
         "; ",
         holders(listener.holders.as_deref()),
-        " listens on that path outside of the client's root directory"
+        if listener.listens { " listens" } else { " has a datagram socket" },
+        " on that path outside of the client's root directory"
     ]
 }
 

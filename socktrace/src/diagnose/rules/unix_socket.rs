@@ -55,6 +55,11 @@ pub(super) fn is_datagram(case: &Case) -> Option<bool> {
     met(case).ok().map(|socket| socket.kind == SocketKind::Dgram)
 }
 
+/// What it does for clients: a datagram socket does not listen.
+const fn serves(socket: &BoundSocket) -> &'static str {
+    if socket.listens { " listens" } else { " has a datagram socket" }
+}
+
 fn last_step(case: &Case) -> Option<&Step> {
     case.path.as_ref()?.walk.steps.last()
 }
@@ -128,13 +133,13 @@ pub(super) fn stale(case: &Case) -> Outcome {
 /// Listeners that are called like the path, in the client's own mount namespace or one that is not known.
 /// One whose file is in place has lost nothing: the client sees another tree.
 fn own_namesake<'a>(case: &Case, unix: &'a UnixSockets) -> Option<&'a BoundSocket> {
-    let lost = |it: &&BoundSocket| it.listens && it.in_place != Some(true);
+    let lost = |it: &&BoundSocket| it.serves() && it.in_place != Some(true);
     unix.namesakes.iter().filter(lost).find(|socket| !is_elsewhere(case, socket))
 }
 
 /// Whether a listener of the same name is why the client does not arrive.
 pub(super) fn namesake_explains(case: &Case, unix: &UnixSockets) -> bool {
-    let elsewhere = |it: &BoundSocket| it.listens && is_elsewhere(case, it);
+    let elsewhere = |it: &BoundSocket| it.serves() && is_elsewhere(case, it);
     own_namesake(case, unix).is_some() || unix.namesakes.iter().any(elsewhere)
 }
 
@@ -166,7 +171,8 @@ pub(super) fn replaced(case: &Case) -> Outcome {
         subject: subject(case),
         fact: phrase![
             holders(listener.holders.as_deref()),
-            " listens under that name, but on another file: the one there now was made later",
+            serves(listener),
+            " under that name, but on another file: the one there now was made later",
             step.map(|step| phrase![" by ", user(case, step.uid)]),
             ", and nothing is bound to it",
         ],
@@ -191,7 +197,8 @@ pub(super) fn file_removed(case: &Case) -> Outcome {
         subject: subject(case),
         fact: phrase![
             holders(listener.holders.as_deref()),
-            " listens under that name, but the file was removed or renamed since"
+            serves(listener),
+            " under that name, but the file was removed or renamed since"
         ],
         consequence: "nobody can reach the listener by the path any more".into(),
         fix: phrase![
@@ -209,7 +216,7 @@ pub(super) fn other_mount_namespace(case: &Case) -> Outcome {
     if !unix.there.is_empty() || !matches!(path.walk.end, End::Found | End::Missing { .. }) {
         return Outcome::Clear;
     }
-    let elsewhere = |it: &&BoundSocket| it.listens && is_elsewhere(case, it);
+    let elsewhere = |it: &&BoundSocket| it.serves() && is_elsewhere(case, it);
     let Some(listener) = unix.namesakes.iter().find(elsewhere) else { return Outcome::Clear };
     if own_namesake(case, unix).is_some() {
         return Outcome::Clear;
@@ -223,7 +230,8 @@ pub(super) fn other_mount_namespace(case: &Case) -> Outcome {
         fact: phrase![
             holders(listener.holders.as_deref()),
             service.map(|unit| phrase![" of ", name(unit)]),
-            " listens on that path in another mount namespace",
+            serves(listener),
+            " on that path in another mount namespace",
             there.map_or(String::new(), |inode| format!(" (mnt:[{inode}])")),
         ],
         consequence:

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{agreed, container_of, holders, render_unseen, unit_of};
 use crate::{
-    event::SocketKind,
+    event::{SocketKind, socket_unit},
     host::{Holder, TcpExt},
     listener::{Listed, Listing, NamespaceSighting},
     render::json::{SCHEMA_VERSION, family, put_bytes, put_endpoint},
@@ -78,7 +78,9 @@ fn listener(row: &Listed, listing: &Listing) -> Map<String, Value> {
     let holders = || holders(row, listing).map(|(_, holder)| holder);
     put_bytes(&mut object, "unit", agreed(holders().map(unit_of)));
     object.insert("container".into(), json!(agreed(holders().map(container_of))));
-    object.insert("socket_unit".into(), Value::Null);
+    let known = super::holders(row, listing).map(|(pid, holder)| (pid, holder.comm.as_slice()));
+    let unit = socket_unit(seen.socket_unit.as_deref(), known);
+    put_bytes(&mut object, "socket_unit", unit);
     object.insert(
         "backlog".into(),
         json!({"requested": null, "effective": seen.effective, "somaxconn": row.somaxconn}),

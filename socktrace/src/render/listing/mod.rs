@@ -63,6 +63,7 @@ mod tests {
             queue: Some(2),
             effective: Some(1),
             drops: None,
+            socket_unit: None,
             clients: None,
         };
         let row =

@@ -12,8 +12,10 @@ pub mod gunicorn;
 pub mod haproxy;
 pub mod holders;
 pub mod nginx;
+pub mod php_fpm;
 pub mod postgres;
 pub mod redis;
+pub mod rsyslog;
 pub mod socket_activate;
 
 pub use load::{http_requests, pgbench, redis_benchmark, wrk};

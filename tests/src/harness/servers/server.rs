@@ -62,6 +62,15 @@ impl Server {
         self.running.err_so_far()
     }
 
+    /// Kills it at once.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.running.signal(Signal::SIGKILL)?;
+        if !wait_for(GRACE, || self.running.has_ended()) {
+            bail!("{} does not end though it was killed", self.pid());
+        }
+        Ok(())
+    }
+
     pub(super) fn wait_err(&mut self, word: &str) -> Result<()> {
         self.running.wait_err(word)
     }
@@ -93,6 +102,20 @@ pub(super) fn directory() -> Result<TempDir> {
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(dir.path(), open).context("opening the directory")?;
     Ok(dir)
+}
+
+/// Where a program is whose name may end with its version.
+pub(super) fn find_program(name: &str) -> Result<PathBuf> {
+    let is_it = |file: &PathBuf| {
+        let rest = file.file_name().and_then(|file| file.to_str()?.strip_prefix(name));
+        rest.is_some_and(|rest| rest.chars().all(|it| it.is_ascii_digit() || it == '.'))
+    };
+    let places = ROOTS_PROGRAMS.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten();
+    let mut files = places.filter_map(|entry| Some(entry.ok()?.path()));
+    match files.find(is_it) {
+        Some(file) => Ok(file),
+        None => program(name),
+    }
 }
 
 /// Where a program is.

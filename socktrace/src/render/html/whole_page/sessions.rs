@@ -125,6 +125,7 @@ pub(super) fn listener(inode: u64) -> ListenerRow {
         local: unix(),
         netns: Some(70_010),
         owners: vec![owner()],
+        socket_unit: None,
         listened_by: Some(owner()),
         last_acceptor: Some(owner()),
         requested: Some(70_011),
