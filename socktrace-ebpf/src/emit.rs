@@ -20,17 +20,30 @@ pub(crate) fn header<T>(signal: Signal, actor: Actor) -> EventHeader {
     EventHeader { signal: signal as u32, size: size_of::<T>() as u32, time_ns: now_ns(), actor }
 }
 
+/// Whether an event may be sent: to be asked before it is made, as most of what it costs is gathering what it
+/// tells. One that may not is counted.
+#[inline(always)]
+pub(crate) fn admits(signal: Signal, tallied: Tallied) -> bool {
+    let admits = within_budget(signal, tallied);
+    if !admits {
+        count(signal, Stage::SampledOut, 1);
+    }
+    admits
+}
+
+/// Sends an event that was admitted. Counts what became of it.
+#[inline(always)]
+pub(crate) fn submit<T>(ctx: &impl EbpfContext, signal: Signal, tallied: Tallied, event: &T) {
+    let arrived = output(ctx, event, tallied == Tallied::New);
+    count(signal, if arrived { Stage::Submitted } else { Stage::LostBuffer }, 1);
+}
+
 /// Sends `event`, unless the signal's budget is used up. Counts what became of it.
 #[inline(always)]
 pub(crate) fn send<T>(ctx: &impl EbpfContext, signal: Signal, tallied: Tallied, event: &T) {
-    let stage = if !within_budget(signal, tallied) {
-        Stage::SampledOut
-    } else if output(ctx, event, tallied == Tallied::New) {
-        Stage::Submitted
-    } else {
-        Stage::LostBuffer
-    };
-    count(signal, stage, 1);
+    if admits(signal, tallied) {
+        submit(ctx, signal, tallied, event);
+    }
 }
 
 #[inline(always)]

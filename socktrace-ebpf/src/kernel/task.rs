@@ -71,6 +71,12 @@ impl Task {
         comm(self.leader())
     }
 
+    /// The user that runs on this CPU.
+    #[inline(always)]
+    pub(crate) fn current_uid() -> u32 {
+        bpf_get_current_uid_gid() as u32
+    }
+
     /// Everything known of the current task.
     #[inline(always)]
     pub(crate) fn actor() -> Actor {

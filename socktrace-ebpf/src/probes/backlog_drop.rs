@@ -125,6 +125,9 @@ fn counted(ctx: &impl EbpfContext, listener: Sock, key: &DropKey, n: u64, skb: u
     if !wanted {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }
+    if !emit::admits(SIGNAL, tallied) {
+        return;
+    }
     let mut event = BacklogDropEvent {
         header: emit::header::<BacklogDropEvent>(SIGNAL, Actor::NONE),
         key: *key,
@@ -133,7 +136,7 @@ fn counted(ctx: &impl EbpfContext, listener: Sock, key: &DropKey, n: u64, skb: u
         peer: Endpoint::NONE,
     };
     Skb::from_raw(skb).read_source(&mut event.peer);
-    emit::send(ctx, SIGNAL, tallied, &event);
+    emit::submit(ctx, SIGNAL, tallied, &event);
 }
 
 // --- fentry tier -------------------------------------------------------------------------------

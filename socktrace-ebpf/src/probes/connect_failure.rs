@@ -79,35 +79,30 @@ fn fetched_unseen(errno: u32) -> bool {
 
 /// Tallies one failure; returns what came of that if an event is to be sent.
 #[inline(always)]
-fn tallied(event: &mut ConnectFailureEvent, wanted: bool) -> Option<Tallied> {
-    if filter::self_test(SIGNAL, event.key.task) {
+fn tallied(
+    key: &mut ConnectFailureKey,
+    wanted: bool,
+    remember_task: impl FnOnce(),
+) -> Option<Tallied> {
+    if filter::self_test(SIGNAL, key.task) {
         return None;
     }
     tally::count(SIGNAL, Stage::Seen, 1);
-    if !wanted || !filter::errno(event.key.errno) || !filter::endpoint(&event.key.target) {
+    if !wanted || !filter::errno(key.errno) || !filter::endpoint(&key.target) {
         tally::count(SIGNAL, Stage::Filtered, 1);
-        if event.key.errno == EAGAIN && event.key.target.family == AF_UNIX {
+        if key.errno == EAGAIN && key.target.family == AF_UNIX {
             // The listener's drop all the same, and the listener may be wanted.
-            event.key.task = TaskKey::NONE;
-            event.key.uid = 0;
-            tally::tally(&CONNECT_TALLY, SIGNAL, &event.key, 1);
+            key.task = TaskKey::NONE;
+            key.uid = 0;
+            tally::tally(&CONNECT_TALLY, SIGNAL, key, 1);
         }
         return None;
     }
-    let tallied = tally::tally(&CONNECT_TALLY, SIGNAL, &event.key, 1);
+    let tallied = tally::tally(&CONNECT_TALLY, SIGNAL, key, 1);
     if tallied != Tallied::Again {
-        tally::remember_task(SIGNAL, &event.header.actor);
+        remember_task();
     }
-    Some(tallied)
-}
-
-/// A failure, to be sent as a `T` that begins with it.
-#[inline(always)]
-fn failure<T>(actor: Actor, errno: u32, target: Endpoint) -> ConnectFailureEvent {
-    ConnectFailureEvent {
-        header: emit::header::<T>(SIGNAL, actor),
-        key: ConnectFailureKey { task: actor.task, errno, uid: actor.uid, target },
-    }
+    emit::admits(SIGNAL, tallied).then_some(tallied)
 }
 
 /// `connect()` returned `-errno` to the current task, which passed an address of `address_len` bytes (0 if
@@ -123,18 +118,22 @@ fn returned(
     if interrupted(errno) || !is_failure(sock, errno) {
         return;
     }
+    let (task, uid) = (Task::current_key(), Task::current_uid());
+    let key = ConnectFailureKey { task, errno, uid, target: Endpoint::NONE };
+    let header = emit::header::<ConnectReturnedEvent>(SIGNAL, Actor::NONE);
     let mut event = ConnectReturnedEvent {
-        failure: failure::<ConnectReturnedEvent>(Task::actor(), errno, Endpoint::NONE),
+        failure: ConnectFailureEvent { header, key },
         credentials: Credentials::NONE,
     };
     let key = &mut event.failure.key;
     address(&mut key.target);
     key.target.kind = sock.map_or(0, Sock::kind);
-    let wanted = filter::process(key.task);
-    if let Some(tallied) = tallied(&mut event.failure, wanted) {
+    let wanted = filter::process(task);
+    if let Some(tallied) = tallied(key, wanted, || tally::remember_current(SIGNAL)) {
+        event.failure.header.actor = Task::actor();
         Task::current().credentials(&mut event.credentials);
         event.credentials.address_len = address_len as u32;
-        emit::send(ctx, SIGNAL, tallied, &event);
+        emit::submit(ctx, SIGNAL, tallied, &event);
     }
 }
 
@@ -179,9 +178,14 @@ pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
         // Where it is full, a call that was not seen to begin is reported twice.
         let _ = CONNECT_REPORTED.insert(thread, errno, BPF_ANY);
     }
-    let mut event = failure::<ConnectFailureEvent>(entry.actor, errno, entry.target);
-    if let Some(tallied) = tallied(&mut event, entry.wanted != 0) {
-        emit::send(ctx, SIGNAL, tallied, &event);
+    let Actor { task, uid, .. } = entry.actor;
+    let key = ConnectFailureKey { task, errno, uid, target: entry.target };
+    let header = emit::header::<ConnectFailureEvent>(SIGNAL, Actor::NONE);
+    let mut event = ConnectFailureEvent { header, key };
+    let remember_task = || tally::remember_task(SIGNAL, &entry.actor);
+    if let Some(tallied) = tallied(&mut event.key, entry.wanted != 0, remember_task) {
+        event.header.actor = entry.actor;
+        emit::submit(ctx, SIGNAL, tallied, &event);
     }
 }
 
