@@ -77,6 +77,22 @@ impl Ends {
         self.field(offset!(skc_num))
     }
 
+    /// Fills in the peer's address.
+    #[inline(always)]
+    pub(crate) fn read_remote(&self, end: &mut Endpoint) {
+        end.family = self.family();
+        end.kind = SOCK_STREAM;
+        end.port = u16::from_be(self.field(offset!(skc_dport)));
+        if end.family == AF_INET {
+            end.addr[..4].copy_from_slice(&self.field::<[u8; 4]>(offset!(skc_daddr)));
+            end.len = 4;
+        } else if end.family == AF_INET6 {
+            end.addr[..16]
+                .copy_from_slice(&read::<[u8; 16]>(self.sock.key(), offset!(skc_v6_daddr)));
+            end.len = 16;
+        }
+    }
+
     /// The peer's address and port, without a name; IPv4 in the first four bytes.
     #[inline(always)]
     pub(crate) fn remote(&self) -> ([u8; 16], u16) {

@@ -151,7 +151,7 @@ pub(super) fn syn_sent(sock: Sock) {
     let mut entry =
         ConnectSock { actor: Task::actor(), target: Endpoint::NONE, reported: 0, wanted: 0 };
     entry.wanted = u32::from(filter::process(entry.actor.task));
-    sock.read_remote(&mut entry.target);
+    sock.ends().read_remote(&mut entry.target);
     if CONNECT_SOCKS.insert(sock.key(), &entry, BPF_ANY).is_err() {
         tally::count(SIGNAL, Stage::LostPending, 1);
     }
