@@ -54,7 +54,7 @@ pub(super) fn everything(
 }
 
 /// The paths of `socktrace` and `bench`.
-fn build(root: &Path) -> Result<(String, String)> {
+pub(super) fn build(root: &Path) -> Result<(String, String)> {
     let mut build = process::cargo();
     build.args(["build", "--release", "--package", "socktrace", "--package", "socktrace-tests"]);
     let programs = build_programs(build.arg("--bins").current_dir(root))?;

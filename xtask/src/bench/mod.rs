@@ -10,6 +10,7 @@ pub(crate) mod peers;
 mod plan;
 mod samples;
 mod table;
+mod user;
 
 use std::path::Path;
 
@@ -54,7 +55,9 @@ enum Part {
     Host,
     /// Only what CI holds to its limits.
     Gate,
-    /// Vm and host.
+    /// The tracer itself and its user space, on this machine (root).
+    User,
+    /// Vm, host and user.
     All,
 }
 
@@ -83,6 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             &samples,
             Unit::Nanoseconds,
         ));
+    }
+    if matches!(arguments.part, Part::User | Part::All) {
+        tables.push(user::everything(&root)?);
     }
     println!("\n{}", tables.join("\n"));
     Ok(())
