@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use socktrace_tests::harness::browser::{Browser, View, shoot};
-use socktrace_tests::harness::page::{Shown, is_readable};
+use socktrace_tests::harness::page::{EACH, ONCE, Shown, is_readable};
 use socktrace_tests::harness::picture::look;
 use socktrace_tests::harness::process::Running;
 use tempfile::TempDir;
@@ -44,8 +44,10 @@ fn sample(which: &[&str]) -> Result<String> {
 fn the_report_is_seen_narrow_and_wide_by_light_and_in_the_dark() -> Result<()> {
     let (pages, mut browser) = (Pages::new()?, Browser::start()?);
     // An empty session has words only.
-    let least =
-        [("busy", Shown { colours: 200, ink: 0.10 }), ("empty", Shown { colours: 30, ink: 0.02 })];
+    let least = [
+        ("busy", Shown { colours: 200, ink: 0.10, sights: EACH }),
+        ("empty", Shown { colours: 30, ink: 0.02, sights: EACH }),
+    ];
     for (which, shown) in least {
         let page = pages.write("page.html", &sample(&[which])?)?;
         is_readable(&mut browser, &page, which, shown)?;
@@ -109,7 +111,12 @@ fn what_a_page_must_not_do_is_noticed() -> Result<()> {
     let hidden = "<!DOCTYPE html><meta charset=utf-8><p style='font-size:5px'>tiny</p>\
         <p style='overflow:hidden;width:40px;white-space:nowrap'>these words are cut off</p>";
     let page = pages.write("hidden.html", hidden)?;
-    let told = is_readable(&mut Browser::start()?, &page, "hidden", Shown { colours: 0, ink: 0.0 });
+    let told = is_readable(
+        &mut Browser::start()?,
+        &page,
+        "hidden",
+        Shown { colours: 0, ink: 0.0, sights: ONCE },
+    );
     let told = told.expect_err("nobody can read it").to_string();
     for word in ["5 pixels: tiny", "cut off: these words"] {
         ensure!(told.contains(word), "{word}: {told}");

@@ -8,8 +8,13 @@ use serde_json::Value;
 use super::browser::{Browser, Shot, View};
 use super::picture::look;
 
-/// Windows, and whether the reader prefers dark pages.
-pub const VIEWS: [(u32, bool); 4] = [(400, false), (400, true), (1400, false), (1400, true)];
+/// How wide the window is, and whether the reader prefers dark pages.
+pub type Sight = (u32, bool);
+
+/// Every width in every scheme.
+pub const EACH: &[Sight] = &[(400, false), (400, true), (1400, false), (1400, true)];
+/// Every width and every scheme once, for pages of which there are many.
+pub const ONCE: &[Sight] = &[(400, false), (1400, true)];
 
 /// Names a directory that the pictures are kept in, for people to look at.
 const PICTURES: &str = "SOCKTRACE_PICTURES";
@@ -52,14 +57,16 @@ pub struct Shown {
     pub colours: usize,
     /// Share of pixels that are not paper.
     pub ink: f64,
+    /// In which of these it is looked at.
+    pub sights: &'static [Sight],
 }
 
-/// Looks at a page in every view.
+/// Looks at a page.
 ///
 /// # Errors
 /// What is wrong with it, or that there is no browser.
 pub fn is_readable(browser: &mut Browser, page: &Path, name: &str, least: Shown) -> Result<()> {
-    for (width, dark) in VIEWS {
+    for &(width, dark) in least.sights {
         let view = View { dark, ask: UNREADABLE, ..View::wide(width) };
         let shot = browser.shoot(page, view).with_context(|| name.to_owned())?;
         let scheme = if dark { "dark" } else { "light" };

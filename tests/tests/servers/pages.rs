@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use socktrace_tests::harness::browser::Browser;
-use socktrace_tests::harness::page::{Shown, is_readable};
+use socktrace_tests::harness::page::{EACH, ONCE, Shown, is_readable};
 use socktrace_tests::harness::process::Running;
 use socktrace_tests::harness::run::{run, socktrace};
 use socktrace_tests::harness::servers::nginx::{Nginx, Sharing};
@@ -29,7 +29,7 @@ fn the_page_of_each_demo_can_be_read() -> Result<()> {
         let Some(path) = page.to_str() else { anyhow::bail!("{}", page.display()) };
         let finished = run(&["demo", &name, "--report", path])?;
         ensure!(finished.code() == Some(0), "demo {name}: {}", finished.told());
-        is_readable(&mut browser, &page, &name, Shown { colours: 30, ink: 0.05 })?;
+        is_readable(&mut browser, &page, &name, Shown { colours: 30, ink: 0.05, sights: ONCE })?;
     }
     Ok(())
 }
@@ -49,7 +49,7 @@ fn the_page_of_a_busy_nginx_can_be_read() -> Result<()> {
     std::fs::write(&session, &run.session)?;
     let page = dir.path().join("nginx.html");
     write_page(&session, &page)?;
-    is_readable(&mut browser, &page, "nginx", Shown { colours: 60, ink: 0.05 })
+    is_readable(&mut browser, &page, "nginx", Shown { colours: 60, ink: 0.05, sights: EACH })
 }
 
 fn write_page(session: &Path, page: &Path) -> Result<()> {
