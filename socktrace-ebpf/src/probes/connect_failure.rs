@@ -206,7 +206,7 @@ pub(super) fn forgotten(sock: u64) {
 fn connect_failure_fexit(ctx: FExitContext) -> i32 {
     let result = ctx.arg::<i32>(4);
     // No Unix socket says that it is under way: it need not be looked at.
-    if result < 0 && result != -(EINPROGRESS as i32) {
+    if result < 0 && result != -EINPROGRESS.cast_signed() {
         let sock = Socket::of_file(ctx.arg(0)).and_then(Socket::sock);
         returned(&ctx, sock, -result as u32, ctx.arg(2), |target| {
             read_kernel_address(target, ctx.arg(1), ctx.arg(2));
