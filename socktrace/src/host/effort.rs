@@ -1,13 +1,18 @@
 //! What a piece of work costs in CPU time: on a busy host that is less than the time that passes, and it is
 //! what others go without.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use nix::sys::{
     resource::{UsageWho, getrusage},
     time::{TimeVal, TimeValLike},
 };
 use rustix::time::{ClockId, clock_gettime};
+
+thread_local! {
+    /// What threads took that worked for this one and are gone.
+    static HELPERS: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
 
 /// Work under way on the current thread.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +22,7 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// Of this thread alone.
+    /// Of this thread, and of threads that it made for its work ([`counted_here`]).
     pub fn of_thread() -> Self {
         Self { children: false, begun: thread_time() }
     }
@@ -34,8 +39,21 @@ impl Effort {
     }
 }
 
+/// Does `work` on a thread that does nothing else; its CPU time goes with the answer to [`counted_here`].
+pub(super) fn all_told<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let answer = work();
+    (answer, thread_time())
+}
+
+/// Takes over what such a thread took.
+pub(super) fn counted_here<T>((answer, time): (T, Duration)) -> T {
+    HELPERS.set(HELPERS.get().saturating_add(time));
+    answer
+}
+
 fn thread_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+    let own = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+    own.saturating_add(HELPERS.get())
 }
 
 fn children_time() -> Duration {
@@ -60,6 +78,19 @@ mod tests {
         let effort = Effort::of_thread();
         thread::sleep(SLEPT);
         assert!(effort.so_far() < SLEPT, "{:?}", effort.so_far());
+    }
+
+    #[test]
+    fn what_a_thread_did_for_another_is_counted_there() {
+        let effort = Effort::of_thread();
+        let spin = || (0..3_000_000_u64).fold(0, |sum, n| std::hint::black_box(sum ^ n));
+        let took = thread::scope(|scope| {
+            let told = scope.spawn(|| all_told(spin)).join().expect("no panic");
+            let took = told.1;
+            counted_here(told);
+            took
+        });
+        assert!(!took.is_zero() && effort.so_far() >= took, "{:?} of {took:?}", effort.so_far());
     }
 
     #[test]

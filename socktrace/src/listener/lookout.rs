@@ -17,7 +17,7 @@ use crate::{
 
 /// A new namespace is found within this time.
 const ENUMERATE: Duration = Duration::from_secs(10);
-/// Enumerating may use this share of the time.
+/// Enumerating may use one in so many parts of a CPU's time.
 const ENUMERATE_SHARE: u32 = 100;
 
 /// The namespaces that are looked into.

@@ -16,7 +16,8 @@ use crate::{
     transport::{monotonic_now_ns, read_accepted, read_progress, read_queued, read_sleepers},
 };
 
-/// A look may use this share of the time.
+/// A look may use one in so many parts of a CPU's time; and half of the time that passes, so that the buffer is
+/// drained in between.
 const LOOK_SHARE: u32 = 20;
 /// Where nothing is seen to wait, what hooks know of is read at every so manieth look only: of
 /// namespaces that cannot be looked into, nothing else tells.
@@ -37,7 +38,8 @@ impl Live {
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
             self.tell_sightings(look.sightings, into);
         }
-        self.next_look = begin + self.look_every.max(effort.so_far() * LOOK_SHARE);
+        self.next_look =
+            begin + self.look_every.max(effort.so_far() * LOOK_SHARE).max(begin.elapsed() * 2);
         Ok(())
     }
 

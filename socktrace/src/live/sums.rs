@@ -17,7 +17,7 @@ use crate::{
     transport::{monotonic_now_ns, read_counters, read_stages},
 };
 
-/// A checkpoint may use this share of the time.
+/// A checkpoint may use one in so many parts of a CPU's time; and half of the time that passes.
 const CHECKPOINT_SHARE: u32 = 50;
 
 impl Live {
@@ -40,7 +40,8 @@ impl Live {
             self.told_stages = stages;
             self.tell_totals(into)?;
         }
-        self.next_checkpoint = begin + every.max(effort.so_far() * CHECKPOINT_SHARE);
+        self.next_checkpoint =
+            begin + every.max(effort.so_far() * CHECKPOINT_SHARE).max(begin.elapsed() * 2);
         Ok(())
     }
 

@@ -53,13 +53,14 @@ pub(super) fn everything(
     let mut archive = Extras::default();
     let mut subjects = plan::modes(SOCKTRACE, TIERS);
     let mut missing = Vec::new();
-    for peer in PEERS {
+    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    for peer in PEERS.iter().filter(|peer| wanted(peer.name)) {
         match archive.add(peer) {
             Ok(subject) => subjects.push(subject),
             Err(error) => missing.push((peer.name.to_owned(), format!("{error:#}"))),
         }
     }
-    subjects.retain(|subject| only.is_none_or(|only| subject.name.contains(only)));
+    subjects.retain(|subject| wanted(&subject.name));
     if by_program {
         archive.bpftool = Some(archive.program("bpftool", "bpftool")?);
     }

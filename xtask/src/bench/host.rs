@@ -34,13 +34,14 @@ pub(super) fn everything(
     let mut subjects = plan::modes(&socktrace, &tiers);
     subjects.extend(tiers.last().map(|tier| plan::by_perf(&socktrace, tier)));
     let mut missing = Vec::new();
-    for peer in PEERS {
+    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    for peer in PEERS.iter().filter(|peer| wanted(peer.name)) {
         match executable(peer.program, peer.package) {
             Ok(program) => subjects.push(peer.subject(&program.to_string_lossy())),
             Err(error) => missing.push((peer.name.to_owned(), format!("{error:#}"))),
         }
     }
-    subjects.retain(|subject| only.is_none_or(|only| subject.name.contains(only)));
+    subjects.retain(|subject| wanted(&subject.name));
     let bpftool = by_program.then(|| executable("bpftool", "bpftool")).transpose()?;
     let bpftool = bpftool.map(|path| path.to_string_lossy().into_owned());
     let plan = Plan { rounds: ROUNDS, pairs, work: plan::work(2), subjects, bpftool };

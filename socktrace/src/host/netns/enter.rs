@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::NetworkNamespace;
+use crate::host::effort::{all_told, counted_here};
 
 /// Why nothing could be read inside a network namespace.
 #[derive(Debug, thiserror::Error)]
@@ -116,9 +117,10 @@ impl NetworkNamespace {
                 Ok(work())
             };
             let thread = thread::Builder::new()
-                .spawn_scoped(scope, inside)
+                .spawn_scoped(scope, || all_told(inside))
                 .map_err(|source| EnterError::Thread { inode, source })?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let told = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            counted_here(told)
         })
     }
 
