@@ -41,11 +41,8 @@ impl Apt {
                 suites.join(", ")
             );
         }
-        let os_release = fs::read_to_string(OS_RELEASE)
-            .with_context(|| format!("{OS_RELEASE} cannot be read"))?;
-        let codename = parse_codename(&os_release).unwrap_or_default();
         let sources = apt_sources::read(Path::new(ETC))?;
-        let text = apt_sources::render(&sources, codename, suites, KEYRING)?;
+        let text = apt_sources::render(&sources, &codename()?, suites, KEYRING)?;
         for part in ["lists/partial", "cache/archives/partial"] {
             let part = dir.join(part);
             fs::create_dir_all(&part)
@@ -56,6 +53,23 @@ impl Apt {
         let this = Self { options: private_options(dir), dir: Some(dir.to_owned()) };
         this.update();
         Ok(this)
+    }
+
+    /// A private one in the directory `dir`, with the machine's own suite and its backports, which packages are
+    /// taken from where they have them.
+    pub(crate) fn of_backports(dir: &Path) -> Result<Self> {
+        let codename = codename()?;
+        let backports = format!("{codename}-backports");
+        let suites = [codename.clone(), format!("{codename}-security"), backports.clone()];
+        let mut this = Self::of_suites(&suites, dir)?;
+        this.options.push(format!("APT::Default-Release={backports}"));
+        Ok(this)
+    }
+
+    /// Runs `install`, an `apt-get install` with its packages, on the machine.
+    pub(crate) fn install(&self, install: &mut Command) -> Result<()> {
+        let options = self.options.iter().flat_map(|option| ["-o", option]);
+        process::run(install.args(options))
     }
 
     /// Fetches the lists anew. One suite of several may be gone, and another have the package: what
@@ -121,6 +135,13 @@ fn parts<'a>(package: &str, depends: &'a str) -> Vec<&'a str> {
     let Some(release) = package.strip_prefix("linux-image") else { return Vec::new() };
     let names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
     names.filter(|name| name.starts_with("linux-") && name.ends_with(release)).collect()
+}
+
+/// What this machine's release is called; empty where it does not say.
+fn codename() -> Result<String> {
+    let os_release =
+        fs::read_to_string(OS_RELEASE).with_context(|| format!("{OS_RELEASE} cannot be read"))?;
+    Ok(parse_codename(&os_release).unwrap_or_default().to_owned())
 }
 
 /// What an os-release file calls the release: `bookworm`.

@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::unistd::geteuid;
 
+use crate::apt::Apt;
 use crate::bench::peers;
 use crate::services::{self, NoStarts};
 use crate::tools::{BPF_LINKER, CARGO_DENY};
@@ -42,7 +43,18 @@ const TRACEFS: &str = "/sys/kernel/tracing";
 struct Step {
     command: Command,
     needs_root: bool,
-    may_fail: bool,
+    otherwise: Otherwise,
+}
+
+/// What follows where a step's command fails.
+#[derive(Clone, Copy)]
+enum Otherwise {
+    /// Setup fails.
+    Fail,
+    /// Nothing.
+    GoOn,
+    /// The packages that are missing still are taken from backports.
+    Backports,
 }
 
 /// `cargo xtask setup`'s arguments.
@@ -68,9 +80,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let no_starts = installs_packages.then(NoStarts::begin).transpose()?;
     for mut step in steps {
         eprintln!("setup: {}", process::render(&step.command));
-        match process::run(&mut step.command) {
-            Err(error) if step.may_fail => eprintln!("setup: {error:#}; going on without"),
-            done => done?,
+        match (process::run(&mut step.command), step.otherwise) {
+            (Ok(()), _) => {}
+            (Err(error), Otherwise::GoOn) => eprintln!("setup: {error:#}; going on without"),
+            (Err(error), Otherwise::Backports) => install_from_backports(&error)?,
+            (Err(error), Otherwise::Fail) => return Err(error),
         }
     }
     drop(no_starts);
@@ -82,6 +96,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     mount_tracefs();
     eprintln!("setup: everything is there");
     Ok(())
+}
+
+/// A machine that has one of QEMU's packages from backports takes no other of them from its own suite: apt
+/// would have to remove the first. What the own suite can still bring is installed one by one, and the
+/// rest comes from backports, too.
+fn install_from_backports(refused: &anyhow::Error) -> Result<()> {
+    eprintln!("setup: {refused:#}; trying each package by itself, and backports for the rest");
+    for package in missing_packages(&wanted_packages()) {
+        // Whether all are there in the end is asked below.
+        let _ = process::run(install().arg(package));
+    }
+    let missing = missing_packages(&wanted_packages());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let apt = Apt::of_backports(&paths::cache()?.join("apt-backports"))?;
+    let installed = apt.install(install().args(&missing));
+    apt.clean()?;
+    installed
 }
 
 /// Each by itself: one that no suite has must not keep the others out.
@@ -100,22 +133,23 @@ fn missing_steps() -> Result<Vec<Step>> {
     let root = paths::tools()?;
     for tool in [&BPF_LINKER, &CARGO_DENY] {
         if tool.find()?.is_none() {
-            steps.push(Step {
-                command: tool.install_command(&root),
-                needs_root: false,
-                may_fail: false,
-            });
+            let command = tool.install_command(&root);
+            steps.push(Step { command, needs_root: false, otherwise: Otherwise::Fail });
         }
     }
     Ok(steps)
 }
 
-fn package_steps() -> Vec<Step> {
+fn wanted_packages() -> Vec<&'static str> {
     let mut wanted = [PACKAGES, services::PACKAGES].concat();
     if toolchain::debian_is_there() || toolchain::nightly_with_source().is_none() {
         wanted.extend(BPF_PACKAGES);
     }
-    let missing = missing_packages(&wanted);
+    wanted
+}
+
+fn package_steps() -> Vec<Step> {
+    let missing = missing_packages(&wanted_packages());
     if missing.is_empty() {
         return Vec::new();
     }
@@ -124,11 +158,11 @@ fn package_steps() -> Vec<Step> {
     let mut update = apt_get();
     update.arg("update");
     // Where one of the machine's sources is gone, the others may still have all that is wanted.
-    let update = Step { command: update, needs_root: true, may_fail: true };
-    let mut steps = vec![update, Step { command: install, needs_root: true, may_fail: false }];
+    let step = |command, otherwise| Step { command, needs_root: true, otherwise };
+    let mut steps = vec![step(update, Otherwise::GoOn), step(install, Otherwise::Backports)];
     // Without systemd there is nothing to disable it with, and nothing was started.
     let disable = services::disable(&missing);
-    steps.extend(disable.map(|command| Step { command, needs_root: true, may_fail: true }));
+    steps.extend(disable.map(|command| step(command, Otherwise::GoOn)));
     steps
 }
 
@@ -177,7 +211,7 @@ fn component_step() -> Option<Step> {
     }
     let mut command = Command::new("rustup");
     command.args(["component", "add"]).args(missing);
-    Some(Step { command, needs_root: false, may_fail: false })
+    Some(Step { command, needs_root: false, otherwise: Otherwise::Fail })
 }
 
 fn is_debian() -> bool {
