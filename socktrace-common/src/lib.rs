@@ -27,7 +27,7 @@ pub use event::{
     AcceptErrorEvent, AcceptEvent, BacklogDropEvent, ConnectBlockedEvent, ConnectFailureEvent,
     ConnectReturnedEvent, EventHeader, ListenEvent, WAIT_UNKNOWN,
 };
-pub use params::{ABSENT, Offsets, Params, family_bit, filter};
+pub use params::{ABSENT, Offsets, Params, family_bit, filter, loads, preempted};
 pub use pending::{AcceptStart, BlockedCall, UnixMeeting};
 pub use signal::{Signal, Tier};
 pub use stage::Stage;

@@ -26,6 +26,25 @@ pub mod filter {
     pub const PROCESS: u32 = PIDS | UID | COMM | FOLLOW;
 }
 
+/// Bits of [`Params::loads`]: what programs read with loads that the verifier checks, and not with a helper.
+pub mod loads {
+    /// What hooks of type tracing are given (fentry, fexit).
+    pub const ARGUMENTS: u32 = 1;
+    /// The current task (`bpf_get_current_task_btf`).
+    pub const TASK: u32 = 2;
+}
+
+/// Values of [`Params::preempted`], each with what the one before it has: who may be stopped inside a program, so
+/// that the kernel skips it for others on that CPU.
+pub mod preempted {
+    /// Nobody; but softirqs interrupt.
+    pub const NOBODY: u32 = 0;
+    /// Whoever runs fentry and fexit programs outside of softirqs.
+    pub const TRACING: u32 = 1;
+    /// Whoever runs hooks of tracepoints, too.
+    pub const TRACEPOINTS: u32 = 2;
+}
+
 /// The bit of an address family in [`Params::families`]; 0 for one that no filter names.
 #[inline(always)]
 pub const fn family_bit(family: u16) -> u32 {
@@ -37,7 +56,7 @@ pub const fn family_bit(family: u16) -> u32 {
     }
 }
 
-wire! { 128,
+wire! { 136,
 /// How this run is set up.
 pub struct Params {
     /// [`crate::Tier`] of each signal; 0 where the signal is off.
@@ -63,11 +82,15 @@ pub struct Params {
     /// The tracer's own process: what it does is its self-test, and with [`filter::FOLLOW`] its
     /// children are followed.
     pub tracer: u32,
-    /// Not 0 where the hooks on system calls have twins.
-    pub twins: u32,
+    /// One of [`preempted`]: which hooks have twins.
+    pub preempted: u32,
+    /// Bits of [`loads`].
+    pub loads: u32,
+    /// Always 0.
+    pub pad: u32,
 }}
 
-wire! { 296,
+wire! { 304,
 /// Where this kernel keeps what the programs read, from its BTF and symbols. Offsets in bytes.
 #[derive(PartialEq, Eq)]
 pub struct Offsets {
@@ -183,6 +206,10 @@ pub struct Offsets {
     pub fdt_fd: u32,
     /// `file.private_data`
     pub file_private_data: u32,
+    /// `file.f_inode`
+    pub file_inode: u32,
+    /// `mptcp_sock.first`; [`ABSENT`] without MPTCP
+    pub mptcp_first: u32,
     /// `io_kiocb.file`; [`ABSENT`] before 5.19
     pub io_kiocb_file: u32,
     /// `sk_buff.head`

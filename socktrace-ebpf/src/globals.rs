@@ -4,7 +4,7 @@
 //! BTF, which every kernel refuses. Reads are volatile so that LLVM keeps them; the verifier
 //! then sees a frozen map and folds them into constants.
 
-use socktrace_common::{Offsets, Params, Signal, Tier};
+use socktrace_common::{Offsets, Params, Signal, Tier, preempted};
 
 /// Set by the loader: how this run is set up.
 #[unsafe(no_mangle)]
@@ -20,7 +20,9 @@ pub(crate) static PARAMS: Params = Params {
     families: 0,
     comm: [0; 16],
     tracer: 0,
-    twins: 0,
+    preempted: 0,
+    loads: 0,
+    pad: 0,
 };
 
 /// Set by the loader: where this kernel keeps what the programs read.
@@ -82,6 +84,8 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     fdt_max_fds: 0,
     fdt_fd: 0,
     file_private_data: 0,
+    file_inode: 0,
+    mptcp_first: 0,
     io_kiocb_file: 0,
     skb_head: 0,
     skb_end: 0,
@@ -121,4 +125,11 @@ pub(crate) fn tier(signal: Signal, tier: Tier) -> bool {
 #[inline(always)]
 pub(crate) fn on(signal: Signal) -> bool {
     param!(tier[signal as usize]) != 0
+}
+
+/// Whether `signal` runs in the fentry tier, on a kernel that stops nobody inside its programs: then fewer hooks
+/// are exact.
+#[inline(always)]
+pub(crate) fn lean(signal: Signal) -> bool {
+    tier(signal, Tier::Fentry) && param!(preempted) == preempted::NOBODY
 }

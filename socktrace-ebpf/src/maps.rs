@@ -77,6 +77,9 @@ pub(crate) static CONNECT_SOCKS: HashMap<u64, ConnectSock> = HashMap::with_max_e
 /// its `connect()` is known for the same failure where nobody saw it begin.
 #[map]
 pub(crate) static CONNECT_REPORTED: HashMap<u64, u32> = HashMap::with_max_entries(16384, 0);
+/// How many entries two of these maps have, by [`UnderWay`]: mostly none, and then nobody needs to look for one.
+#[map]
+pub(crate) static UNDER_WAY: Array<u64> = Array::with_max_entries(2, 0);
 /// `accept()` calls under way, by `pid_tgid`.
 #[map]
 pub(crate) static ACCEPT_CALLS: HashMap<u64, AcceptCall> = HashMap::with_max_entries(16384, 0);
@@ -102,6 +105,16 @@ pub(crate) static FILTER_PORTS: HashMap<u16, u8> = HashMap::with_max_entries(102
 /// `-- CMD` and its descendants.
 #[map]
 pub(crate) static FOLLOWED: HashMap<TaskKey, u8> = HashMap::with_max_entries(32768, 0);
+
+/// A map whose entries are counted.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum UnderWay {
+    /// [`CONNECT_SOCKS`]
+    ConnectSocks = 0,
+    /// [`BLOCKED_CALLS`]
+    BlockedCalls = 1,
+}
 
 /// Event budget of one signal on one CPU.
 #[repr(C)]
@@ -134,6 +147,9 @@ pub(crate) struct ConnectSock {
     pub(crate) actor: Actor,
     /// Whereto.
     pub(crate) target: Endpoint,
+    /// The socket's inode: tells a later socket at the same address apart. 0 where no hook on the end of a socket
+    /// is skipped.
+    pub(crate) inode: u64,
     /// The errno that was reported; 0 while the connection is being made.
     pub(crate) reported: u32,
     /// Not 0 if the process filters want it.
@@ -188,6 +204,10 @@ pub(crate) struct DropEntry {
     pub(crate) listener: u64,
     /// The packet.
     pub(crate) skb: u64,
+    /// The listener's `sk_drops`, where it is read for less than the counters.
+    pub(crate) drops: u64,
+    /// What this CPU adds to a per-CPU address; 0 until that was asked for.
+    pub(crate) cpu_offset: u64,
     /// Where `tcp_check_req` says that another CPU took the request; 0 where nobody asks.
     pub(crate) stolen: u64,
     /// Address of this CPU's `struct linux_mib`.

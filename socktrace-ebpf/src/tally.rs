@@ -16,7 +16,7 @@ use socktrace_common::{
 use crate::{
     globals::param,
     kernel::{Sock, Task, now_ns},
-    maps::{BUDGETS, LISTENERS, STAGES, TASKS, WAIT_ZERO},
+    maps::{BUDGETS, LISTENERS, STAGES, TASKS, UNDER_WAY, UnderWay, WAIT_ZERO},
 };
 
 #[inline(always)]
@@ -36,6 +36,30 @@ pub(crate) fn count(signal: Signal, stage: Stage, n: u64) {
     if let Some(counter) = STAGES.get_ptr_mut(stage.index(signal)) {
         add(counter, n);
     }
+}
+
+/// One entry more in a map whose entries are counted: to be said before it is made, so that who finds none
+/// under way has missed none.
+#[inline(always)]
+pub(crate) fn begins(what: UnderWay) {
+    if let Some(counter) = UNDER_WAY.get_ptr_mut(what as u32) {
+        add(counter, 1);
+    }
+}
+
+/// One entry less.
+#[inline(always)]
+pub(crate) fn ends(what: UnderWay) {
+    if let Some(counter) = UNDER_WAY.get_ptr_mut(what as u32) {
+        add(counter, u64::MAX);
+    }
+}
+
+/// Whether the map has any entry.
+#[inline(always)]
+pub(crate) fn any(what: UnderWay) -> bool {
+    // SAFETY: an aligned integer of a live map value, volatile because others change it.
+    UNDER_WAY.get_ptr(what as u32).is_some_and(|counter| unsafe { counter.read_volatile() } != 0)
 }
 
 /// What became of adding to a total.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use socktrace::probe::{FOLLOW, Kind, PLAN, Program, Slot, TierPlan, Without};
+use socktrace::probe::{FOLLOW, Kind, Only, PLAN, Program, Slot, TierPlan, Without};
 
 fn main() {
     for (signal, tiers) in &PLAN {
@@ -39,7 +39,12 @@ fn row(slot: &Slot, number: usize, program: &Program) -> String {
         Without::Refuse => "no tier".to_owned(),
         Without::Lose(what) => format!("lost: {what}"),
     };
-    let only = if slot.only_preempted { "; only where hooks are preempted" } else { "" };
+    let only = match slot.only {
+        Only::Everywhere => "",
+        Only::NotPreempted => "; only where nobody is preempted",
+        Only::Preempted => "; only where threads are preempted",
+        Only::TracepointsPreempted => "; only where tracepoints are preempted",
+    };
     format!("{} {without}{only} | {} |", hook(program), slot.alone.unwrap_or("–"))
 }
 

@@ -80,10 +80,9 @@ fn spawn(guest: &Guest<'_>) -> Result<Child> {
         Time::Real => {
             command.args(["-accel", accelerator(), "-smp", "2", "-m", "1G"]).args(["-cpu", "max"])
         }
-        // Each byte that `rep movsb` moves would count as an instruction; without ERMS, eight do.
         Time::Instructions => command
             .args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1", "-m", "2G"])
-            .args(["-cpu", "max,-erms"]),
+            .args(["-cpu", &without_fast_strings()?]),
     };
     command.args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
     command.arg("-kernel").arg(guest.image).arg("-initrd").arg(guest.initramfs);
@@ -93,6 +92,18 @@ fn spawn(guest: &Guest<'_>) -> Result<Child> {
         command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?));
     }
     command.spawn().with_context(|| process::cannot_start(QEMU))
+}
+
+/// What makes kernels move and clear bytes by `rep movsb` and `rep stosb`. Under `-icount`, each byte counts as an
+/// instruction; without these, eight do.
+const FAST_STRINGS: &[&str] = &["erms", "fsrm", "fzrm", "fsrs", "fsrc"];
+
+/// A CPU that has everything else, among what this QEMU knows.
+fn without_fast_strings() -> Result<String> {
+    let known = process::capture(Command::new(QEMU).args(["-cpu", "help"]))?;
+    let known: Vec<&str> = known.split_ascii_whitespace().collect();
+    let off = FAST_STRINGS.iter().filter(|name| known.contains(name));
+    Ok(off.fold("max".to_owned(), |cpu, name| format!("{cpu},-{name}")))
 }
 
 /// `kvm` where QEMU really starts with it, else `tcg`: the device may be there and still refuse, as

@@ -1,20 +1,18 @@
 //! Newtypes over kernel pointers: the only place that reads kernel or user memory.
 //!
-//! Every read goes through `bpf_probe_read_*`, so a stale pointer yields an error or stale bytes,
-//! never a fault. Field offsets come from the running kernel's BTF.
+//! A read is a call of `bpf_probe_read_*` or a load that the verifier has checked ([`Reach`]): a stale pointer
+//! yields an error or stale bytes, never a fault. Field offsets come from the running kernel's BTF.
 
 mod address;
 mod net;
+mod reach;
 mod skb;
 mod sock;
 mod task;
 
-use core::{ffi::c_void, mem::MaybeUninit};
-
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-
 pub(crate) use address::{read_kernel_address, read_user_address};
-pub(crate) use net::{ListenMib, Net};
+pub(crate) use net::{ListenMib, Net, cpu_offset};
+pub(crate) use reach::{Probed, Reach, Typed};
 pub(crate) use skb::Skb;
 pub(crate) use sock::{AF_UNIX, SOCK_STREAM, Sock, Socket};
 pub(crate) use task::{Task, now_ns, pid_tgid};
@@ -25,14 +23,7 @@ pub(crate) use task::{Task, now_ns, pid_tgid};
 /// code that the verifier walks once.
 #[inline(always)]
 fn read<T: Copy>(base: u64, offset: u32) -> T {
-    let mut value = MaybeUninit::<T>::uninit();
-    let from = base.wrapping_add(u64::from(offset)) as *const c_void;
-    // SAFETY: the helper writes all of `value`: what is at `from`, or zeroes if it cannot read
-    // that. `T` is a pointer-free integer or an array of them at every call.
-    unsafe {
-        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
-        value.assume_init()
-    }
+    reach::probe(base, offset)
 }
 
 /// The C `bool` at `address`.

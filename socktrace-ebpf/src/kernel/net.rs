@@ -1,29 +1,42 @@
 //! `struct net`: the namespace and its per-CPU counters.
 
+use core::marker::PhantomData;
+
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 
-use super::read;
+use super::{Probed, Reach, read};
 use crate::globals::offset;
 
 /// A `struct net`.
 #[derive(Clone, Copy)]
-pub(crate) struct Net(pub(super) u64);
+pub(crate) struct Net<R = Probed>(u64, PhantomData<R>);
 
-impl Net {
+impl<R: Reach> Net<R> {
+    #[inline(always)]
+    pub(super) fn from_raw(net: u64) -> Self {
+        Self(net, PhantomData)
+    }
+
     /// Inode of the namespace, as in `net:[N]`.
     #[inline(always)]
     pub(crate) fn inum(self) -> u32 {
-        read(self.0, offset!(net_inum))
+        R::read(self.0, offset!(net_inum))
     }
 
-    /// Address of this CPU's copy of the namespace's `struct linux_mib`.
+    /// Where the namespace's `struct linux_mib` is, before the CPU's own offset is added. To the verifier it
+    /// is a pointer to a structure, to which nothing may be added.
     #[inline(always)]
-    pub(crate) fn mib(self) -> u64 {
-        let percpu: u64 = read(self.0, offset!(net_statistics));
-        // SAFETY: returns a number.
-        let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
-        percpu.wrapping_add(read(offset!(per_cpu_offset) + cpu * 8, 0))
+    pub(crate) fn statistics(self) -> u64 {
+        R::read(self.0, offset!(net_statistics))
     }
+}
+
+/// What this CPU adds to the address of a per-CPU variable.
+#[inline(always)]
+pub(crate) fn cpu_offset() -> u64 {
+    // SAFETY: returns a number.
+    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
+    read(offset!(per_cpu_offset) + cpu * 8, 0)
 }
 
 /// The kernel's own counters of what listeners throw away, on one CPU.
@@ -41,14 +54,18 @@ pub(crate) struct ListenMib {
 }
 
 impl ListenMib {
-    /// Reads the counters at `mib` (see [`Net::mib`]).
+    /// Reads what was dropped, at `mib`, this CPU's `struct linux_mib`.
     #[inline(always)]
-    pub(crate) fn read(mib: u64) -> Self {
-        let (overflows, drops) =
+    pub(crate) fn read_drops(&mut self, mib: u64) {
+        (self.overflows, self.drops) =
             pair(mib, offset!(mib_listen_overflows), offset!(mib_listen_drops));
-        let (cookies, syn_queue) =
+    }
+
+    /// Reads what became of SYNs where the queue for them was full: only `tcp_conn_request` counts that.
+    #[inline(always)]
+    pub(crate) fn read_syn_queue(&mut self, mib: u64) {
+        (self.cookies, self.syn_queue) =
             pair(mib, offset!(mib_reqq_full_cookies), offset!(mib_reqq_full_drop));
-        Self { overflows, drops, syn_queue, cookies }
     }
 }
 

@@ -1,12 +1,14 @@
 //! `struct task_struct`: who runs.
 
+use core::marker::PhantomData;
+
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-    bpf_get_current_uid_gid, bpf_ktime_get_ns,
+    bpf_get_current_uid_gid, bpf_ktime_get_ns, generated::bpf_get_current_task_btf,
 };
 use socktrace_common::{Actor, Credentials, TaskKey};
 
-use super::{Socket, read};
+use super::{Probed, Reach, Socket, read, reach::Current};
 use crate::globals::offset;
 
 /// `CLOCK_MONOTONIC`, nanoseconds.
@@ -24,44 +26,52 @@ pub(crate) fn pid_tgid() -> u64 {
 
 /// A `struct task_struct`.
 #[derive(Clone, Copy)]
-pub(crate) struct Task(u64);
+pub(crate) struct Task<R = Current>(u64, PhantomData<R>);
+
+impl Task<Probed> {
+    /// A task that a tracepoint handed over.
+    #[inline(always)]
+    pub(crate) fn from_raw(task: u64) -> Self {
+        Self(task, PhantomData)
+    }
+}
+
+impl<R: Reach> Task<R> {
+    #[inline(always)]
+    fn leader(self) -> u64 {
+        R::read(self.0, offset!(task_group_leader))
+    }
+
+    /// The process of this task.
+    #[inline(always)]
+    pub(crate) fn key(self) -> TaskKey {
+        key::<R>(self.leader(), R::read(self.0, offset!(task_tgid)))
+    }
+
+    /// Whether this task leads its thread group.
+    #[inline(always)]
+    pub(crate) fn is_leader(self) -> bool {
+        R::read::<u32>(self.0, offset!(task_pid)) == R::read::<u32>(self.0, offset!(task_tgid))
+    }
+}
 
 impl Task {
     /// The task that runs on this CPU. In softirq context that is whoever was interrupted, so
     /// only hooks in process context may ask.
     #[inline(always)]
     pub(crate) fn current() -> Self {
-        // SAFETY: returns the current task's address.
-        Self(unsafe { bpf_get_current_task() })
-    }
-
-    /// A task that a tracepoint handed over.
-    #[inline(always)]
-    pub(crate) fn from_raw(task: u64) -> Self {
-        Self(task)
-    }
-
-    #[inline(always)]
-    fn leader(self) -> u64 {
-        read(self.0, offset!(task_group_leader))
-    }
-
-    /// The process of this task.
-    #[inline(always)]
-    pub(crate) fn key(self) -> TaskKey {
-        key(self.leader(), read(self.0, offset!(task_tgid)))
+        // SAFETY: both return the current task's address; the first one is there since 5.11, and only
+        // called where the loader has seen it.
+        let task = unsafe {
+            if Current::typed() { bpf_get_current_task_btf() as u64 } else { bpf_get_current_task() }
+        };
+        Self(task, PhantomData)
     }
 
     /// The process that runs on this CPU: as [`Task::key`], with one read less.
     #[inline(always)]
     pub(crate) fn current_key() -> TaskKey {
-        key(Self::current().leader(), (pid_tgid() >> 32) as u32)
-    }
-
-    /// Whether this task leads its thread group.
-    #[inline(always)]
-    pub(crate) fn is_leader(self) -> bool {
-        read::<u32>(self.0, offset!(task_pid)) == read::<u32>(self.0, offset!(task_tgid))
+        key::<Current>(Self::current().leader(), (pid_tgid() >> 32) as u32)
     }
 
     /// `comm` of the leader, with zeros behind its end: before 5.17, a name that replaces a longer one
@@ -83,7 +93,7 @@ impl Task {
         let leader = Self::current().leader();
         let (ids, threads) = (bpf_get_current_uid_gid(), pid_tgid());
         Actor {
-            task: key(leader, (threads >> 32) as u32),
+            task: key::<Current>(leader, (threads >> 32) as u32),
             tid: threads as u32,
             uid: ids as u32,
             gid: (ids >> 32) as u32,
@@ -97,50 +107,57 @@ impl Task {
     /// What decides over a path that this task passes.
     #[inline(always)]
     pub(crate) fn credentials(self, into: &mut Credentials) {
-        let cred: u64 = read(self.0, offset!(task_cred));
-        into.cap_effective = read(cred, offset!(cred_cap_effective));
-        into.fsuid = read(cred, offset!(cred_fsuid));
-        into.fsgid = read(cred, offset!(cred_fsgid));
-        into.groups = read(read(cred, offset!(cred_group_info)), offset!(group_info_ngroups));
-        into.user_namespace = read(read(cred, offset!(cred_user_ns)), offset!(user_ns_inum));
-        let fs: u64 = read(self.0, offset!(task_fs));
-        into.root = inode_number(read(fs, offset!(fs_root_dentry)));
-        into.cwd = inode_number(read(fs, offset!(fs_pwd_dentry)));
-        let namespaces: u64 = read(self.0, offset!(task_nsproxy));
+        let cred: u64 = follow(self.0, offset!(task_cred));
+        into.cap_effective = follow(cred, offset!(cred_cap_effective));
+        into.fsuid = follow(cred, offset!(cred_fsuid));
+        into.fsgid = follow(cred, offset!(cred_fsgid));
+        into.groups = follow(follow(cred, offset!(cred_group_info)), offset!(group_info_ngroups));
+        into.user_namespace = follow(follow(cred, offset!(cred_user_ns)), offset!(user_ns_inum));
+        let fs: u64 = follow(self.0, offset!(task_fs));
+        into.root = inode_number(follow(fs, offset!(fs_root_dentry)));
+        into.cwd = inode_number(follow(fs, offset!(fs_pwd_dentry)));
+        let namespaces: u64 = follow(self.0, offset!(task_nsproxy));
         into.mount_namespace =
-            read(read(namespaces, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
-        into.net_namespace = read(read(namespaces, offset!(nsproxy_net_ns)), offset!(net_inum));
+            follow(follow(namespaces, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
+        into.net_namespace = follow(follow(namespaces, offset!(nsproxy_net_ns)), offset!(net_inum));
     }
 
     /// How often this task went to sleep of its own accord.
     #[inline(always)]
     pub(crate) fn voluntary_switches(self) -> u64 {
-        read(self.0, offset!(task_nvcsw))
+        follow(self.0, offset!(task_nvcsw))
     }
 
     /// The socket behind descriptor `fd` of this task, if it is one.
     #[inline(always)]
     pub(crate) fn socket(self, fd: i32) -> Option<Socket> {
-        let fdt = read(read(self.0, offset!(task_files)), offset!(files_fdt));
+        let fdt = follow(follow(self.0, offset!(task_files)), offset!(files_fdt));
         // A negative descriptor is a huge one here.
-        if fd as u32 >= read::<u32>(fdt, offset!(fdt_max_fds)) {
+        if fd as u32 >= follow::<u32>(fdt, offset!(fdt_max_fds)) {
             return None;
         }
-        let files: u64 = read(fdt, offset!(fdt_fd));
+        // The elements of an array behind a pointer have no type.
+        let files: u64 = follow(fdt, offset!(fdt_fd));
         Socket::of_file(read(files + u64::from(fd as u32) * 8, 0))
     }
 }
 
+/// A field of the current task, or of what its fields point to.
+#[inline(always)]
+fn follow<T: Copy>(base: u64, offset: u32) -> T {
+    Current::read(base, offset)
+}
+
 /// The key of a process, from its `leader`.
 #[inline(always)]
-fn key(leader: u64, tgid: u32) -> TaskKey {
-    TaskKey { start_ns: read(leader, offset!(task_start_boottime)), tgid, pad: 0 }
+fn key<R: Reach>(leader: u64, tgid: u32) -> TaskKey {
+    TaskKey { start_ns: R::read(leader, offset!(task_start_boottime)), tgid, pad: 0 }
 }
 
 /// The name of a process, from its `leader`.
 #[inline(always)]
 fn comm(leader: u64) -> [u8; 16] {
-    let [first, second]: [u64; 2] = read(leader, offset!(task_comm));
+    let [first, second]: [u64; 2] = follow(leader, offset!(task_comm));
     let kept = kept_bytes(first);
     let second = if kept == u64::MAX { second & kept_bytes(second) } else { 0 };
     let comm = u128::from(first & kept) | u128::from(second) << 64;
@@ -150,7 +167,7 @@ fn comm(leader: u64) -> [u8; 16] {
 /// The inode number behind a `struct dentry`.
 #[inline(always)]
 fn inode_number(dentry: u64) -> u64 {
-    read(read(dentry, offset!(dentry_inode)), offset!(inode_ino))
+    follow(follow(dentry, offset!(dentry_inode)), offset!(inode_ino))
 }
 
 /// A mask of the bytes before the first zero byte, where the lowest is the first. Without a loop, which

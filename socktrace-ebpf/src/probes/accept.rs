@@ -18,8 +18,8 @@ use socktrace_common::{
 use super::{accept_error, backlog_drop, is_true};
 use crate::{
     emit, filter,
-    globals::{on, param},
-    kernel::{AF_UNIX, Sock, Socket, Task, now_ns, pid_tgid},
+    globals::{lean, on, param},
+    kernel::{AF_UNIX, Probed, Reach, Sock, Socket, Task, Typed, now_ns, pid_tgid},
     maps::{ACCEPT_STARTS, ACCEPT_TALLY, LISTENERS},
     tally::{self, Tallied},
 };
@@ -32,7 +32,7 @@ pub(super) const SIGNAL: Signal = Signal::Accept;
 
 /// `child` entered the accept queue of `listener`.
 #[inline(never)]
-pub(super) fn started(child: Sock, listener: Option<Sock>, flags: u64) {
+pub(super) fn started<R: Reach>(child: Sock<R>, listener: Option<Sock<R>>, flags: u64) {
     let ends = child.ends();
     let (peer, peer_port) = ends.remote();
     let start = AcceptStart {
@@ -52,7 +52,7 @@ pub(super) fn started(child: Sock, listener: Option<Sock>, flags: u64) {
 
 /// The current task's `client` has queued `child` at `listener` (Unix).
 #[inline(never)]
-fn unix_started(client: Option<Sock>, listener: Option<Sock>, child: Sock) {
+fn unix_started<R: Reach>(client: Option<Sock<R>>, listener: Option<Sock<R>>, child: Sock<R>) {
     let start = AcceptStart {
         time_ns: now_ns(),
         listener: listener.map_or(0, Sock::inode),
@@ -69,7 +69,7 @@ fn unix_started(client: Option<Sock>, listener: Option<Sock>, child: Sock) {
 }
 
 #[inline(always)]
-fn insert(child: Sock, start: &AcceptStart, flags: u64) {
+fn insert<R: Reach>(child: Sock<R>, start: &AcceptStart, flags: u64) {
     match ACCEPT_STARTS.insert(child.key(), start, flags) {
         Ok(()) | Err(EEXIST) => {}
         Err(_) => tally::count(SIGNAL, Stage::LostPending, 1),
@@ -116,7 +116,12 @@ const COUNTED: u64 = 0;
 
 /// The current task took `child` out of the accept queue of `listener`.
 #[inline(always)]
-pub(super) fn ended(ctx: &impl EbpfContext, child: Sock, listener: Option<Sock>, end: End) {
+pub(super) fn ended<R: Reach>(
+    ctx: &impl EbpfContext,
+    child: Sock<R>,
+    listener: Option<Sock<R>>,
+    end: End,
+) {
     let mut inode = 0;
     let mut wait_ns = WAIT_UNKNOWN;
     if let Some(start) = ACCEPT_STARTS.get_ptr_mut(child.key()) {
@@ -152,18 +157,18 @@ pub(super) fn ended(ctx: &impl EbpfContext, child: Sock, listener: Option<Sock>,
 /// port (`net.ipv4.tcp_migrate_req`). Any other listener is that of a call that is long over:
 /// the kprobe tier does not see the end of those of 32-bit programs.
 #[inline(always)]
-fn may_have_moved(child: Sock, listener: Sock) -> bool {
+fn may_have_moved<R: Reach>(child: Sock<R>, listener: Sock<R>) -> bool {
     let port = child.local_port();
     port != 0 && port == listener.local_port()
 }
 
 /// Tallies one accepted connection, and sends its event if it waited long.
 #[inline(never)]
-pub(super) fn counted(
+pub(super) fn counted<R: Reach>(
     ctx: &impl EbpfContext,
-    child: Sock,
+    child: Sock<R>,
     inode: u64,
-    listener: Option<Sock>,
+    listener: Option<Sock<R>>,
     wait_ns: u64,
 ) {
     let task = Task::current_key();
@@ -174,7 +179,7 @@ pub(super) fn counted(
     tally::count(SIGNAL, Stage::Seen, 1);
     // Whoever accepts: a listener that somebody else accepts from does not stall.
     tally::note_accept(inode, task);
-    let wanted = filter::no_errno() && filter::process(task) && filter::socket(Some(child));
+    let wanted = filter::no_errno() && filter::process(task) && filter::socket(Some(child.probed()));
     if !wanted {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }
@@ -182,7 +187,8 @@ pub(super) fn counted(
     let tallied = tally::tally_wait(&ACCEPT_TALLY, SIGNAL, &key, wait_ns, || {
         tally::remember_current(SIGNAL);
         let known = LISTENERS.get_ptr(inode).is_some();
-        tally::remember_listener(SIGNAL, inode, listener, Some(child));
+        let listener = listener.map(Sock::probed);
+        tally::remember_listener(SIGNAL, inode, listener, Some(child.probed()));
         tally::select_listener(inode);
         if !known {
             tally::note_accept(inode, task);
@@ -195,7 +201,7 @@ pub(super) fn counted(
     if slow_ns != 0 && (wait_ns == WAIT_UNKNOWN || wait_ns < slow_ns) {
         return tally::count(SIGNAL, Stage::BelowThreshold, 1);
     }
-    describe(ctx, child, inode, wait_ns, tallied);
+    describe(ctx, child.probed(), inode, wait_ns, tallied);
 }
 
 /// Sends the event of one accepted connection.
@@ -218,7 +224,7 @@ fn describe(ctx: &impl EbpfContext, child: Sock, inode: u64, wait_ns: u64, talli
 #[fentry]
 fn accept_hashdance_fentry(ctx: FEntryContext) -> i32 {
     if is_true(ctx.arg(3))
-        && let Some(child) = Sock::from_raw(ctx.arg(1))
+        && let Some(child) = Sock::<Typed>::from_raw(ctx.arg(1))
     {
         started(child, Sock::from_raw(ctx.arg(0)), BPF_ANY);
     }
@@ -229,8 +235,22 @@ fn accept_hashdance_fentry(ctx: FEntryContext) -> i32 {
 /// 5.10 also every ordinary handshake, for the second time.
 #[fentry]
 fn accept_queue_add_fentry(ctx: FEntryContext) -> i32 {
-    if let Some(child) = Sock::from_raw(ctx.arg(2)) {
+    if let Some(child) = Sock::<Typed>::from_raw(ctx.arg(2)) {
         started(child, Sock::from_raw(ctx.arg(0)), BPF_NOEXIST);
+    }
+    0
+}
+
+/// `void inet_child_forget(sk, req, child)`: the only way out of an accept queue but `accept()`. It runs with
+/// softirqs off and the child locked, so that nothing interrupts it on this CPU.
+#[fentry]
+fn accept_child_forget_fentry(ctx: FEntryContext) -> i32 {
+    if forgotten(ctx.arg(2)).is_some()
+        && on(Signal::BacklogDrop)
+        && let (Some(child), Some(listener)) =
+            (Sock::from_raw(ctx.arg(2)), Sock::from_raw(ctx.arg(0)))
+    {
+        backlog_drop::thrown_out(&ctx, child, listener);
     }
     0
 }
@@ -261,7 +281,7 @@ fn accept_tcp_fexit_4_twin(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn tcp_accepted(ctx: &FExitContext, listener: u64, child: u64, end: End) -> i32 {
-    if let Some(child) = Sock::from_raw(child) {
+    if let Some(child) = Sock::<Typed>::from_raw(child) {
         ended(ctx, child, Sock::from_raw(listener), end);
     }
     0
@@ -272,7 +292,7 @@ fn tcp_accepted(ctx: &FExitContext, listener: u64, child: u64, end: End) -> i32 
 #[fexit]
 fn accept_unix_start_fexit(ctx: FExitContext) -> i32 {
     if ctx.arg::<i32>(3) == 0
-        && let Some(child) = Sock::from_raw(ctx.arg(2))
+        && let Some(child) = Sock::<Typed>::from_raw(ctx.arg(2))
     {
         unix_started(Sock::from_raw(ctx.arg(0)), Sock::from_raw(ctx.arg(1)), child);
     }
@@ -306,7 +326,7 @@ fn accept_unix_fexit_4_twin(ctx: FExitContext) -> i32 {
 #[inline(always)]
 fn unix_accepted(ctx: &FExitContext, result: i32, end: End) -> i32 {
     if result == 0
-        && let Some(child) = Socket::from_raw(ctx.arg(1)).sock()
+        && let Some(child) = Socket::<Typed>::from_raw(ctx.arg(1)).sock()
     {
         ended(ctx, child, Socket::from_raw(ctx.arg(0)).sock(), end);
     }
@@ -317,7 +337,11 @@ fn unix_accepted(ctx: &FExitContext, result: i32, end: End) -> i32 {
 /// child of a connect that failed after it was made.
 #[fentry]
 fn accept_unix_release_fentry(ctx: FEntryContext) -> i32 {
-    released(&ctx, ctx.arg(0), ctx.arg(1));
+    let embrion = ctx.arg::<u64>(1);
+    // A connect that has come so far as to be a start does not fail any more, and no twin has left a mark.
+    if !lean(SIGNAL) || embrion as u32 != 0 {
+        released(&ctx, ctx.arg(0), embrion);
+    }
     0
 }
 
@@ -338,9 +362,9 @@ fn released(ctx: &impl EbpfContext, sock: u64, embrion: u64) {
 #[kprobe]
 fn accept_hashdance_kprobe(ctx: ProbeContext) -> u32 {
     if ctx.arg(3).is_some_and(is_true)
-        && let Some(child) = ctx.arg(1).and_then(Sock::from_raw)
+        && let Some(child) = ctx.arg(1).and_then(Sock::<Probed>::from_raw)
     {
-        started(child, ctx.arg(0).and_then(Sock::from_raw), BPF_ANY);
+        started(child, ctx.arg(0).and_then(Sock::<Probed>::from_raw), BPF_ANY);
     }
     0
 }
@@ -348,8 +372,8 @@ fn accept_hashdance_kprobe(ctx: ProbeContext) -> u32 {
 /// As [`accept_queue_add_fentry`], over the start from `sock_state`, which has no listener.
 #[kprobe]
 fn accept_queue_add_kprobe(ctx: ProbeContext) -> u32 {
-    if let Some(child) = ctx.arg(2).and_then(Sock::from_raw) {
-        started(child, ctx.arg(0).and_then(Sock::from_raw), BPF_ANY);
+    if let Some(child) = ctx.arg(2).and_then(Sock::<Probed>::from_raw) {
+        started(child, ctx.arg(0).and_then(Sock::<Probed>::from_raw), BPF_ANY);
     }
     0
 }
@@ -358,9 +382,9 @@ fn accept_queue_add_kprobe(ctx: ProbeContext) -> u32 {
 /// whose child is then released.
 #[kprobe]
 fn accept_unix_start_kprobe(ctx: ProbeContext) -> u32 {
-    if let Some(child) = ctx.arg(2).and_then(Sock::from_raw) {
-        let client = ctx.arg(0).and_then(Sock::from_raw);
-        unix_started(client, ctx.arg(1).and_then(Sock::from_raw), child);
+    if let Some(child) = ctx.arg(2).and_then(Sock::<Probed>::from_raw) {
+        let client = ctx.arg(0).and_then(Sock::<Probed>::from_raw);
+        unix_started(client, ctx.arg(1).and_then(Sock::<Probed>::from_raw), child);
     }
     0
 }
@@ -386,7 +410,7 @@ fn accept_graft_kprobe_twin(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn grafted(ctx: &ProbeContext, end: End) -> u32 {
-    if let Some(child) = ctx.arg(0).and_then(Sock::from_raw)
+    if let Some(child) = ctx.arg(0).and_then(Sock::<Probed>::from_raw)
         && child.in_scope()
     {
         ended(ctx, child, accept_error::listener_of_call(), end);

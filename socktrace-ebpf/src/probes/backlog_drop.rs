@@ -20,8 +20,8 @@ use super::is_true;
 use crate::{
     emit, filter,
     globals::offset,
-    kernel::{self, ListenMib, Skb, Sock, Task, pid_tgid},
-    maps::{CLOSING, Closing, DROP_ENTRIES, DROP_TALLY, DropEntry, LISTENERS},
+    kernel::{self, Probed, Reach, Skb, Sock, Task, Typed, cpu_offset, pid_tgid},
+    maps::{CLOSING, Closing, DROP_ENTRIES, DROP_TALLY, LISTENERS},
     tally,
 };
 
@@ -29,30 +29,58 @@ const SIGNAL: Signal = Signal::BacklogDrop;
 
 /// One of the functions is about to handle `skb` for `listener`.
 #[inline(always)]
-fn entered(stage: DropStage, listener: Option<Sock>, skb: u64, stolen: u64) {
+fn entered<R: Reach>(stage: DropStage, listener: Option<Sock<R>>, skb: u64, stolen: u64) {
     let Some(entry) = DROP_ENTRIES.get_ptr_mut(stage as u32) else { return };
     let Some(listener) = listener else { return };
-    let mib = listener.net().mib();
     // SAFETY: this CPU's entry of this function; softirq context, so nobody interleaves.
-    unsafe {
-        *entry =
-            DropEntry { listener: listener.key(), skb, stolen, mib, before: ListenMib::read(mib) };
+    let entry = unsafe { &mut *entry };
+    entry.listener = listener.key();
+    entry.skb = skb;
+    entry.stolen = stolen;
+    if R::typed() {
+        entry.drops = u64::from(listener.drops());
+    }
+    if entry.cpu_offset == 0 {
+        entry.cpu_offset = cpu_offset();
+    }
+    // By way of the map, where a pointer becomes a number: nothing may be added to the former.
+    let mib = &raw mut entry.mib;
+    // SAFETY: a field of the live map value.
+    let statistics = unsafe {
+        mib.write_volatile(listener.net().statistics());
+        mib.read_volatile()
+    };
+    entry.mib = statistics.wrapping_add(entry.cpu_offset);
+    entry.before.read_drops(entry.mib);
+    if stage == DropStage::Syn {
+        entry.before.read_syn_queue(entry.mib);
     }
 }
 
 /// The function returned. `listener` is its argument, where the hook still has it.
 #[inline(always)]
-fn left(ctx: &impl EbpfContext, stage: DropStage, listener: Option<u64>) {
+fn left<R: Reach>(ctx: &impl EbpfContext, stage: DropStage, listener: Option<Sock<R>>) {
     let Some(entry) = DROP_ENTRIES.get_ptr_mut(stage as u32) else { return };
     // SAFETY: as in `entered`.
     let entry = unsafe { &mut *entry };
-    let Some(sock) = Sock::from_raw(entry.listener) else { return };
+    let Some(sock) = Sock::<Probed>::from_raw(entry.listener) else { return };
     entry.listener = 0;
-    if listener.is_some_and(|listener| listener != sock.key()) {
-        return;
+    let mut none_dropped = false;
+    if let Some(listener) = listener {
+        if listener.key() != sock.key() {
+            return;
+        }
+        // `tcp_listendrop` counts each drop in both places.
+        none_dropped = R::typed() && u64::from(listener.drops()) == entry.drops;
     }
-    let after = ListenMib::read(entry.mib);
     let before = entry.before;
+    let mut after = before;
+    if !none_dropped {
+        after.read_drops(entry.mib);
+    }
+    if stage == DropStage::Syn {
+        after.read_syn_queue(entry.mib);
+    }
     if after.drops == before.drops && after.cookies == before.cookies {
         return;
     }
@@ -83,7 +111,7 @@ fn discarded() {
     let Some(entry) = DROP_ENTRIES.get_ptr_mut(DropStage::Ack as u32) else { return };
     // SAFETY: as in `entered`.
     let entry = unsafe { &mut *entry };
-    if let Some(sock) = Sock::from_raw(entry.listener)
+    if let Some(sock) = Sock::<Probed>::from_raw(entry.listener)
         && !kernel::flag_at(entry.stolen)
     {
         let key = key(sock, DropReason::Discarded, DropStage::Ack);
@@ -144,14 +172,14 @@ fn counted(ctx: &impl EbpfContext, listener: Sock, key: &DropKey, n: u64, skb: u
 /// `int tcp_conn_request(rsk_ops, af_ops, sk, skb)`: a SYN.
 #[fentry]
 fn backlog_drop_syn_fentry(ctx: FEntryContext) -> i32 {
-    entered(DropStage::Syn, Sock::from_raw(ctx.arg(2)), ctx.arg(3), 0);
+    entered(DropStage::Syn, Sock::<Typed>::from_raw(ctx.arg(2)), ctx.arg(3), 0);
     0
 }
 
 /// As [`backlog_drop_syn_fentry`].
 #[fexit]
 fn backlog_drop_syn_fexit(ctx: FExitContext) -> i32 {
-    left(&ctx, DropStage::Syn, Some(ctx.arg(2)));
+    left(&ctx, DropStage::Syn, Sock::<Typed>::from_raw(ctx.arg(2)));
     0
 }
 
@@ -160,7 +188,7 @@ fn backlog_drop_syn_fexit(ctx: FExitContext) -> i32 {
 #[fentry]
 fn backlog_drop_ack_fentry(ctx: FEntryContext) -> i32 {
     if !is_true(ctx.arg(3)) {
-        entered(DropStage::Ack, Sock::from_raw(ctx.arg(0)), ctx.arg(1), 0);
+        entered(DropStage::Ack, Sock::<Typed>::from_raw(ctx.arg(0)), ctx.arg(1), 0);
     }
     0
 }
@@ -169,7 +197,7 @@ fn backlog_drop_ack_fentry(ctx: FEntryContext) -> i32 {
 #[fexit]
 fn backlog_drop_ack_fexit(ctx: FExitContext) -> i32 {
     if !is_true(ctx.arg(3)) {
-        left(&ctx, DropStage::Ack, Some(ctx.arg(0)));
+        left(&ctx, DropStage::Ack, Sock::<Typed>::from_raw(ctx.arg(0)));
     }
     0
 }
@@ -177,14 +205,14 @@ fn backlog_drop_ack_fexit(ctx: FExitContext) -> i32 {
 /// `struct sock *tcp_get_cookie_sock(sk, skb, req, dst, ...)`: the last ACK of a syncookie.
 #[fentry]
 fn backlog_drop_cookie_fentry(ctx: FEntryContext) -> i32 {
-    entered(DropStage::Cookie, Sock::from_raw(ctx.arg(0)), ctx.arg(1), 0);
+    entered(DropStage::Cookie, Sock::<Typed>::from_raw(ctx.arg(0)), ctx.arg(1), 0);
     0
 }
 
 /// As [`backlog_drop_cookie_fentry`].
 #[fexit]
 fn backlog_drop_cookie_fexit(ctx: FExitContext) -> i32 {
-    left(&ctx, DropStage::Cookie, Some(ctx.arg(0)));
+    left(&ctx, DropStage::Cookie, Sock::<Typed>::from_raw(ctx.arg(0)));
     0
 }
 
@@ -194,7 +222,7 @@ fn backlog_drop_cookie_fexit(ctx: FExitContext) -> i32 {
 #[kprobe]
 fn backlog_drop_syn_kprobe(ctx: ProbeContext) -> u32 {
     if let (Some(sock), Some(skb)) = (ctx.arg(2), ctx.arg(3)) {
-        entered(DropStage::Syn, Sock::from_raw(sock), skb, 0);
+        entered::<Probed>(DropStage::Syn, Sock::from_raw(sock), skb, 0);
     }
     0
 }
@@ -202,7 +230,7 @@ fn backlog_drop_syn_kprobe(ctx: ProbeContext) -> u32 {
 /// As [`backlog_drop_syn_fentry`].
 #[kretprobe]
 fn backlog_drop_syn_kretprobe(ctx: RetProbeContext) -> u32 {
-    left(&ctx, DropStage::Syn, None);
+    left::<Probed>(&ctx, DropStage::Syn, None);
     0
 }
 
@@ -213,7 +241,7 @@ fn backlog_drop_ack_kprobe(ctx: ProbeContext) -> u32 {
         (ctx.arg(0), ctx.arg(1), ctx.arg(3), ctx.arg(4))
         && !is_true(fastopen)
     {
-        entered(DropStage::Ack, Sock::from_raw(sock), skb, stolen);
+        entered::<Probed>(DropStage::Ack, Sock::from_raw(sock), skb, stolen);
     }
     0
 }
@@ -224,7 +252,7 @@ fn backlog_drop_ack_kretprobe(ctx: RetProbeContext) -> u32 {
     if ctx.ret::<u64>() == 0 {
         discarded();
     }
-    left(&ctx, DropStage::Ack, None);
+    left::<Probed>(&ctx, DropStage::Ack, None);
     0
 }
 
@@ -232,7 +260,7 @@ fn backlog_drop_ack_kretprobe(ctx: RetProbeContext) -> u32 {
 #[kprobe]
 fn backlog_drop_cookie_kprobe(ctx: ProbeContext) -> u32 {
     if let (Some(sock), Some(skb)) = (ctx.arg(0), ctx.arg(1)) {
-        entered(DropStage::Cookie, Sock::from_raw(sock), skb, 0);
+        entered::<Probed>(DropStage::Cookie, Sock::from_raw(sock), skb, 0);
     }
     0
 }
@@ -240,7 +268,7 @@ fn backlog_drop_cookie_kprobe(ctx: ProbeContext) -> u32 {
 /// As [`backlog_drop_cookie_fentry`].
 #[kretprobe]
 fn backlog_drop_cookie_kretprobe(ctx: RetProbeContext) -> u32 {
-    left(&ctx, DropStage::Cookie, None);
+    left::<Probed>(&ctx, DropStage::Cookie, None);
     0
 }
 
@@ -256,7 +284,7 @@ fn backlog_drop_kfree_skb(ctx: RawTracePointContext) -> i32 {
     let in_v4 = location >= offset!(tcp_v4_rcv[0]) && location < offset!(tcp_v4_rcv[1]);
     let in_v6 = location >= offset!(tcp_v6_rcv[0]) && location < offset!(tcp_v6_rcv[1]);
     if (in_v4 || in_v6)
-        && let Some(listener) = Sock::from_raw(ctx.arg(3))
+        && let Some(listener) = Sock::<Probed>::from_raw(ctx.arg(3))
         && listener.listens()
     {
         let discarded = key(listener, DropReason::Discarded, DropStage::Ack);
@@ -292,7 +320,7 @@ pub(super) fn closing(listener: Sock) {
 
 /// A connection that nobody accepted was destroyed: thrown away with its listener, if the current
 /// task is closing one.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn left_in_queue(ctx: &impl EbpfContext, child: u64, listener: u64) {
     // SAFETY: copied at once; only this task writes this entry.
     let Some(closing) = (unsafe { CLOSING.get(pid_tgid()) }) else { return };
@@ -300,10 +328,24 @@ pub(super) fn left_in_queue(ctx: &impl EbpfContext, child: u64, listener: u64) {
     if listener != 0 && listener != inode {
         return;
     }
-    let Some(child) = Sock::from_raw(child) else { return };
+    let Some(child) = Sock::<Probed>::from_raw(child) else { return };
+    left_in_tcp_queue(ctx, child, inode, [queue, limit]);
+}
+
+/// The current task closes `listener`, and throws out a connection that nobody accepted: it was the first in the
+/// queue.
+#[inline(always)]
+pub(super) fn thrown_out(ctx: &impl EbpfContext, child: Sock, listener: Sock) {
+    let inode = listener.inode();
+    tally::remember_listener(SIGNAL, inode, Some(listener), None);
+    left_in_tcp_queue(ctx, child, inode, [listener.ack_backlog() + 1, listener.max_ack_backlog()]);
+}
+
+#[inline(never)]
+fn left_in_tcp_queue(ctx: &impl EbpfContext, child: Sock, inode: u64, queue: [u32; 2]) {
     let mut local = Endpoint::NONE;
     (local.family, local.port) = (child.family(), child.local_port());
-    left_behind(ctx, inode, &local, [queue, limit]);
+    left_behind(ctx, inode, &local, queue);
 }
 
 /// A Unix connection that nobody accepted was thrown away with its listener.

@@ -17,12 +17,11 @@ use super::{connect_failure, interrupted};
 use crate::{
     emit, filter,
     kernel::{Sock, Task, now_ns, pid_tgid, read_kernel_address},
-    maps::{BLOCKED_CALLS, BLOCKED_TALLY},
+    maps::{BLOCKED_CALLS, BLOCKED_TALLY, UnderWay},
     tally,
 };
 
 const SIGNAL: Signal = Signal::ConnectBlocked;
-const BPF_ANY: u64 = 0;
 const BPF_NOEXIST: u64 = 1;
 const EEXIST: i32 = -17;
 
@@ -35,7 +34,7 @@ fn sleeps(listener: Sock) {
     }
     let mut call = call(listener.inode(), 0);
     listener.read_local(&mut call.event.key.target);
-    remember(&call, BPF_NOEXIST);
+    remember(&call);
 }
 
 /// The current task calls `connect()` with a Unix address, in a tier that does not see it sleep.
@@ -43,7 +42,7 @@ fn sleeps(listener: Sock) {
 pub(super) fn called(target: &Endpoint) {
     let mut call = call(0, Task::current().voluntary_switches());
     call.event.key.target = *target;
-    remember(&call, BPF_ANY);
+    remember(&call);
 }
 
 /// A call of the current task that begins to sleep now.
@@ -57,12 +56,16 @@ fn call(listener: u64, switches: u64) -> BlockedCall {
     }
 }
 
+/// A sleep that is remembered already began earlier.
 #[inline(always)]
-fn remember(call: &BlockedCall, flags: u64) {
-    match BLOCKED_CALLS.insert(pid_tgid(), call, flags) {
-        Ok(()) | Err(EEXIST) => {}
+fn remember(call: &BlockedCall) {
+    tally::begins(UnderWay::BlockedCalls);
+    match BLOCKED_CALLS.insert(pid_tgid(), call, BPF_NOEXIST) {
+        Ok(()) => return,
+        Err(EEXIST) => {}
         Err(_) => tally::count(SIGNAL, Stage::LostPending, 1),
     }
+    tally::ends(UnderWay::BlockedCalls);
 }
 
 /// The current task's `connect()` returned `-errno`; it had slept. Its event is finished where it
@@ -86,7 +89,7 @@ pub(super) fn returned(ctx: &impl EbpfContext, errno: u32, passed: Option<&Endpo
         event.key.target = *passed;
     }
     blocked(ctx, event);
-    let _ = BLOCKED_CALLS.remove(pid_tgid());
+    forgotten();
 }
 
 /// As [`returned`], in a tier that does not see it sleep: a Unix stream `connect()` that went to
@@ -104,7 +107,9 @@ pub(super) fn returned_unseen(ctx: &impl EbpfContext, errno: u32, passed: Option
 /// The call ended in another way, or never slept.
 #[inline(always)]
 pub(super) fn forgotten() {
-    let _ = BLOCKED_CALLS.remove(pid_tgid());
+    if tally::any(UnderWay::BlockedCalls) && BLOCKED_CALLS.remove(pid_tgid()).is_ok() {
+        tally::ends(UnderWay::BlockedCalls);
+    }
 }
 
 /// Tallies and sends one blocked connect.
@@ -155,7 +160,7 @@ fn connect_blocked_fentry(ctx: FEntryContext) -> i32 {
 #[fexit]
 fn connect_blocked_fexit(ctx: FExitContext) -> i32 {
     // Mostly it never slept.
-    if BLOCKED_CALLS.get_ptr(pid_tgid()).is_some() {
+    if tally::any(UnderWay::BlockedCalls) && BLOCKED_CALLS.get_ptr(pid_tgid()).is_some() {
         note_address(ctx.arg(1), ctx.arg(2));
         returned(&ctx, ctx.arg::<i32>(4).unsigned_abs(), None);
     }

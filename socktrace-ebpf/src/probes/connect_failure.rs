@@ -1,13 +1,17 @@
 //! `connect_failure`: one failed attempt is one failure, however often its errno is fetched.
 //!
-//! Unix connects fail inside `connect()`. TCP connects mostly fail later, in softirq context: the
+//! Unix connects fail inside `connect()`. TCP connects often fail later, in softirq context: the
 //! socket leaves SYN_SENT with `sk_err` set, and `CONNECT_SOCKS[sock]` remembers who connected
 //! and whether the failure was reported, until the program fetches it.
+//!
+//! In the fentry tier, where nobody is stopped inside a program ([`lean`]), what `connect()` returns is what became of
+//! it, and only a socket whose call returned while it was being connected is remembered. Elsewhere each is, from SYN_SENT
+//! on: what the hook on the call would miss, the hooks on the socket's state see.
 
 use aya_ebpf::{
     EbpfContext,
-    macros::{fexit, kprobe},
-    programs::{FExitContext, ProbeContext},
+    macros::{fentry, fexit, kprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext},
 };
 use socktrace_common::{
     Actor, ConnectFailureEvent, ConnectFailureKey, ConnectReturnedEvent, Credentials, Endpoint,
@@ -17,16 +21,23 @@ use socktrace_common::{
 use super::interrupted;
 use crate::{
     emit, filter,
-    globals::tier,
-    kernel::{AF_UNIX, Sock, Socket, Task, pid_tgid, read_kernel_address, read_user_address},
+    globals::{lean, tier},
+    kernel::{
+        AF_UNIX, Reach, Sock, Socket, Task, Typed, pid_tgid, read_kernel_address,
+        read_user_address,
+    },
     maps::{
         CONNECT_CALLS, CONNECT_REPORTED, CONNECT_SOCKS, CONNECT_TALLY, ConnectCall, ConnectSock,
+        UnderWay,
     },
     tally::{self, Tallied},
 };
 
 const SIGNAL: Signal = Signal::ConnectFailure;
+const AF_UNSPEC: u16 = 0;
 const BPF_ANY: u64 = 0;
+const BPF_NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
 const BPF_EXIST: u64 = 2;
 const EAGAIN: u32 = 11;
 const EBADF: i32 = -9;
@@ -59,13 +70,18 @@ fn is_failure(sock: Option<Sock>, errno: u32) -> bool {
 /// Whether `errno` was reported when the socket closed, and is fetched only now.
 #[inline(always)]
 fn fetched(sock: Sock, errno: u32) -> bool {
-    // SAFETY: an integer; the entry goes away only here, at the next connect, or with the socket.
-    let reported = unsafe { CONNECT_SOCKS.get(sock.key()) }.map_or(0, |entry| entry.reported);
+    let sock = sock.handshake();
+    // SAFETY: copied at once; the entry goes away only here, at the next connect, or with the socket.
+    let Some((reported, inode)) = (unsafe { CONNECT_SOCKS.get(sock.key()) })
+        .map(|entry| (entry.reported, entry.inode))
+    else {
+        return false;
+    };
     if reported == 0 || (reported != errno && errno != ECONNABORTED) {
         return false;
     }
-    let _ = CONNECT_SOCKS.remove(sock.key());
-    true
+    forgotten(sock.key());
+    inode == 0 || inode == sock.inode()
 }
 
 /// As [`fetched`], for a call of which nobody saw the beginning: whether the current thread's socket was
@@ -148,13 +164,30 @@ pub(super) fn syn_sent(sock: Sock) {
         // The twin of this hook was here: one thread begins one connect on a socket.
         return;
     }
-    let mut entry =
-        ConnectSock { actor: Task::actor(), target: Endpoint::NONE, reported: 0, wanted: 0 };
-    entry.wanted = u32::from(filter::process(entry.actor.task));
+    let mut entry = begun();
     sock.ends().read_remote(&mut entry.target);
-    if CONNECT_SOCKS.insert(sock.key(), &entry, BPF_ANY).is_err() {
-        tally::count(SIGNAL, Stage::LostPending, 1);
+    remember(sock, &entry);
+}
+
+/// What is remembered of a socket that the current task connects, but for whereto.
+#[inline(always)]
+fn begun() -> ConnectSock {
+    let actor = Task::actor();
+    let wanted = u32::from(filter::process(actor.task));
+    ConnectSock { actor, target: Endpoint::NONE, inode: 0, reported: 0, wanted }
+}
+
+/// Remembers it, in place of what was known of an earlier connect.
+#[inline(always)]
+fn remember(sock: Sock, entry: &ConnectSock) {
+    forgotten(sock.key());
+    tally::begins(UnderWay::ConnectSocks);
+    match CONNECT_SOCKS.insert(sock.key(), entry, BPF_NOEXIST) {
+        Ok(()) => return,
+        Err(EEXIST) => {}
+        Err(_) => tally::count(SIGNAL, Stage::LostPending, 1),
     }
+    tally::ends(UnderWay::ConnectSocks);
 }
 
 /// A TCP socket left SYN_SENT for CLOSE. Both twins of the hook run one after the other on the
@@ -169,7 +202,7 @@ pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
     let Some(entry) = CONNECT_SOCKS.get_ptr_mut(sock.key()) else { return };
     // SAFETY: a live map value; a socket changes state under its own lock.
     let entry = unsafe { &mut *entry };
-    if entry.reported != 0 {
+    if entry.reported != 0 || (entry.inode != 0 && entry.inode != sock.inode()) {
         return;
     }
     entry.reported = errno;
@@ -193,8 +226,11 @@ pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
 #[inline(always)]
 pub(super) fn forgotten(sock: u64) {
     // Most sockets are not there, or not any more: looking takes no lock.
-    if CONNECT_SOCKS.get_ptr(sock).is_some() {
-        let _ = CONNECT_SOCKS.remove(sock);
+    if tally::any(UnderWay::ConnectSocks)
+        && CONNECT_SOCKS.get_ptr(sock).is_some()
+        && CONNECT_SOCKS.remove(sock).is_ok()
+    {
+        tally::ends(UnderWay::ConnectSocks);
     }
 }
 
@@ -204,15 +240,167 @@ pub(super) fn forgotten(sock: u64) {
 /// the system call and io_uring, with the kernel's own copy of the address.
 #[fexit]
 fn connect_failure_fexit(ctx: FExitContext) -> i32 {
-    let result = ctx.arg::<i32>(4);
-    // No Unix socket says that it is under way: it need not be looked at.
-    if result < 0 && result != -EINPROGRESS.cast_signed() {
-        let sock = Socket::of_file(ctx.arg(0)).and_then(Socket::sock);
-        returned(&ctx, sock, -result as u32, ctx.arg(2), |target| {
-            read_kernel_address(target, ctx.arg(1), ctx.arg(2));
-        });
+    let (result, address) = (ctx.arg::<i32>(4), Address { at: ctx.arg(1), len: ctx.arg(2) });
+    if result < 0 || disconnects(address.at) {
+        // Not every file is a socket, but one that is connected is.
+        call_ended(&ctx, Socket::of_file(ctx.arg(0)), result, address);
     }
     0
+}
+
+/// `int kernel_connect(sock, struct sockaddr *address, int addrlen, int flags)`: what a part of the kernel connects
+/// (NFS, iSCSI).
+#[fexit]
+fn connect_failure_kernel_fexit(ctx: FExitContext) -> i32 {
+    let (result, address) = (ctx.arg::<i32>(4), Address { at: ctx.arg(1), len: ctx.arg(2) });
+    if result < 0 {
+        call_ended(&ctx, Some(Socket::from_raw(ctx.arg(0))), result, address);
+    }
+    0
+}
+
+/// A `struct sockaddr` in kernel memory.
+#[derive(Clone, Copy)]
+struct Address {
+    at: u64,
+    len: i32,
+}
+
+/// Whether `connect()` with this address makes the socket forget its connection (`AF_UNSPEC`), and there is one to
+/// forget.
+#[inline(always)]
+fn disconnects(address: u64) -> bool {
+    lean(SIGNAL)
+        && tally::any(UnderWay::ConnectSocks)
+        && Typed::read::<u16>(address, 0) == AF_UNSPEC
+}
+
+/// A `connect()` returned `result`, which is a failure, or tells that it goes on, or that it is disconnected.
+#[inline(always)]
+fn call_ended(ctx: &impl EbpfContext, socket: Option<Socket>, result: i32, address: Address) {
+    // No Unix socket says that it is under way: it need not be looked at.
+    let under_way = result == -EINPROGRESS.cast_signed();
+    if under_way && !lean(SIGNAL) {
+        return;
+    }
+    let sock = socket.and_then(Socket::sock);
+    let errno = -result as u32;
+    if !lean(SIGNAL) || (result != 0 && !under_way && !interrupted(errno)) {
+        return failed_with(ctx, sock, errno, &address);
+    }
+    let Some(sock) = sock else { return };
+    if result == 0 {
+        return forgotten(sock.handshake().key());
+    }
+    if !sock.is_unix()
+        && sock.in_scope()
+        && let Some(errno) = failed_meanwhile(sock.handshake(), &address)
+    {
+        failed_with(ctx, Some(sock), errno, &address);
+        mark_reported(sock.handshake(), errno);
+    }
+}
+
+/// Outlined, as what it needs of the stack leaves no room for what else its callers call.
+#[inline(never)]
+fn failed_with(ctx: &impl EbpfContext, sock: Option<Sock>, errno: u32, address: &Address) {
+    returned(ctx, sock, errno, address.len, |target| {
+        read_kernel_address(target, address.at, address.len);
+    });
+}
+
+/// `connect()` returned, and the handshake of `sock` goes on, unless it ended by now: in an error that nobody has
+/// reported, which this returns.
+#[inline(never)]
+fn failed_meanwhile(sock: Sock, address: &Address) -> Option<u32> {
+    if sock.is_syn_sent() {
+        let mut entry = begun();
+        entry.inode = sock.inode();
+        read_kernel_address(&mut entry.target, address.at, address.len);
+        remember(sock, &entry);
+        if sock.is_syn_sent() {
+            return None;
+        }
+        // It ended while it was noted down. The hook on the end comes before the state changes: if it saw the
+        // entry, that says so.
+        let seen = CONNECT_SOCKS.get_ptr(sock.key());
+        // SAFETY: a live map value, and an aligned integer.
+        if seen.is_some_and(|entry| unsafe { (*entry).reported } != 0) {
+            return None;
+        }
+        forgotten(sock.key());
+    }
+    // Else it is connected, or another thread has closed it.
+    let errno = sock.error();
+    (sock.is_closed() && errno != 0).then_some(errno)
+}
+
+/// The program fetches this error of `sock` later: then it is known.
+#[inline(never)]
+fn mark_reported(sock: Sock, errno: u32) {
+    let mut entry = begun();
+    (entry.inode, entry.reported) = (sock.inode(), errno);
+    remember(sock, &entry);
+}
+
+/// `void tcp_done(sk)`: a connection is over. If it was none yet, that is a failure.
+#[fentry]
+fn connect_failure_done_fentry(ctx: FEntryContext) -> i32 {
+    done(&ctx);
+    0
+}
+
+/// Twin of [`connect_failure_done_fentry`]: a softirq may interrupt that one where it runs for a thread that works
+/// off what came in while it had the socket.
+#[fentry]
+fn connect_failure_done_fentry_twin(ctx: FEntryContext) -> i32 {
+    done(&ctx);
+    0
+}
+
+#[inline(always)]
+fn done(ctx: &FEntryContext) {
+    if tally::any(UnderWay::ConnectSocks)
+        && let Some(sock) = Sock::<Typed>::from_raw(ctx.arg(0))
+        && sock.is_syn_sent()
+    {
+        syn_sent_closed(ctx, sock.probed());
+    }
+}
+
+/// `void tcp_finish_connect(sk, skb)`: connected.
+#[fentry]
+fn connect_failure_finish_fentry(ctx: FEntryContext) -> i32 {
+    forgotten(ctx.arg(0));
+    0
+}
+
+/// `void tcp_v4_destroy_sock(sk)`: the end of every TCP socket, of IPv6, too. Where a softirq interrupts this, its
+/// socket's entry stays; its inode tells that it is not of the next socket at that address.
+#[fentry]
+fn connect_failure_destroy_fentry(ctx: FEntryContext) -> i32 {
+    forgotten(ctx.arg(0));
+    0
+}
+
+/// `bool tcp_fastopen_cookie_check(sk, u16 *mss, cookie)`: a connection is made by `sendto()`, which no hook on
+/// `connect()` sees; or it will be, and then this comes by again.
+#[fentry]
+fn connect_failure_fastopen_fentry(ctx: FEntryContext) -> i32 {
+    if let Some(sock) = Sock::<Typed>::from_raw(ctx.arg(0))
+        && sock.is_syn_sent()
+    {
+        fast_open(sock.probed());
+    }
+    0
+}
+
+#[inline(never)]
+fn fast_open(sock: Sock) {
+    let mut entry = begun();
+    entry.inode = sock.inode();
+    sock.ends().read_remote(&mut entry.target);
+    remember(sock, &entry);
 }
 
 /// `int __sys_connect(int fd, struct sockaddr *uservaddr, int addrlen)`: what fails before

@@ -15,7 +15,7 @@ use socktrace_common::{Signal, Tier};
 
 use super::{accept, backlog_drop, connect_failure, field};
 use crate::{
-    globals::{on, tier},
+    globals::{lean, on, tier},
     kernel::Sock,
 };
 
@@ -30,6 +30,12 @@ const BPF_NOEXIST: u64 = 1;
 #[inline(always)]
 fn outside_fentry(signal: Signal) -> bool {
     on(signal) && !tier(signal, Tier::Fentry)
+}
+
+/// Whether `signal` learns from these hooks what becomes of a socket, and not from hooks of its own.
+#[inline(always)]
+fn here(signal: Signal) -> bool {
+    on(signal) && !lean(signal)
 }
 
 #[inline(always)]
@@ -48,32 +54,35 @@ fn changed(ctx: &impl EbpfContext, sock: u64, old: u32, new: u32) {
             if !tier(Signal::BacklogDrop, Tier::Fentry) {
                 backlog_drop::closed(sock);
             }
-            backlog_drop::closing(sock);
+            if here(Signal::Accept) {
+                backlog_drop::closing(sock);
+            }
         }
-        (_, SYN_SENT) if on(Signal::ConnectFailure) && sock.in_scope() => {
+        (_, SYN_SENT) if here(Signal::ConnectFailure) && sock.in_scope() => {
             connect_failure::syn_sent(sock);
         }
-        (SYN_SENT, CLOSE) if on(Signal::ConnectFailure) => {
+        (SYN_SENT, CLOSE) if here(Signal::ConnectFailure) => {
             connect_failure::syn_sent_closed(ctx, sock);
         }
-        (SYN_SENT, _) if on(Signal::ConnectFailure) => connect_failure::forgotten(sock.key()),
+        (SYN_SENT, _) if here(Signal::ConnectFailure) => connect_failure::forgotten(sock.key()),
         _ => {}
     }
 }
 
 #[inline(always)]
 fn destroyed(ctx: &impl EbpfContext, sock: u64) {
-    let dropping = on(Signal::BacklogDrop);
-    if on(Signal::Accept)
-        && let Some(listener) = accept::forgotten(sock)
-        && dropping
-    {
-        backlog_drop::left_in_queue(ctx, sock, listener);
+    if here(Signal::Accept) {
+        let dropping = on(Signal::BacklogDrop);
+        if let Some(listener) = accept::forgotten(sock)
+            && dropping
+        {
+            backlog_drop::left_in_queue(ctx, sock, listener);
+        }
+        if dropping {
+            backlog_drop::closed_for_good(sock);
+        }
     }
-    if dropping {
-        backlog_drop::closed_for_good(sock);
-    }
-    if on(Signal::ConnectFailure) {
+    if here(Signal::ConnectFailure) {
         connect_failure::forgotten(sock);
     }
 }

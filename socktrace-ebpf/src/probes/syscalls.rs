@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use socktrace_common::{Endpoint, Signal, Tier};
+use socktrace_common::{Endpoint, Signal, Tier, preempted};
 
 use super::{
     accept, accept_error, accept_meeting, connect_blocked, connect_failure, field, listen,
@@ -19,7 +19,7 @@ use crate::{
     globals::{on, param, tier},
     kernel::{AF_UNIX, SOCK_STREAM, Sock, Socket, Task, pid_tgid, read_user_address},
     maps::{
-        ACCEPT_CALLS, AcceptCall, BLOCKED_CALLS, CLOSING, CONNECT_CALLS, CONNECT_REPORTED,
+        ACCEPT_CALLS, AcceptCall, CLOSING, CONNECT_CALLS, CONNECT_REPORTED,
         ConnectCall, LISTEN_CALLS,
     },
 };
@@ -31,7 +31,7 @@ const FIRST: usize = 16;
 /// Whether another hook comes by at the same place.
 #[inline(always)]
 fn twins() -> bool {
-    param!(twins) != 0
+    param!(preempted) == preempted::TRACEPOINTS
 }
 
 // --- accept ------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ fn calls_abandoned(_ctx: RawTracePointContext) -> i32 {
     let _ = ACCEPT_CALLS.remove(pid_tgid());
     let _ = CONNECT_CALLS.remove(pid_tgid());
     let _ = LISTEN_CALLS.remove(pid_tgid());
-    let _ = BLOCKED_CALLS.remove(pid_tgid());
+    connect_blocked::forgotten();
     let _ = CONNECT_REPORTED.remove(pid_tgid());
     let _ = CLOSING.remove(pid_tgid());
     0

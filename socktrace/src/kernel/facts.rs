@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aya::{programs::ProgramType, sys::is_program_supported};
 
-use super::{KernelBtf, Symbols, Tracefs};
+use super::{KernelBtf, Preemption, Symbols, Tracefs};
 
 /// Why a kind of hook is not to be had: fact, and what would change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,8 @@ pub struct Facts {
     pub tracefs: Result<Tracefs, Refused>,
     /// Addresses of symbols.
     pub symbols: Symbols,
-    /// Whether the kernel may preempt a tracepoint's hooks. 7.2 guards tracepoints with SRCU instead of
-    /// turning preemption off, 6.18 does not: what the BTF has of that, and of what 7.2 has no more, tells.
-    pub preempts_hooks: bool,
+    /// Who may be stopped inside a hook.
+    pub preemption: Preemption,
 }
 
 impl Facts {
@@ -38,18 +37,10 @@ impl Facts {
         let release = nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default();
-        let preempts_hooks = preempts_hooks(&btf);
+        let preemption = Preemption::read(&btf);
         let tracefs = Tracefs::find();
-        Self { release, btf, tracing, kprobes, tracefs, symbols, preempts_hooks }
+        Self { release, btf, tracing, kprobes, tracefs, symbols, preemption }
     }
-}
-
-/// Only where it is known that they are not preempted, nothing stands by for it: a kernel of which neither is
-/// known may do it.
-fn preempts_hooks(btf: &KernelBtf) -> bool {
-    let guarded_by_srcu = btf.has_type("class_srcu_fast_notrace_t");
-    let is_older = btf.field_offset("task_struct", &["trc_reader_special"]).is_some();
-    guarded_by_srcu || !is_older
 }
 
 fn read_tracing() -> Result<(), Refused> {

@@ -74,6 +74,7 @@ const FIELDS: &[Row] = &[
     (|o| &mut o.fdt_max_fds, "fdtable", &["max_fds"]),
     (|o| &mut o.fdt_fd, "fdtable", &["fd"]),
     (|o| &mut o.file_private_data, "file", &["private_data"]),
+    (|o| &mut o.file_inode, "file", &["f_inode"]),
     (|o| &mut o.skb_head, "sk_buff", &["head"]),
     (|o| &mut o.skb_end, "sk_buff", &["end"]),
     (|o| &mut o.shinfo_gso_segs, "skb_shared_info", &["gso_segs"]),
@@ -112,6 +113,7 @@ pub fn resolve_offsets(btf: &KernelBtf, symbols: &Symbols) -> Result<Offsets, Of
         offsets.mib_reqq_full_cookies = cookies;
     }
     offsets.io_kiocb_file = btf.field_offset("io_kiocb", &["file"]).unwrap_or(ABSENT);
+    offsets.mptcp_first = btf.field_offset("mptcp_sock", &["first"]).unwrap_or(ABSENT);
     offsets.reason_listen_overflow =
         btf.enum_value("skb_drop_reason", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW").unwrap_or(ABSENT);
     Ok(offsets)
@@ -176,6 +178,8 @@ const fn empty() -> Offsets {
         fdt_max_fds: ABSENT,
         fdt_fd: ABSENT,
         file_private_data: ABSENT,
+        file_inode: ABSENT,
+        mptcp_first: ABSENT,
         io_kiocb_file: ABSENT,
         skb_head: ABSENT,
         skb_end: ABSENT,

@@ -1,16 +1,10 @@
 //! Where tracefs is: perf tracepoints are opened by an id that only tracefs tells.
 //!
-//! Where it is not mounted, socktrace mounts it for itself alone, in a mount namespace of one
-//! short-lived thread: nothing is left behind and nothing else on the host sees it.
+//! Where it is not mounted, socktrace mounts it for itself alone.
 
-use std::{io, path::Path, thread};
+use std::{io, path::Path};
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
-
-use super::Refused;
+use super::{Refused, private_mount};
 
 /// Where the loader (and the aya crate) looks.
 const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -52,22 +46,5 @@ fn mounted() -> bool {
 }
 
 fn on_private_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            mount_privately()?;
-            Ok(work())
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-/// For the calling thread only: nothing mounted here is seen elsewhere, and all of it goes away
-/// with the thread.
-fn mount_privately() -> io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("tracefs"), PLACES[0], Some("tracefs"), flags, none)?;
-    Ok(())
+    private_mount::with("tracefs", PLACES[0], work)
 }

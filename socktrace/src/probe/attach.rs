@@ -8,7 +8,7 @@ use aya::{
     maps::{HashMap, MapData},
 };
 use socktrace_common::{
-    BACKLOG_UNKNOWN, ListenerInfo, Offsets, Params, Signal, Stage, TaskKey, Tier,
+    BACKLOG_UNKNOWN, ListenerInfo, Offsets, Params, Signal, Stage, TaskKey, Tier, loads,
 };
 use thiserror::Error;
 
@@ -121,6 +121,8 @@ struct Refused {
     programs: BTreeMap<&'static str, String>,
     /// Tiers of signals whose hooks do not fire.
     tiers: Silent,
+    /// Whether the kernel refused a program that reads by loads: then all read with a helper.
+    loads: bool,
 }
 
 /// Asks the kernel what it allows.
@@ -141,7 +143,8 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
         if asked || unserved.len() == verdicts.len() {
             return Err(AttachError::Refused(unserved));
         }
-        let params = params(options, &verdicts, facts.preempts_hooks);
+        let loads = if refused.loads { 0 } else { may_load(facts) };
+        let params = params(options, &verdicts, facts.preemption, loads);
         let mut ebpf = load(options, &offsets, &params, log)?;
         let reader = Reader::open(&mut ebpf, options.transport, options.buffer_bytes)?;
         fill_filters(&mut ebpf, options)?;
@@ -155,6 +158,8 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
                 }
                 Err(silent) => refused.tiers.extend(silent),
             },
+            // Its verifier may know a structure otherwise than the BTF tells.
+            Err(_) if !refused.loads => refused.loads = true,
             // Once more, for the verifier's own words, which cost time where all is well.
             Err(_) if log.is_empty() => log = VerifierLogLevel::DEBUG,
             Err((program, why)) if FOLLOW.contains(&program) => {
@@ -167,6 +172,12 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
     }
 }
 
+/// What programs may read by loads.
+fn may_load(facts: &Facts) -> u32 {
+    let task = facts.btf.function_arity("bpf_get_current_task_btf").is_some();
+    loads::ARGUMENTS | if task { loads::TASK } else { 0 }
+}
+
 fn select_all(facts: &Facts, options: &Options, refused: &Refused) -> Vec<Verdict> {
     let can = |program: &Program| match refused.programs.get(program.name) {
         Some(why) => Err(why.clone()),
@@ -176,7 +187,7 @@ fn select_all(facts: &Facts, options: &Options, refused: &Refused) -> Vec<Verdic
         .iter()
         .map(|signal| {
             let fires = |tier| refused.tiers.get(&(*signal, tier)).cloned().map_or(Ok(()), Err);
-            select_signal(*signal, options.tiers.of(*signal), facts.preempts_hooks, &fires, &can)
+            select_signal(*signal, options.tiers.of(*signal), facts.preemption, &fires, &can)
         })
         .collect()
 }

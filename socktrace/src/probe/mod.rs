@@ -17,7 +17,7 @@ pub use attach::{AttachError, Attached, SelfTest, attach, facts};
 pub(crate) use misses::read_misses;
 pub use options::{Filters, Options, TierRequest};
 pub(crate) use out_of_kernel::detach;
-pub use plan::{FOLLOW, Kind, PLAN, Program, Requirement, Slot, TierPlan, Without};
+pub use plan::{FOLLOW, Kind, Only, PLAN, Program, Requirement, Slot, TierPlan, Without};
 pub use runs::Timing;
 pub(crate) use runs::read_runs;
 pub use select::{Choice, Refusal, Verdict, select_signal};

@@ -1,16 +1,22 @@
 //! The user's options as the eBPF programs read them: pure.
 
-use socktrace_common::{Params, Signal, family_bit, filter};
+use socktrace_common::{Params, Signal, family_bit, filter, preempted};
 
 use super::{Options, Verdict};
-use crate::transport::Transport;
+use crate::{kernel::Preemption, transport::Transport};
 
 /// Detail events per second and CPU, beside the first of each key. Accepts are chosen by
 /// `--slow`; a flood of failures or drops must cost counters, not a stream.
 const BUDGET: [u32; Signal::COUNT] = [u32::MAX, 1_000, 10_000, 1_000, u32::MAX, 1_000];
 
-/// What goes into the object before it loads; whether hooks may be `preempted` decides which are attached.
-pub(super) fn params(options: &Options, verdicts: &[Verdict], preempted: bool) -> Params {
+/// What goes into the object before it loads. Who may be preempted decides which hooks are attached; `loads` are the
+/// bits of what programs may read by loads.
+pub(super) fn params(
+    options: &Options,
+    verdicts: &[Verdict],
+    preemption: Preemption,
+    loads: u32,
+) -> Params {
     let filters = &options.filters;
     let mut params = Params {
         tier: [0; Signal::COUNT],
@@ -24,7 +30,13 @@ pub(super) fn params(options: &Options, verdicts: &[Verdict], preempted: bool) -
         families: filters.families.iter().fold(0, |bits, family| bits | family_bit(*family)),
         comm: [0; 16],
         tracer: std::process::id(),
-        twins: u32::from(preempted),
+        preempted: match preemption {
+            Preemption::Nobody => preempted::NOBODY,
+            Preemption::Tracing => preempted::TRACING,
+            Preemption::Tracepoints => preempted::TRACEPOINTS,
+        },
+        loads,
+        pad: 0,
     };
     for verdict in verdicts {
         params.tier[verdict.signal as usize] =

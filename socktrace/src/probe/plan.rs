@@ -6,6 +6,8 @@
 
 use socktrace_common::{Signal, Tier};
 
+use crate::kernel::Preemption;
+
 /// How a program attaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -67,9 +69,33 @@ pub struct Slot {
     /// What nobody sees where the kernel skips this program and all others that stand for the
     /// same words (twins). `None`: what it misses shows elsewhere in the report.
     pub alone: Option<&'static str>,
-    /// Only for kernels that may preempt a hook, and then skip it for others: elsewhere it would cost and
-    /// see nothing more.
-    pub only_preempted: bool,
+    /// Where it is of use: elsewhere it would cost and see nothing more.
+    pub only: Only,
+}
+
+/// On which kernels a slot is filled, by whom they stop inside a program, and then skip it for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// On all.
+    Everywhere,
+    /// Where nobody is stopped inside fentry and fexit programs.
+    NotPreempted,
+    /// Where threads may be.
+    Preempted,
+    /// Where threads may be stopped inside the hooks of tracepoints, too.
+    TracepointsPreempted,
+}
+
+impl Only {
+    /// Whether a kernel that preempts these is one of them.
+    pub fn applies(self, preemption: Preemption) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::NotPreempted => preemption == Preemption::Nobody,
+            Self::Preempted => preemption >= Preemption::Tracing,
+            Self::TracepointsPreempted => preemption >= Preemption::Tracepoints,
+        }
+    }
 }
 
 /// How one tier serves one signal.
@@ -127,10 +153,10 @@ impl Program {
 }
 
 const fn needed(any_of: &'static [Program]) -> Slot {
-    Slot { any_of, without: Without::Refuse, alone: None, only_preempted: false }
+    Slot { any_of, without: Without::Refuse, alone: None, only: Only::Everywhere }
 }
 const fn or_lose(any_of: &'static [Program], lost: &'static str) -> Slot {
-    Slot { any_of, without: Without::Lose(lost), alone: None, only_preempted: false }
+    Slot { any_of, without: Without::Lose(lost), alone: None, only: Only::Everywhere }
 }
 
 impl Slot {
@@ -138,8 +164,8 @@ impl Slot {
         self.alone = Some(what);
         self
     }
-    const fn if_preempted(mut self) -> Self {
-        self.only_preempted = true;
+    const fn only(mut self, only: Only) -> Self {
+        self.only = only;
         self
     }
 }
@@ -154,12 +180,12 @@ const SOCK_STATE_TWIN: Slot =
 const SOCK_STATE_PERF: Slot =
     or_lose(&[tracepoint("sock_state_perf", &["sock:inet_sock_set_state"])], PREEMPTED)
         .alone_sees(STATES)
-        .if_preempted();
+        .only(Only::TracepointsPreempted);
 const SOCK_DESTROY: Slot = needed(&[raw("sock_destroy", &["tcp_destroy_sock"])]);
 const SOCK_DESTROY_TWIN: Slot = needed(&[raw("sock_destroy_twin", &["tcp_destroy_sock"])]);
 const SOCK_DESTROY_PERF: Slot =
     or_lose(&[tracepoint("sock_destroy_perf", &["tcp:tcp_destroy_sock"])], PREEMPTED)
-        .if_preempted();
+        .only(Only::TracepointsPreempted);
 const SYS_ENTER_ACCEPT: Slot = needed(&[tracepoint(
     "sys_enter_accept",
     &["syscalls:sys_enter_accept", "syscalls:sys_enter_accept4"],
@@ -170,7 +196,7 @@ const SYS_ENTER_ACCEPT_TWIN: Slot = needed(&[tracepoint(
     &["syscalls:sys_enter_accept", "syscalls:sys_enter_accept4"],
 )])
 .alone_sees("starts of accept calls")
-.if_preempted();
+.only(Only::TracepointsPreempted);
 const SYS_EXIT_ACCEPT: Slot = needed(&[tracepoint(
     "sys_exit_accept",
     &["syscalls:sys_exit_accept", "syscalls:sys_exit_accept4"],
@@ -181,35 +207,35 @@ const SYS_EXIT_ACCEPT_TWIN: Slot = needed(&[tracepoint(
     &["syscalls:sys_exit_accept", "syscalls:sys_exit_accept4"],
 )])
 .alone_sees("ends of accept calls")
-.if_preempted();
+.only(Only::TracepointsPreempted);
 const SYS_ENTER_CONNECT: Slot =
     needed(&[tracepoint("sys_enter_connect", &["syscalls:sys_enter_connect"])])
         .alone_sees("starts of connect calls");
 const SYS_ENTER_CONNECT_TWIN: Slot =
     needed(&[tracepoint("sys_enter_connect_twin", &["syscalls:sys_enter_connect"])])
         .alone_sees("starts of connect calls")
-        .if_preempted();
+        .only(Only::TracepointsPreempted);
 const SYS_EXIT_CONNECT: Slot =
     needed(&[tracepoint("sys_exit_connect", &["syscalls:sys_exit_connect"])])
         .alone_sees("ends of connect calls");
 const SYS_EXIT_CONNECT_TWIN: Slot =
     needed(&[tracepoint("sys_exit_connect_twin", &["syscalls:sys_exit_connect"])])
         .alone_sees("ends of connect calls")
-        .if_preempted();
+        .only(Only::TracepointsPreempted);
 const SYS_ENTER_LISTEN: Slot =
     needed(&[tracepoint("sys_enter_listen", &["syscalls:sys_enter_listen"])])
         .alone_sees("starts of listen calls");
 const SYS_ENTER_LISTEN_TWIN: Slot =
     needed(&[tracepoint("sys_enter_listen_twin", &["syscalls:sys_enter_listen"])])
         .alone_sees("starts of listen calls")
-        .if_preempted();
+        .only(Only::TracepointsPreempted);
 const SYS_EXIT_LISTEN: Slot =
     needed(&[tracepoint("sys_exit_listen", &["syscalls:sys_exit_listen"])])
         .alone_sees("ends of listen calls");
 const SYS_EXIT_LISTEN_TWIN: Slot =
     needed(&[tracepoint("sys_exit_listen_twin", &["syscalls:sys_exit_listen"])])
         .alone_sees("ends of listen calls")
-        .if_preempted();
+        .only(Only::TracepointsPreempted);
 
 const CALLS_ABANDONED: Slot = needed(&[raw("calls_abandoned", &["sched_process_exit"])]);
 
@@ -250,7 +276,8 @@ const ACCEPT: [TierPlan; 3] = [
                 ],
                 NO_ACCEPT_TWIN,
             )
-            .alone_sees(TCP_ACCEPTS),
+            .alone_sees(TCP_ACCEPTS)
+            .only(Only::Preempted),
             or_lose(
                 &[
                     GRAFT_TWIN,
@@ -261,10 +288,13 @@ const ACCEPT: [TierPlan; 3] = [
                 ],
                 NO_ACCEPT_TWIN,
             )
-            .alone_sees(UNIX_ACCEPTS),
-            SOCK_DESTROY,
-            SOCK_DESTROY_TWIN,
+            .alone_sees(UNIX_ACCEPTS)
+            .only(Only::Preempted),
+            SOCK_DESTROY.only(Only::Preempted),
+            SOCK_DESTROY_TWIN.only(Only::Preempted),
             SOCK_DESTROY_PERF,
+            needed(&[fentry("accept_child_forget_fentry", &["inet_child_forget"])])
+                .only(Only::NotPreempted),
             needed(&[fentry("accept_unix_release_fentry", &["unix_release_sock"])]),
             needed(&[fexit("accept_unix_start_fexit", &["security_unix_stream_connect"])]),
             needed(&[fentry("accept_queue_add_fentry", &["inet_csk_reqsk_queue_add"])]),
@@ -362,6 +392,8 @@ const ACCEPT_ERROR: [TierPlan; 3] = [
 
 // --- connect_failure ---------------------------------------------------------------------------
 
+const LATE: &str = "TCP connects that fail after connect() has returned";
+
 const CONNECT_FAILURE: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Fentry,
@@ -374,11 +406,35 @@ const CONNECT_FAILURE: [TierPlan; 3] = [
                     .requires(&[Requirement::Parameters(3)])],
                 "connects refused for a bad descriptor or address (EBADF, EFAULT, EINVAL)",
             ),
-            SOCK_DESTROY,
-            SOCK_DESTROY_TWIN,
+            or_lose(
+                &[fexit("connect_failure_kernel_fexit", &["kernel_connect"])
+                    .requires(&[Requirement::Parameters(4)])],
+                "connects that the kernel makes itself (NFS and its like)",
+            )
+            .only(Only::NotPreempted),
+            needed(&[fentry("connect_failure_destroy_fentry", &["tcp_v4_destroy_sock"])])
+                .only(Only::NotPreempted),
+            or_lose(
+                &[fentry("connect_failure_finish_fentry", &["tcp_finish_connect"])],
+                "connects beyond 32,768 connections that were made without waiting for connect()",
+            )
+            .only(Only::NotPreempted),
+            needed(&[fentry("connect_failure_done_fentry", &["tcp_done"])])
+                .alone_sees(LATE)
+                .only(Only::NotPreempted),
+            needed(&[fentry("connect_failure_done_fentry_twin", &["tcp_done"])])
+                .alone_sees(LATE)
+                .only(Only::NotPreempted),
+            or_lose(
+                &[fentry("connect_failure_fastopen_fentry", &["tcp_fastopen_cookie_check"])],
+                "TCP Fast Open connects that sendto() makes",
+            )
+            .only(Only::NotPreempted),
+            SOCK_DESTROY.only(Only::Preempted),
+            SOCK_DESTROY_TWIN.only(Only::Preempted),
             SOCK_DESTROY_PERF,
-            SOCK_STATE,
-            SOCK_STATE_TWIN,
+            SOCK_STATE.only(Only::Preempted),
+            SOCK_STATE_TWIN.only(Only::Preempted),
             SOCK_STATE_PERF,
         ],
         loses: &[],
@@ -434,11 +490,11 @@ const BACKLOG_DROP: [TierPlan; 3] = [
             needed(&[fentry("backlog_drop_syn_fentry", &["tcp_conn_request"]).requires(MIB)]),
             needed(&[fentry("backlog_drop_ack_fentry", &["tcp_check_req"]).requires(MIB)]),
             needed(&[fentry("backlog_drop_cookie_fentry", &["tcp_get_cookie_sock"]).requires(MIB)]),
-            SOCK_DESTROY,
-            SOCK_DESTROY_TWIN,
+            SOCK_DESTROY.only(Only::Preempted),
+            SOCK_DESTROY_TWIN.only(Only::Preempted),
             SOCK_DESTROY_PERF,
-            SOCK_STATE,
-            SOCK_STATE_TWIN,
+            SOCK_STATE.only(Only::Preempted),
+            SOCK_STATE_TWIN.only(Only::Preempted),
             SOCK_STATE_PERF,
         ],
         loses: &[],

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use socktrace_common::{Signal, Tier};
 
 use super::plan::{PLAN, Program, Slot, TierPlan, Without};
+use crate::kernel::Preemption;
 
 /// Why a tier was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +41,12 @@ pub struct Verdict {
 }
 
 /// Takes the first tier of `signal`, among those `asked` for, that is not known to be silent
-/// (`fires`), and whose every needed slot has a program that `can` attach. Where hooks are not `preempted`, the
-/// slots for that are left out.
+/// (`fires`), and whose every needed slot has a program that `can` attach. Slots that are of no use under this
+/// `preemption` are left out.
 pub fn select_signal(
     signal: Signal,
     asked: Option<Tier>,
-    preempted: bool,
+    preemption: Preemption,
     fires: &dyn Fn(Tier) -> Result<(), String>,
     can: &dyn Fn(&Program) -> Result<(), String>,
 ) -> Verdict {
@@ -54,7 +55,7 @@ pub fn select_signal(
         if asked.is_some_and(|tier| tier != plan.tier) {
             continue;
         }
-        match fires(plan.tier).and_then(|()| select_tier(plan, preempted, can)) {
+        match fires(plan.tier).and_then(|()| select_tier(plan, preemption, can)) {
             Ok(choice) => return Verdict { signal, choice: Some(choice), refusals },
             Err(why) => refusals.push(Refusal { tier: plan.tier, why }),
         }
@@ -64,13 +65,13 @@ pub fn select_signal(
 
 fn select_tier(
     plan: &TierPlan,
-    preempted: bool,
+    preemption: Preemption,
     can: &dyn Fn(&Program) -> Result<(), String>,
 ) -> Result<Choice, String> {
     let mut programs = Vec::new();
     let mut alone: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut loses: Vec<String> = plan.loses.iter().map(|lost| (*lost).to_owned()).collect();
-    for slot in plan.slots.iter().filter(|slot| preempted || !slot.only_preempted) {
+    for slot in plan.slots.iter().filter(|slot| slot.only.applies(preemption)) {
         let selected = select_program(slot, can);
         if let (Ok(program), Some(what)) = (&selected, slot.alone) {
             alone.entry(what).or_default().push(program.name);
@@ -105,6 +106,8 @@ mod tests {
     use super::*;
     use crate::probe::plan::Kind;
 
+    const ALL: Preemption = Preemption::Tracepoints;
+
     fn without(kinds: &[Kind]) -> impl Fn(&Program) -> Result<(), String> {
         move |program| {
             if kinds.contains(&program.kind) {
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_best_tier_is_taken_and_refuses_nothing() {
-        let verdict = select_signal(Signal::Listen, None, true, &|_| Ok(()), &without(&[]));
+        let verdict = select_signal(Signal::Listen, None, ALL, &|_| Ok(()), &without(&[]));
         assert_eq!(verdict.choice.map(|choice| choice.tier), Some(Tier::Fentry));
         assert!(verdict.refusals.is_empty());
     }
@@ -124,16 +127,16 @@ mod tests {
     #[test]
     fn a_tier_that_is_silent_gives_way_to_the_next_with_its_reason() {
         let fires = |tier| if tier == Tier::Fentry { Err("silent".to_owned()) } else { Ok(()) };
-        let verdict = select_signal(Signal::Accept, None, true, &fires, &without(&[]));
+        let verdict = select_signal(Signal::Accept, None, ALL, &fires, &without(&[]));
         assert_eq!(verdict.choice.map(|choice| choice.tier), Some(Tier::Kprobe));
         assert_eq!(verdict.refusals[0].why, "silent");
     }
 
     #[test]
     fn where_hooks_are_not_preempted_nothing_stands_by_for_that() {
-        let count = |preempted| {
+        let count = |preemption| {
             let can = without(&[Kind::Fentry, Kind::Fexit, Kind::Kprobe]);
-            let verdict = select_signal(Signal::Accept, None, preempted, &|_| Ok(()), &can);
+            let verdict = select_signal(Signal::Accept, None, preemption, &|_| Ok(()), &can);
             let programs = verdict.choice.map(|choice| choice.programs).unwrap_or_default();
             let stands_by = |program: &&Program| {
                 program.name.ends_with("_perf")
@@ -141,14 +144,30 @@ mod tests {
             };
             (programs.len(), programs.iter().filter(stands_by).count())
         };
-        assert_eq!(count(true), (15, 6));
-        assert_eq!(count(false), (9, 0));
+        assert_eq!(count(ALL), (15, 6));
+        assert_eq!(count(Preemption::Tracing), (9, 0));
+        assert_eq!(count(Preemption::Nobody), (9, 0));
+    }
+
+    #[test]
+    fn where_nobody_is_preempted_no_hook_is_on_every_change_of_state() {
+        let on_states = |preemption| {
+            let programs = Signal::ALL.iter().flat_map(|signal| {
+                select_signal(*signal, None, preemption, &|_| Ok(()), &without(&[]))
+                    .choice
+                    .map(|choice| choice.programs)
+                    .unwrap_or_default()
+            });
+            programs.filter(|program| program.name.starts_with("sock_state")).count()
+        };
+        assert_eq!(on_states(Preemption::Nobody), 0);
+        assert_ne!(on_states(Preemption::Tracing), 0);
     }
 
     #[test]
     fn every_refusal_on_the_way_down_is_kept() {
         let can = without(&[Kind::Fentry, Kind::Fexit, Kind::Kprobe]);
-        let verdict = select_signal(Signal::AcceptError, None, true, &|_| Ok(()), &can);
+        let verdict = select_signal(Signal::AcceptError, None, ALL, &|_| Ok(()), &can);
         assert_eq!(verdict.choice.map(|choice| choice.tier), Some(Tier::Tracepoint));
         let tiers: Vec<_> = verdict.refusals.iter().map(|refusal| refusal.tier).collect();
         assert_eq!(tiers, [Tier::Fentry, Tier::Kprobe]);
@@ -159,7 +178,7 @@ mod tests {
         let verdict = select_signal(
             Signal::Accept,
             Some(Tier::Kprobe),
-            true,
+            ALL,
             &|_| Ok(()),
             &without(&[Kind::Kprobe]),
         );
@@ -176,7 +195,7 @@ mod tests {
                 Ok(())
             }
         };
-        let choice = select_signal(Signal::AcceptError, None, true, &|_| Ok(()), &can).choice;
+        let choice = select_signal(Signal::AcceptError, None, ALL, &|_| Ok(()), &can).choice;
         let loses = choice.map(|choice| choice.loses).unwrap_or_default();
         assert!(loses.iter().any(|lost| lost.contains("no io_accept")), "{loses:?}");
     }
@@ -184,7 +203,7 @@ mod tests {
     #[test]
     fn a_twin_of_another_kind_is_preferred_and_attached_once() {
         let named = |can: &dyn Fn(&Program) -> Result<(), String>| -> Vec<&str> {
-            let verdict = select_signal(Signal::Accept, None, true, &|_| Ok(()), can);
+            let verdict = select_signal(Signal::Accept, None, ALL, &|_| Ok(()), can);
             let programs = verdict.choice.map(|choice| choice.programs).unwrap_or_default();
             programs
                 .iter()
