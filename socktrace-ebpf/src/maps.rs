@@ -77,9 +77,9 @@ pub(crate) static CONNECT_SOCKS: HashMap<u64, ConnectSock> = HashMap::with_max_e
 /// its `connect()` is known for the same failure where nobody saw it begin.
 #[map]
 pub(crate) static CONNECT_REPORTED: HashMap<u64, u32> = HashMap::with_max_entries(16384, 0);
-/// How many entries two of these maps have, by [`UnderWay`]: mostly none, and then nobody needs to look for one.
+/// How many entries some of these maps have, by [`UnderWay`]: mostly none, and then nobody needs to look for one.
 #[map]
-pub(crate) static UNDER_WAY: Array<u64> = Array::with_max_entries(2, 0);
+pub(crate) static UNDER_WAY: Array<u64> = Array::with_max_entries(3, 0);
 /// `accept()` calls under way, by `pid_tgid`.
 #[map]
 pub(crate) static ACCEPT_CALLS: HashMap<u64, AcceptCall> = HashMap::with_max_entries(16384, 0);
@@ -114,6 +114,8 @@ pub(crate) enum UnderWay {
     ConnectSocks = 0,
     /// [`BLOCKED_CALLS`]
     BlockedCalls = 1,
+    /// [`CLOSING`]
+    Closing = 2,
 }
 
 /// Event budget of one signal on one CPU.

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{
 };
 use socktrace_common::{Actor, Credentials, TaskKey};
 
-use super::{Probed, Reach, Socket, read, reach::Current};
+use super::{Probed, Reach, Socket, reach::Current, read};
 use crate::globals::offset;
 
 /// `CLOCK_MONOTONIC`, nanoseconds.
@@ -63,7 +63,11 @@ impl Task {
         // SAFETY: both return the current task's address; the first one is there since 5.11, and only
         // called where the loader has seen it.
         let task = unsafe {
-            if Current::typed() { bpf_get_current_task_btf() as u64 } else { bpf_get_current_task() }
+            if Current::typed() {
+                bpf_get_current_task_btf() as u64
+            } else {
+                bpf_get_current_task()
+            }
         };
         Self(task, PhantomData)
     }

@@ -81,6 +81,10 @@ fn insert<R: Reach>(child: Sock<R>, start: &AcceptStart, flags: u64) {
 pub(super) fn established(child: Sock) {
     // SAFETY: copied at once.
     let Some(start) = (unsafe { ACCEPT_STARTS.get(child.key()) }) else { return };
+    if start.peer_port != 0 {
+        // The twin of this hook was here.
+        return;
+    }
     let mut start = *start;
     (start.peer, start.peer_port) = child.ends().remote();
     // BPF_EXIST: it may be accepted by now.
@@ -179,7 +183,8 @@ pub(super) fn counted<R: Reach>(
     tally::count(SIGNAL, Stage::Seen, 1);
     // Whoever accepts: a listener that somebody else accepts from does not stall.
     tally::note_accept(inode, task);
-    let wanted = filter::no_errno() && filter::process(task) && filter::socket(Some(child.probed()));
+    let wanted =
+        filter::no_errno() && filter::process(task) && filter::socket(Some(child.probed()));
     if !wanted {
         return tally::count(SIGNAL, Stage::Filtered, 1);
     }

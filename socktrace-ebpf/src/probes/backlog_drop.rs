@@ -21,11 +21,12 @@ use crate::{
     emit, filter,
     globals::offset,
     kernel::{self, Probed, Reach, Skb, Sock, Task, Typed, cpu_offset, pid_tgid},
-    maps::{CLOSING, Closing, DROP_ENTRIES, DROP_TALLY, LISTENERS},
+    maps::{CLOSING, Closing, DROP_ENTRIES, DROP_TALLY, LISTENERS, UnderWay},
     tally,
 };
 
 const SIGNAL: Signal = Signal::BacklogDrop;
+const BPF_NOEXIST: u64 = 1;
 
 /// One of the functions is about to handle `skb` for `listener`.
 #[inline(always)]
@@ -304,17 +305,27 @@ fn backlog_drop_kfree_skb(ctx: RawTracePointContext) -> i32 {
 /// (`inet_csk_listen_stop`).
 #[inline(never)]
 pub(super) fn closing(listener: Sock) {
+    // Of a listener that was shut down before, and is not destroyed yet.
+    closed_one();
     let queue = listener.ack_backlog();
     if queue == 0 {
-        // Of a listener that was shut down before, and is not destroyed yet.
-        let _ = CLOSING.remove(pid_tgid());
         return;
     }
     let (inode, limit) = (listener.inode(), listener.max_ack_backlog());
     let closing = Closing { listener: listener.key(), inode, queue, limit };
     tally::remember_listener(SIGNAL, inode, Some(listener), None);
-    if CLOSING.insert(pid_tgid(), closing, 0).is_err() {
+    tally::begins(UnderWay::Closing);
+    if CLOSING.insert(pid_tgid(), closing, BPF_NOEXIST).is_err() {
+        tally::ends(UnderWay::Closing);
         tally::count(SIGNAL, Stage::LostPending, 1);
+    }
+}
+
+/// The current task closes no listener (any more).
+#[inline(always)]
+pub(super) fn closed_one() {
+    if tally::any(UnderWay::Closing) && CLOSING.remove(pid_tgid()).is_ok() {
+        tally::ends(UnderWay::Closing);
     }
 }
 
@@ -359,10 +370,13 @@ pub(super) fn left_in_unix_queue(ctx: &impl EbpfContext, start: &AcceptStart) {
 /// The socket is gone: if it was a listener, its queue is, too.
 #[inline(always)]
 pub(super) fn closed_for_good(sock: u64) {
+    if !tally::any(UnderWay::Closing) {
+        return;
+    }
     // SAFETY: copied at once; only this task writes this entry.
     let closing = unsafe { CLOSING.get(pid_tgid()) }.map_or(0, |closing| closing.listener);
     if closing == sock {
-        let _ = CLOSING.remove(pid_tgid());
+        closed_one();
     }
 }
 

@@ -6,8 +6,8 @@
 
 use aya_ebpf::{
     EbpfContext,
-    macros::{fentry, fexit, kprobe},
-    programs::{FEntryContext, FExitContext, ProbeContext},
+    macros::{fentry, kprobe},
+    programs::{FEntryContext, ProbeContext},
 };
 use socktrace_common::{
     BlockedCall, ConnectBlockedEvent, ConnectBlockedKey, Endpoint, Signal, Stage,
@@ -129,6 +129,16 @@ fn blocked(ctx: &impl EbpfContext, event: &ConnectBlockedEvent) {
     emit::send(ctx, SIGNAL, tallied, event);
 }
 
+/// As [`returned`], with the `struct sockaddr` of `len` bytes that the client passed.
+#[inline(always)]
+pub(super) fn returned_from(ctx: &impl EbpfContext, result: i32, address: u64, len: i32) {
+    // Mostly it never slept.
+    if tally::any(UnderWay::BlockedCalls) && BLOCKED_CALLS.get_ptr(pid_tgid()).is_some() {
+        note_address(address, len);
+        returned(ctx, result.unsigned_abs(), None);
+    }
+}
+
 /// Writes what the client passed over the listener's own name.
 #[inline(never)]
 fn note_address(address: u64, len: i32) {
@@ -152,17 +162,6 @@ fn note_address(address: u64, len: i32) {
 fn connect_blocked_fentry(ctx: FEntryContext) -> i32 {
     if let Some(listener) = Sock::from_raw(ctx.arg(0)) {
         sleeps(listener);
-    }
-    0
-}
-
-/// `int unix_stream_connect(sock, struct sockaddr *uaddr, int addr_len, int flags)`.
-#[fexit]
-fn connect_blocked_fexit(ctx: FExitContext) -> i32 {
-    // Mostly it never slept.
-    if tally::any(UnderWay::BlockedCalls) && BLOCKED_CALLS.get_ptr(pid_tgid()).is_some() {
-        note_address(ctx.arg(1), ctx.arg(2));
-        returned(&ctx, ctx.arg::<i32>(4).unsigned_abs(), None);
     }
     0
 }

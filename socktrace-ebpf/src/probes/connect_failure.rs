@@ -4,9 +4,10 @@
 //! socket leaves SYN_SENT with `sk_err` set, and `CONNECT_SOCKS[sock]` remembers who connected
 //! and whether the failure was reported, until the program fetches it.
 //!
-//! In the fentry tier, where nobody is stopped inside a program ([`lean`]), what `connect()` returns is what became of
-//! it, and only a socket whose call returned while it was being connected is remembered. Elsewhere each is, from SYN_SENT
-//! on: what the hook on the call would miss, the hooks on the socket's state see.
+//! Where nobody is stopped inside a program, what `connect()` returns is what became of it, and only a socket whose
+//! call returned while it was being connected is remembered. In the tiers below fentry, so is one that no system call
+//! connects which they see. Where a hook on the call may be skipped, each is, from SYN_SENT on: what that hook misses, the hooks on
+//! the socket's state see.
 
 use aya_ebpf::{
     EbpfContext,
@@ -15,16 +16,15 @@ use aya_ebpf::{
 };
 use socktrace_common::{
     Actor, ConnectFailureEvent, ConnectFailureKey, ConnectReturnedEvent, Credentials, Endpoint,
-    Signal, Stage, TaskKey, Tier,
+    Signal, Stage, TaskKey, Tier, preempted,
 };
 
-use super::interrupted;
+use super::{connect_blocked, interrupted};
 use crate::{
     emit, filter,
-    globals::{lean, tier},
+    globals::{lean, param, tier},
     kernel::{
-        AF_UNIX, Reach, Sock, Socket, Task, Typed, pid_tgid, read_kernel_address,
-        read_user_address,
+        AF_UNIX, Reach, Sock, Socket, Task, Typed, pid_tgid, read_kernel_address, read_user_address,
     },
     maps::{
         CONNECT_CALLS, CONNECT_REPORTED, CONNECT_SOCKS, CONNECT_TALLY, ConnectCall, ConnectSock,
@@ -72,8 +72,8 @@ fn is_failure(sock: Option<Sock>, errno: u32) -> bool {
 fn fetched(sock: Sock, errno: u32) -> bool {
     let sock = sock.handshake();
     // SAFETY: copied at once; the entry goes away only here, at the next connect, or with the socket.
-    let Some((reported, inode)) = (unsafe { CONNECT_SOCKS.get(sock.key()) })
-        .map(|entry| (entry.reported, entry.inode))
+    let Some((reported, inode)) =
+        (unsafe { CONNECT_SOCKS.get(sock.key()) }).map(|entry| (entry.reported, entry.inode))
     else {
         return false;
     };
@@ -91,6 +91,12 @@ fn fetched_unseen(errno: u32) -> bool {
     // SAFETY: copied at once.
     let reported = unsafe { CONNECT_REPORTED.get(pid_tgid()) }.copied();
     reported == Some(errno) && CONNECT_REPORTED.remove(pid_tgid()).is_ok()
+}
+
+/// Whether hooks on system calls may be skipped, because a thread is stopped inside them.
+#[inline(always)]
+fn skips_calls() -> bool {
+    param!(preempted) != preempted::NOBODY
 }
 
 /// Tallies one failure; returns what came of that if an event is to be sent.
@@ -153,11 +159,54 @@ fn returned(
     }
 }
 
+/// `connect()` returned, and the handshake of `sock` goes on, unless it ended by now: in an error that nobody has
+/// reported, which this returns.
+#[inline(never)]
+fn failed_meanwhile(sock: Sock, address: impl FnOnce(&mut Endpoint)) -> Option<u32> {
+    if sock.is_unix() || !sock.in_scope() {
+        return None;
+    }
+    let sock = sock.handshake();
+    if sock.is_syn_sent() {
+        let mut entry = begun();
+        entry.inode = sock.inode();
+        address(&mut entry.target);
+        remember(sock, &entry);
+        if sock.is_syn_sent() {
+            return None;
+        }
+        // It ended while it was noted down. The hook on the end comes before the state changes: if it saw the
+        // entry, that says so.
+        let seen = CONNECT_SOCKS.get_ptr(sock.key());
+        // SAFETY: a live map value, and an aligned integer.
+        if seen.is_some_and(|entry| unsafe { (*entry).reported } != 0) {
+            return None;
+        }
+        forgotten(sock.key());
+    }
+    // Else it is connected, or another thread has closed it.
+    let errno = sock.error();
+    (sock.is_closed() && errno != 0).then_some(errno)
+}
+
+/// The program fetches this error of `sock` later: then it is known.
+#[inline(never)]
+pub(super) fn mark_reported(sock: Sock, errno: u32) {
+    let sock = sock.handshake();
+    let mut entry = begun();
+    (entry.inode, entry.reported) = (sock.inode(), errno);
+    remember(sock, &entry);
+}
+
 // --- every tier: sock:inet_sock_set_state ------------------------------------------------------
 
 /// A TCP socket entered SYN_SENT, in the context of the task that connects.
 #[inline(never)]
 pub(super) fn syn_sent(sock: Sock) {
+    if !skips_calls() && is_under_way() {
+        // Its return tells what becomes of it.
+        return;
+    }
     // SAFETY: copied at once.
     let entry = unsafe { CONNECT_SOCKS.get(sock.key()) };
     if entry.is_some_and(|entry| entry.reported == 0 && entry.actor.tid == pid_tgid() as u32) {
@@ -241,7 +290,10 @@ pub(super) fn forgotten(sock: u64) {
 #[fexit]
 fn connect_failure_fexit(ctx: FExitContext) -> i32 {
     let (result, address) = (ctx.arg::<i32>(4), Address { at: ctx.arg(1), len: ctx.arg(2) });
-    if result < 0 || disconnects(address.at) {
+    if tier(Signal::ConnectBlocked, Tier::Fentry) {
+        connect_blocked::returned_from(&ctx, result, address.at, address.len);
+    }
+    if tier(SIGNAL, Tier::Fentry) && (result < 0 || disconnects(address.at)) {
         // Not every file is a socket, but one that is connected is.
         call_ended(&ctx, Socket::of_file(ctx.arg(0)), result, address);
     }
@@ -292,12 +344,11 @@ fn call_ended(ctx: &impl EbpfContext, socket: Option<Socket>, result: i32, addre
     if result == 0 {
         return forgotten(sock.handshake().key());
     }
-    if !sock.is_unix()
-        && sock.in_scope()
-        && let Some(errno) = failed_meanwhile(sock.handshake(), &address)
-    {
+    if let Some(errno) = failed_meanwhile(sock, |target| {
+        read_kernel_address(target, address.at, address.len);
+    }) {
         failed_with(ctx, Some(sock), errno, &address);
-        mark_reported(sock.handshake(), errno);
+        mark_reported(sock, errno);
     }
 }
 
@@ -307,40 +358,6 @@ fn failed_with(ctx: &impl EbpfContext, sock: Option<Sock>, errno: u32, address: 
     returned(ctx, sock, errno, address.len, |target| {
         read_kernel_address(target, address.at, address.len);
     });
-}
-
-/// `connect()` returned, and the handshake of `sock` goes on, unless it ended by now: in an error that nobody has
-/// reported, which this returns.
-#[inline(never)]
-fn failed_meanwhile(sock: Sock, address: &Address) -> Option<u32> {
-    if sock.is_syn_sent() {
-        let mut entry = begun();
-        entry.inode = sock.inode();
-        read_kernel_address(&mut entry.target, address.at, address.len);
-        remember(sock, &entry);
-        if sock.is_syn_sent() {
-            return None;
-        }
-        // It ended while it was noted down. The hook on the end comes before the state changes: if it saw the
-        // entry, that says so.
-        let seen = CONNECT_SOCKS.get_ptr(sock.key());
-        // SAFETY: a live map value, and an aligned integer.
-        if seen.is_some_and(|entry| unsafe { (*entry).reported } != 0) {
-            return None;
-        }
-        forgotten(sock.key());
-    }
-    // Else it is connected, or another thread has closed it.
-    let errno = sock.error();
-    (sock.is_closed() && errno != 0).then_some(errno)
-}
-
-/// The program fetches this error of `sock` later: then it is known.
-#[inline(never)]
-fn mark_reported(sock: Sock, errno: u32) {
-    let mut entry = begun();
-    (entry.inode, entry.reported) = (sock.inode(), errno);
-    remember(sock, &entry);
 }
 
 /// `void tcp_done(sk)`: a connection is over. If it was none yet, that is a failure.
@@ -492,11 +509,33 @@ pub(super) fn call_failed(
 ) {
     let address_len = call.map_or(0, |call| call.address_len);
     returned(ctx, sock, errno, address_len, |target| {
-        let Some(call) = call else { return };
-        if call.user_address == 0 {
-            *target = call.target;
-        } else {
-            read_user_address(target, call.user_address, call.address_len);
+        if let Some(call) = call {
+            read_target(call, target);
         }
     });
+}
+
+/// What the call was given.
+#[inline(always)]
+fn read_target(call: &ConnectCall, target: &mut Endpoint) {
+    if call.user_address == 0 {
+        *target = call.target;
+    } else {
+        read_user_address(target, call.user_address, call.address_len);
+    }
+}
+
+/// `connect()` returned `result`, which says that the connection is made later, or nothing of it: an error that it has
+/// ended in by now, and that nobody has reported.
+#[inline(always)]
+pub(super) fn call_went_on(call: &ConnectCall, sock: Sock, result: i64) -> Option<u32> {
+    let errno = -result as u32;
+    if skips_calls() || (result != 0 && errno != EINPROGRESS && !interrupted(errno)) {
+        return None;
+    }
+    if result == 0 && !sock.is_syn_sent() {
+        // Connected; else a Fast Open that was put off until something is sent.
+        return None;
+    }
+    failed_meanwhile(sock, |target| read_target(call, target))
 }

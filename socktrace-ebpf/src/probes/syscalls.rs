@@ -13,15 +13,13 @@ use aya_ebpf::{
 use socktrace_common::{Endpoint, Signal, Tier, preempted};
 
 use super::{
-    accept, accept_error, accept_meeting, connect_blocked, connect_failure, field, listen,
+    accept, accept_error, accept_meeting, backlog_drop, connect_blocked, connect_failure, field,
+    listen,
 };
 use crate::{
     globals::{on, param, tier},
     kernel::{AF_UNIX, SOCK_STREAM, Sock, Socket, Task, pid_tgid, read_user_address},
-    maps::{
-        ACCEPT_CALLS, AcceptCall, CLOSING, CONNECT_CALLS, CONNECT_REPORTED,
-        ConnectCall, LISTEN_CALLS,
-    },
+    maps::{ACCEPT_CALLS, AcceptCall, CONNECT_CALLS, CONNECT_REPORTED, ConnectCall, LISTEN_CALLS},
 };
 
 const SOCK_SEQPACKET: u16 = 5;
@@ -121,12 +119,14 @@ fn connect_returned(ctx: &impl EbpfContext, result: i64) {
         connect_unblocked(ctx, call, result.unsigned_abs() as u32);
     }
     let accepts = tier(Signal::Accept, Tier::Tracepoint);
-    if result < 0 || accepts {
+    let failures = on(Signal::ConnectFailure) && !tier(Signal::ConnectFailure, Tier::Fentry);
+    if failures || accepts {
         let sock = call.and_then(connecting);
-        let failures = on(Signal::ConnectFailure) && !tier(Signal::ConnectFailure, Tier::Fentry);
-        if result < 0 && failures {
-            connect_failure::call_failed(ctx, call, sock, -result as u32);
-        } else if result == 0
+        if failures {
+            connect_failed(ctx, call, sock, result);
+        }
+        if accepts
+            && result == 0
             && let Some(sock) = sock
             && sock.is_unix()
             && matches!(sock.kind(), SOCK_STREAM | SOCK_SEQPACKET)
@@ -136,6 +136,30 @@ fn connect_returned(ctx: &impl EbpfContext, result: i64) {
     }
     if !twins() {
         let _ = CONNECT_CALLS.remove(pid_tgid());
+    }
+}
+
+/// What `connect()` returned, if that is a failure, or one has come since.
+#[inline(always)]
+fn connect_failed(
+    ctx: &impl EbpfContext,
+    call: Option<&ConnectCall>,
+    sock: Option<Sock>,
+    result: i64,
+) {
+    let mut errno = if result < 0 { -result as u32 } else { 0 };
+    let mut came_later = None;
+    if let (Some(call), Some(sock)) = (call, sock)
+        && let Some(later) = connect_failure::call_went_on(call, sock, result)
+    {
+        errno = later;
+        came_later = Some(sock);
+    }
+    if errno != 0 {
+        connect_failure::call_failed(ctx, call, sock, errno);
+    }
+    if let Some(sock) = came_later {
+        connect_failure::mark_reported(sock, errno);
     }
 }
 
@@ -265,6 +289,6 @@ fn calls_abandoned(_ctx: RawTracePointContext) -> i32 {
     let _ = LISTEN_CALLS.remove(pid_tgid());
     connect_blocked::forgotten();
     let _ = CONNECT_REPORTED.remove(pid_tgid());
-    let _ = CLOSING.remove(pid_tgid());
+    backlog_drop::closed_one();
     0
 }

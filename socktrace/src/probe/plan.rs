@@ -392,15 +392,16 @@ const ACCEPT_ERROR: [TierPlan; 3] = [
 
 // --- connect_failure ---------------------------------------------------------------------------
 
+const CONNECT_RETURNS: Slot =
+    needed(&[fexit("connect_failure_fexit", &["__sys_connect_file"])
+        .requires(&[Requirement::Parameters(4)])]);
 const LATE: &str = "TCP connects that fail after connect() has returned";
 
 const CONNECT_FAILURE: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Fentry,
         slots: &[
-            needed(&[fexit("connect_failure_fexit", &["__sys_connect_file"])
-                .requires(&[Requirement::Parameters(4)])])
-            .alone_sees("ends of connect calls"),
+            CONNECT_RETURNS.alone_sees("ends of connect calls"),
             or_lose(
                 &[fexit("connect_failure_early_fexit", &["__sys_connect"])
                     .requires(&[Requirement::Parameters(3)])],
@@ -416,7 +417,7 @@ const CONNECT_FAILURE: [TierPlan; 3] = [
                 .only(Only::NotPreempted),
             or_lose(
                 &[fentry("connect_failure_finish_fentry", &["tcp_finish_connect"])],
-                "connects beyond 32,768 connections that were made without waiting for connect()",
+                "failures that come after connect() has returned, while 32,768 connections that were made so are open",
             )
             .only(Only::NotPreempted),
             needed(&[fentry("connect_failure_done_fentry", &["tcp_done"])])
@@ -584,9 +585,7 @@ const CONNECT_BLOCKED: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Fentry,
         slots: &[
-            needed(&[fexit("connect_blocked_fexit", &["unix_stream_connect"])
-                .requires(&[Requirement::Parameters(4)])])
-            .alone_sees("ends of blocked connects"),
+            CONNECT_RETURNS.alone_sees("ends of blocked connects"),
             needed(&[fentry("connect_blocked_fentry", &["unix_wait_for_peer"])])
                 .alone_sees("blocked connects"),
         ],
