@@ -127,17 +127,26 @@ fn tallied(
     emit::admits(SIGNAL, tallied).then_some(tallied)
 }
 
+/// When an error came.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Came {
+    /// `connect()` returned it.
+    Returned,
+    /// After `connect()` had returned: nobody has reported it, and it is noted down for who fetches it.
+    Later,
+}
+
 /// `connect()` returned `-errno` to the current task, which passed an address of `address_len` bytes (0 if
 /// that is unknown).
 #[inline(always)]
 fn returned(
     ctx: &impl EbpfContext,
     sock: Option<Sock>,
-    errno: u32,
+    (errno, came): (u32, Came),
     address_len: i32,
     address: impl FnOnce(&mut Endpoint),
 ) {
-    if interrupted(errno) || !is_failure(sock, errno) {
+    if came == Came::Returned && (interrupted(errno) || !is_failure(sock, errno)) {
         return;
     }
     let (task, uid) = (Task::current_key(), Task::current_uid());
@@ -338,7 +347,7 @@ fn call_ended(ctx: &impl EbpfContext, socket: Option<Socket>, result: i32, addre
     let sock = socket.and_then(Socket::sock);
     let errno = -result as u32;
     if !lean(SIGNAL) || (result != 0 && !under_way && !interrupted(errno)) {
-        return failed_with(ctx, sock, errno, &address);
+        return failed_with(ctx, sock, errno, Came::Returned, &address);
     }
     let Some(sock) = sock else { return };
     if result == 0 {
@@ -347,15 +356,21 @@ fn call_ended(ctx: &impl EbpfContext, socket: Option<Socket>, result: i32, addre
     if let Some(errno) = failed_meanwhile(sock, |target| {
         read_kernel_address(target, address.at, address.len);
     }) {
-        failed_with(ctx, Some(sock), errno, &address);
         mark_reported(sock, errno);
+        failed_with(ctx, Some(sock), errno, Came::Later, &address);
     }
 }
 
 /// Outlined, as what it needs of the stack leaves no room for what else its callers call.
 #[inline(never)]
-fn failed_with(ctx: &impl EbpfContext, sock: Option<Sock>, errno: u32, address: &Address) {
-    returned(ctx, sock, errno, address.len, |target| {
+fn failed_with(
+    ctx: &impl EbpfContext,
+    sock: Option<Sock>,
+    errno: u32,
+    came: Came,
+    address: &Address,
+) {
+    returned(ctx, sock, (errno, came), address.len, |target| {
         read_kernel_address(target, address.at, address.len);
     });
 }
@@ -432,7 +447,7 @@ fn connect_failure_early_fexit(ctx: FExitContext) -> i32 {
     };
     if early {
         let sock = Task::current().socket(ctx.arg(0)).and_then(Socket::sock);
-        returned(&ctx, sock, -result as u32, len, |_| {});
+        returned(&ctx, sock, (-result as u32, Came::Returned), len, |_| {});
     }
     0
 }
@@ -506,9 +521,10 @@ pub(super) fn call_failed(
     call: Option<&ConnectCall>,
     sock: Option<Sock>,
     errno: u32,
+    came: Came,
 ) {
     let address_len = call.map_or(0, |call| call.address_len);
-    returned(ctx, sock, errno, address_len, |target| {
+    returned(ctx, sock, (errno, came), address_len, |target| {
         if let Some(call) = call {
             read_target(call, target);
         }

@@ -13,8 +13,9 @@ use aya_ebpf::{
 use socktrace_common::{Endpoint, Signal, Tier, preempted};
 
 use super::{
-    accept, accept_error, accept_meeting, backlog_drop, connect_blocked, connect_failure, field,
-    listen,
+    accept, accept_error, accept_meeting, backlog_drop, connect_blocked,
+    connect_failure::{self, Came},
+    field, listen,
 };
 use crate::{
     globals::{on, param, tier},
@@ -147,19 +148,14 @@ fn connect_failed(
     sock: Option<Sock>,
     result: i64,
 ) {
-    let mut errno = if result < 0 { -result as u32 } else { 0 };
-    let mut came_later = None;
     if let (Some(call), Some(sock)) = (call, sock)
-        && let Some(later) = connect_failure::call_went_on(call, sock, result)
+        && let Some(errno) = connect_failure::call_went_on(call, sock, result)
     {
-        errno = later;
-        came_later = Some(sock);
-    }
-    if errno != 0 {
-        connect_failure::call_failed(ctx, call, sock, errno);
-    }
-    if let Some(sock) = came_later {
         connect_failure::mark_reported(sock, errno);
+        return connect_failure::call_failed(ctx, Some(call), Some(sock), errno, Came::Later);
+    }
+    if result < 0 {
+        connect_failure::call_failed(ctx, call, sock, -result as u32, Came::Returned);
     }
 }
 
