@@ -52,7 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// What may appear only in these places (prefixes of paths below `socktrace/src`).
 const PLACES: &[(&str, &[&str], &[&str])] = &[
-    ("uses aya", &["aya"], &["probe/", "transport/", "live/", "kernel/facts.rs"]),
+    ("uses aya", &["aya"], &["probe/", "transport/", "live/"]),
     ("touches files", &["std::fs"], &["host/", "kernel/", "cli/", "demo/"]),
     ("enters namespaces or mounts", &["nix::mount", "nix::sched"], &["kernel/", "host/", "demo/"]),
     ("reads netlink", &["netlink_sys", "netlink_packet_sock_diag"], &["host/"]),

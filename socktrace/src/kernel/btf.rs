@@ -4,7 +4,7 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
@@ -13,6 +13,8 @@ use std::{
 use btf_rs::{Backend, Btf, BtfType, Type};
 use rustix::fs::{MemfdFlags, memfd_create};
 use thiserror::Error;
+
+use super::names;
 
 /// Where the running kernel publishes its own BTF.
 const RUNNING: &str = "/sys/kernel/btf/vmlinux";
@@ -73,12 +75,23 @@ impl KernelBtf {
         Some(offset / 8)
     }
 
-    /// Every type of this name.
-    fn types_named(&self, name: &str) -> Vec<Type> {
+    /// Finds all of these names at once, for the questions that follow: any other takes as long as all.
+    pub fn look_up(&self, names: &[&str]) {
+        let Ok(bytes) = fs::read(&self.path) else { return };
+        let found = names::find(&bytes, names).unwrap_or_default();
+        self.named.borrow_mut().extend(found.into_iter().map(|(name, ids)| (name.to_owned(), ids)));
+    }
+
+    /// Every type of this name, with its id.
+    fn ids_and_types_named(&self, name: &str) -> Vec<(u32, Type)> {
         let mut named = self.named.borrow_mut();
         let find = || self.btf.resolve_ids_by_name(name).unwrap_or_default();
         let ids = named.entry(name.to_owned()).or_insert_with(find);
-        ids.iter().filter_map(|id| self.btf.resolve_type_by_id(*id).ok()).collect()
+        ids.iter().filter_map(|id| Some((*id, self.btf.resolve_type_by_id(*id).ok()?))).collect()
+    }
+
+    fn types_named(&self, name: &str) -> Vec<Type> {
+        self.ids_and_types_named(name).into_iter().map(|(_, kind)| kind).collect()
     }
 
     /// Whether there is any type of this name.
@@ -170,10 +183,20 @@ impl KernelBtf {
         })
     }
 
+    /// The id of a kernel function; `None` if the kernel has no such function.
+    pub fn function_id(&self, function: &str) -> Option<u32> {
+        let types = self.ids_and_types_named(function);
+        types.into_iter().find_map(|(id, kind)| matches!(kind, Type::Func(_)).then_some(id))
+    }
+
+    /// What the kernel calls the type of a tracepoint's hooks.
+    pub fn tracepoint_type(tracepoint: &str) -> String {
+        format!("btf_trace_{tracepoint}")
+    }
+
     /// Number of arguments of a tracepoint; `None` if the kernel has no such tracepoint.
     pub fn tracepoint_arity(&self, tracepoint: &str) -> Option<usize> {
-        let name = format!("btf_trace_{tracepoint}");
-        self.types_named(&name).into_iter().find_map(|kind| {
+        self.types_named(&Self::tracepoint_type(tracepoint)).into_iter().find_map(|kind| {
             let Type::Typedef(typedef) = kind else { return None };
             let Type::Ptr(pointer) = self.btf.resolve_chained_type(&typedef).ok()? else {
                 return None;
@@ -234,6 +257,20 @@ mod tests {
         assert_eq!(btf.tracepoint_arity("inet_sock_set_state"), Some(3));
         let values = btf.anonymous_enum("LINUX_MIB_NUM", &["LINUX_MIB_NUM"]);
         assert_eq!(values, Some(vec![0]));
+    }
+
+    #[test]
+    fn what_was_looked_up_at_once_is_found_as_by_itself() {
+        let (at_once, by_itself) = (running(), running());
+        let names = ["sock", "tcp_v4_rcv", "btf_trace_inet_sock_set_state", "u32", "no_such_type"];
+        at_once.look_up(&names);
+        assert_eq!(at_once.named.borrow().len(), names.len(), "this kernel's BTF is read");
+        for name in names {
+            let ids = |btf: &KernelBtf| -> Vec<u32> {
+                btf.ids_and_types_named(name).into_iter().map(|(id, _)| id).collect()
+            };
+            assert_eq!(ids(&at_once), ids(&by_itself), "{name}");
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What this kernel and these privileges allow, asked once, before anything is decided.
 
-use std::path::Path;
+use std::{io, os::fd::AsFd, path::Path};
 
-use aya::{programs::ProgramType, sys::is_program_supported};
-
-use super::{KernelBtf, Preemption, Symbols, Tracefs};
+use super::{
+    KernelBtf, Preemption, Symbols, Tracefs,
+    bpf::{self, ProgramKind, instruction},
+    offsets, preemption,
+};
 
 /// Why a kind of hook is not to be had: fact, and what would change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +31,19 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Asks the running kernel. `btf` was opened before, because its absence is an error.
-    pub fn read(btf: KernelBtf) -> Self {
-        let tracing = read_tracing();
+    /// Asks the running kernel. `btf` was opened before, because its absence is an error; it will be asked for
+    /// these functions and tracepoints.
+    pub fn read(btf: KernelBtf, functions: &[&str], tracepoints: &[&str]) -> Self {
+        let types: Vec<_> = tracepoints.iter().map(|it| KernelBtf::tracepoint_type(it)).collect();
+        let mut names = vec![TRACED];
+        names.extend(preemption::NAMES);
+        names.extend(types.iter().map(String::as_str));
+        names.extend_from_slice(functions);
+        names.extend(offsets::names());
+        btf.look_up(&names);
+        let tracing = read_tracing(&btf);
         let kprobes = read_kprobes(Path::new("/sys/bus/event_source/devices/kprobe"));
-        let symbols = Symbols::read(Path::new("/proc/kallsyms"));
+        let symbols = Symbols::find(Path::new("/proc/kallsyms"));
         let release = nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default();
@@ -43,30 +53,52 @@ impl Facts {
     }
 }
 
-fn read_tracing() -> Result<(), Refused> {
+/// A function that the kernel has for such questions.
+const TRACED: &str = "bpf_fentry_test1";
+const PROGRAM_TYPE_TRACING: u32 = 26;
+const TRACE_FENTRY: u32 = 24;
+/// What the verifier says of a tracing program for no function: it knows the type.
+const NO_FUNCTION: &[u8] = b"Tracing programs must provide btf_id";
+/// The kernel's own errno, which libc does not know.
+const ENOTSUPP: i32 = 524;
+
+fn read_tracing(btf: &KernelBtf) -> Result<(), Refused> {
     let refused = "this kernel refuses BPF programs of type tracing (fentry, fexit) although the \
                    privileges are there; it was built without them, or a security policy forbids \
                    them";
-    match is_program_supported(ProgramType::Tracing) {
+    match tries_tracing(btf.function_id(TRACED).unwrap_or(0)) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Refused(refused.into())),
-        Err(error) if errno_of(&error) == Some(libc::EPERM) => Err(Refused(refused.into())),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err(Refused(refused.into())),
         Err(error) => Err(Refused(format!(
             "asking the kernel for BPF programs of type tracing (fentry, fexit) failed: {error}"
         ))),
     }
 }
 
-/// The system's error number behind an error, however deep.
-fn errno_of(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return io.raw_os_error();
+/// Whether a tracing program loads and attaches.
+fn tries_tracing(function: u32) -> io::Result<bool> {
+    let kind = ProgramKind {
+        program_type: PROGRAM_TYPE_TRACING,
+        attach_type: TRACE_FENTRY,
+        flags: 0,
+        function,
+    };
+    let mut log = [0; 256];
+    let program = match bpf::load(kind, &[instruction::set(0, 0), instruction::exit()], &mut log) {
+        Ok(program) => program,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            return Ok(log.starts_with(NO_FUNCTION));
         }
-        current = error.source();
+        // Attributes that it does not know.
+        Err(error) if error.raw_os_error() == Some(libc::E2BIG) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match bpf::attach(program.as_fd()) {
+        Ok(_detached_at_once) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(ENOTSUPP) => Ok(false),
+        Err(error) => Err(error),
     }
-    None
 }
 
 fn read_kprobes(pmu: &Path) -> Result<(), Refused> {

@@ -2,10 +2,14 @@
 //!
 //! Owns facts, never decisions: which hook is taken for which signal is `probe`'s business.
 
+mod addresses;
+mod bpf;
 mod btf;
 mod facts;
 mod misses;
+mod names;
 mod offsets;
+mod out_of_sight;
 mod preemption;
 mod private_mount;
 mod privileges;
@@ -16,6 +20,7 @@ pub use btf::{BtfError, KernelBtf};
 pub use facts::{Facts, Refused};
 pub use misses::read_recursion_misses;
 pub use offsets::{OffsetsError, resolve_offsets};
+pub use out_of_sight::out_of_sight;
 pub use preemption::Preemption;
 pub use privileges::{Missing, drop_all_but_reading, missing_privileges};
 pub use symbols::Symbols;

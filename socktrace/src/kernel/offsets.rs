@@ -90,6 +90,15 @@ const MIB: &[&str] = &[
     "LINUX_MIB_TCPREQQFULLDOCOOKIES",
 ];
 
+const IO_KIOCB: &str = "io_kiocb";
+const MPTCP_SOCK: &str = "mptcp_sock";
+const DROP_REASON: &str = "skb_drop_reason";
+
+/// Every type that is asked for by its name.
+pub(super) fn names<'a>() -> impl Iterator<Item = &'a str> {
+    FIELDS.iter().map(|(_, structure, _)| *structure).chain([IO_KIOCB, MPTCP_SOCK, DROP_REASON])
+}
+
 /// Resolves every offset, and takes over the symbols that are known.
 pub fn resolve_offsets(btf: &KernelBtf, symbols: &Symbols) -> Result<Offsets, OffsetsError> {
     let mut offsets = empty();
@@ -112,10 +121,10 @@ pub fn resolve_offsets(btf: &KernelBtf, symbols: &Symbols) -> Result<Offsets, Of
         offsets.mib_reqq_full_drop = syn_queue;
         offsets.mib_reqq_full_cookies = cookies;
     }
-    offsets.io_kiocb_file = btf.field_offset("io_kiocb", &["file"]).unwrap_or(ABSENT);
-    offsets.mptcp_first = btf.field_offset("mptcp_sock", &["first"]).unwrap_or(ABSENT);
+    offsets.io_kiocb_file = btf.field_offset(IO_KIOCB, &["file"]).unwrap_or(ABSENT);
+    offsets.mptcp_first = btf.field_offset(MPTCP_SOCK, &["first"]).unwrap_or(ABSENT);
     offsets.reason_listen_overflow =
-        btf.enum_value("skb_drop_reason", "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW").unwrap_or(ABSENT);
+        btf.enum_value(DROP_REASON, "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW").unwrap_or(ABSENT);
     Ok(offsets)
 }
 

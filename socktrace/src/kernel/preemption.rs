@@ -42,11 +42,18 @@ impl Preemption {
     }
 }
 
+/// A type of kernels that preempt the hooks of tracepoints, and a field of those that do not.
+const SRCU_GUARD: &str = "class_srcu_fast_notrace_t";
+const OLDER: (&str, &str) = ("task_struct", "trc_reader_special");
+
+/// Every type that is asked for by its name.
+pub(super) const NAMES: [&str; 2] = [SRCU_GUARD, OLDER.0];
+
 /// 7.2 guards tracepoints with SRCU instead of turning preemption off, 6.18 does not: what the BTF has of that, and of
 /// what 7.2 has no more, tells. A kernel of which neither is known may do it.
 fn preempts_tracepoints(btf: &KernelBtf) -> bool {
-    let guarded_by_srcu = btf.has_type("class_srcu_fast_notrace_t");
-    let is_older = btf.field_offset("task_struct", &["trc_reader_special"]).is_some();
+    let guarded_by_srcu = btf.has_type(SRCU_GUARD);
+    let is_older = btf.field_offset(OLDER.0, &[OLDER.1]).is_some();
     guarded_by_srcu || !is_older
 }
 

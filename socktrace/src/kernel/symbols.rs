@@ -1,4 +1,5 @@
-//! Addresses from `/proc/kallsyms`, read once.
+//! Addresses of symbols, asked once: of the kernel itself, or from `/proc/kallsyms`, which it makes line by
+//! line and which has 100,000 of them.
 
 use std::{
     collections::HashMap,
@@ -7,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use super::Refused;
+use super::{Refused, addresses::Addresses};
 
 /// What socktrace needs to know by address.
 #[derive(Clone, Debug)]
@@ -23,17 +24,33 @@ pub struct Symbols {
 const PIECE_BYTES: usize = 64 << 10;
 const PER_CPU_OFFSET: &str = "__per_cpu_offset";
 const TCP_RCV: [&str; 2] = ["tcp_v4_rcv", "tcp_v6_rcv"];
+const WANTED: [&str; 3] = [PER_CPU_OFFSET, TCP_RCV[0], TCP_RCV[1]];
+
+/// Addresses by name: where it begins, and where the next one does.
+type Found<'a> = HashMap<&'a str, [u64; 2]>;
 
 impl Symbols {
+    /// Asks the kernel; one that does not answer (before 5.16), or not to this process, has its table read.
+    pub fn find(kallsyms: &Path) -> Self {
+        match ask(&WANTED) {
+            Ok(found) => Self::of(&Ok(found), kallsyms),
+            Err(_) => Self::read(kallsyms),
+        }
+    }
+
     /// Reads the table.
     pub fn read(kallsyms: &Path) -> Self {
         let found = File::open(kallsyms)
             .and_then(|table| {
                 let table = BufReader::with_capacity(PIECE_BYTES, table);
-                find(table, &[PER_CPU_OFFSET, TCP_RCV[0], TCP_RCV[1]])
+                find(table, &WANTED)
             })
             .map_err(|error| Refused(format!("cannot read {}: {error}", kallsyms.display())));
-        let span = |name: &str| match &found {
+        Self::of(&found, kallsyms)
+    }
+
+    fn of(found: &Result<Found<'_>, Refused>, kallsyms: &Path) -> Self {
+        let span = |name: &str| match found {
             Ok(found) => known(found.get(name).copied(), name, kallsyms),
             Err(refused) => Err(refused.clone()),
         };
@@ -43,6 +60,15 @@ impl Symbols {
             tcp_rcv: v4.and_then(|v4| Ok([v4, v6?])),
         }
     }
+}
+
+fn ask<'a>(names: &[&'a str]) -> io::Result<Found<'a>> {
+    let addresses = Addresses::open()?;
+    let mut found = Found::new();
+    for name in names {
+        found.extend(addresses.span(name)?.map(|span| (*name, span)));
+    }
+    Ok(found)
 }
 
 /// Address 0 is how the kernel hides an address.
@@ -62,8 +88,8 @@ fn known(found: Option<[u64; 2]>, name: &str, kallsyms: &Path) -> Result<[u64; 2
 }
 
 /// Addresses of these symbols and of whatever begins next above each.
-fn find<'a>(mut table: impl BufRead, names: &[&'a str]) -> io::Result<HashMap<&'a str, [u64; 2]>> {
-    let mut found: HashMap<&str, [u64; 2]> = HashMap::new();
+fn find<'a>(mut table: impl BufRead, names: &[&'a str]) -> io::Result<Found<'a>> {
+    let mut found = Found::new();
     // The table is in the order of addresses up to the first module.
     let mut open: Vec<&str> = Vec::new();
     let mut line = Vec::new();
@@ -112,6 +138,14 @@ mod tests {
         assert_eq!(found.get("tcp_v4_rcv"), Some(&[0x20, 0x30]));
         assert_eq!(found.get("__per_cpu_offset"), Some(&[0x40, 0x50]));
         assert_eq!(found.get("absent"), None);
+    }
+
+    #[test]
+    fn the_kernel_answers_what_its_table_says() {
+        let table = Path::new("/proc/kallsyms");
+        let (asked, read) = (Symbols::find(table), Symbols::read(table));
+        assert_eq!(asked.tcp_rcv, read.tcp_rcv);
+        assert_eq!(asked.per_cpu_offset, read.per_cpu_offset);
     }
 
     #[test]

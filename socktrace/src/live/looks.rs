@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use socktrace_common::{Signal, Tier};
@@ -22,6 +22,9 @@ const LOOK_SHARE: u32 = 20;
 /// Where nothing is seen to wait, what hooks know of is read at every so manieth look only: of
 /// namespaces that cannot be looked into, nothing else tells.
 const IDLE_LOOKS: u32 = 4;
+/// Where nothing happens either, so many looks are one: whoever comes meanwhile is seen within the threshold
+/// of a stall, and from then on as often as otherwise.
+const IDLE_STRETCH: u32 = 2;
 
 impl Live {
     pub(super) fn look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
@@ -32,15 +35,28 @@ impl Live {
         let effort = Effort::of_thread();
         let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
+        let idles = self.idles(&look, &accepted_before);
         // A refused dump leaves queues unknown, and drops without a listener.
         if look.unseen.not_listed.is_empty() {
+            self.idle_looks += if idles { IDLE_STRETCH } else { 1 };
             let stalls = self.scout_with(&look, &accepted_before, Scout::look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
             self.tell_sightings(look.sightings, into);
         }
+        let (share, passed) = (effort.so_far() * LOOK_SHARE, begin.elapsed() * 2);
+        let after = |pause: Duration| begin + pause.max(share).max(passed);
+        self.soonest_look = after(self.look_every);
         self.next_look =
-            begin + self.look_every.max(effort.so_far() * LOOK_SHARE).max(begin.elapsed() * 2);
+            if idles { after(self.look_every * IDLE_STRETCH) } else { self.soonest_look };
         Ok(())
+    }
+
+    /// Whether nothing waits, and nothing was accepted since the look before. What is told as an event brings
+    /// the next look forward by itself.
+    fn idles(&mut self, seen: &Look, accepted: &HashMap<u64, u64>) -> bool {
+        let accepted = Some(accepted.values().sum());
+        let before = std::mem::replace(&mut self.accepted, accepted);
+        before == accepted && !waits(seen) && !self.scout.is_watching()
     }
 
     /// Looks at everything that waits.
@@ -51,10 +67,8 @@ impl Live {
         look: impl Fn(&mut Scout, &Sight<'_>) -> Vec<Stall>,
     ) -> Result<Vec<Stall>, LiveError> {
         let sightings = &seen.sightings;
-        self.idle_looks += 1;
-        let waits = sightings.values().any(|sighting| sighting.queue != Some(0));
         let (mut queued, mut sleepers) = (Vec::new(), Vec::new());
-        if waits || self.scout.is_watching() || self.idle_looks >= IDLE_LOOKS {
+        if waits(seen) || self.scout.is_watching() || self.idle_looks >= IDLE_LOOKS {
             self.idle_looks = 0;
             queued = read_queued(&self.ebpf)?;
             sleepers = read_sleepers(&self.ebpf)?;
@@ -87,6 +101,7 @@ impl Live {
         let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
         if look.unseen.not_listed.is_empty() {
+            self.idle_looks += 1;
             let stalls = self.scout_with(&look, &accepted_before, Scout::last_look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
             self.tell_sightings(look.sightings, into);
@@ -104,4 +119,9 @@ impl Live {
         }
         self.seen = seen;
     }
+}
+
+/// Whether any listener has a queue, or may have one.
+fn waits(seen: &Look) -> bool {
+    seen.sightings.values().any(|sighting| sighting.queue != Some(0))
 }

@@ -1,5 +1,6 @@
 //! The live [`Source`]: the kernel's buffer and totals, and what the host tells beside them.
 
+mod alarm;
 mod looks;
 mod sums;
 
@@ -14,12 +15,12 @@ use std::{
 use aya::Ebpf;
 use socktrace_common::{DropKey, ListenerInfo, Signal, Stage};
 use thiserror::Error;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time::sleep_until,
-};
+use tokio::io::{Interest, unix::AsyncFd};
 
-use self::sums::{cgroups_of, since};
+use self::{
+    alarm::Alarm,
+    sums::{cgroups_of, since},
+};
 use crate::{
     event::{Body, Counters, Event, Listener, Owner, ReaderLoss, Record, Sighting, Source, Stages},
     evidence::{Investigator, Worker},
@@ -65,6 +66,7 @@ pub enum LiveError {
 pub struct Live {
     /// A copy of the reader's descriptor: the reader stays free to be drained.
     readable: AsyncFd<OwnedFd>,
+    alarm: Alarm,
     reader: Reader,
     ebpf: Ebpf,
     timing: Option<Timing>,
@@ -79,6 +81,10 @@ pub struct Live {
     /// How often in a row nothing was there to be drained.
     quiet_drains: u32,
     next_look: Instant,
+    /// When it would be, were the last look not of a host on which nothing happens.
+    soonest_look: Instant,
+    /// Connections accepted, as of the last look.
+    accepted: Option<u64>,
     named: HashSet<u64>,
     delivered: u64,
     loss: ReaderLoss,
@@ -116,6 +122,7 @@ impl Live {
         let readable = readable.map_err(io::Error::from)?;
         let mut live = Self {
             readable,
+            alarm: Alarm::new()?,
             reader,
             ebpf,
             timing,
@@ -131,6 +138,8 @@ impl Live {
             quiet_drains: 0,
             idle_looks: 0,
             next_look: Instant::now(),
+            soonest_look: Instant::now(),
+            accepted: None,
             named: HashSet::new(),
             delivered: 0,
             loss: ReaderLoss::default(),
@@ -211,8 +220,12 @@ impl Live {
             Err(_) => loss.undecodable += 1,
         });
         self.loss.perf_lost += overrun;
-        self.quiet_drains =
-            if into.len() > first { 0 } else { self.quiet_drains.saturating_add(1) };
+        if into.len() > first {
+            self.quiet_drains = 0;
+            self.next_look = self.next_look.min(self.soonest_look);
+        } else {
+            self.quiet_drains = self.quiet_drains.saturating_add(1);
+        }
         let pause = if self.quiet_drains > QUIET_DRAINS { QUIET_DRAIN } else { DRAIN };
         self.next_drain = Instant::now() + pause;
         for record in into.get(first..).unwrap_or_default() {
@@ -286,7 +299,7 @@ impl Source for Live {
     async fn read(&mut self, into: &mut Vec<Record>) -> Result<bool, LiveError> {
         tokio::select! {
             ready = self.readable.readable() => ready?.clear_ready(),
-            () = sleep_until(self.next_wake().into()) => {}
+            rang = self.alarm.wait_until(self.next_wake()) => rang?,
         }
         into.append(&mut self.baseline);
         self.drain(into);

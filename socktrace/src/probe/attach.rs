@@ -13,12 +13,12 @@ use socktrace_common::{
 use thiserror::Error;
 
 use super::{
-    FOLLOW, Kind, Options, Program, Refusal, Requirement, Timing, Verdict,
+    FOLLOW, Kind, Options, PLAN, Program, Refusal, Requirement, Timing, Verdict,
     into_kernel::attach_programs, params::params, select_signal, self_test,
 };
 use crate::{
     event::Sighting,
-    kernel::{BtfError, Facts, KernelBtf, OffsetsError, resolve_offsets},
+    kernel::{BtfError, Facts, KernelBtf, OffsetsError, out_of_sight, resolve_offsets},
     transport::{CountersError, Reader, ReaderError, Transport, read_stages},
 };
 
@@ -127,7 +127,23 @@ struct Refused {
 
 /// Asks the kernel what it allows.
 pub fn facts(options: &Options) -> Result<Facts, AttachError> {
-    Ok(Facts::read(KernelBtf::open(options.btf.as_deref())?))
+    let btf = KernelBtf::open(options.btf.as_deref())?;
+    let (mut functions, mut tracepoints) = (vec![CURRENT_TASK], Vec::new());
+    for program in planned() {
+        match program.kind {
+            Kind::RawTracepoint => tracepoints.extend_from_slice(program.targets),
+            // By its name in tracefs.
+            Kind::Tracepoint => {}
+            _ => functions.extend_from_slice(program.targets),
+        }
+    }
+    Ok(Facts::read(btf, &functions, &tracepoints))
+}
+
+/// Every program that may be chosen.
+fn planned() -> impl Iterator<Item = Program> {
+    let slots = PLAN.into_iter().flat_map(|(_, tiers)| tiers).flat_map(|tier| tier.slots);
+    slots.flat_map(|slot| slot.any_of).copied().chain(FOLLOW)
 }
 
 /// Attaches every signal in the best tier that the kernel takes.
@@ -172,9 +188,12 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
     }
 }
 
+/// The helper that gives the current task with its type.
+const CURRENT_TASK: &str = "bpf_get_current_task_btf";
+
 /// What programs may read by loads.
 fn may_load(facts: &Facts) -> u32 {
-    let task = facts.btf.function_arity("bpf_get_current_task_btf").is_some();
+    let task = facts.btf.function_arity(CURRENT_TASK).is_some();
     loads::ARGUMENTS | if task { loads::TASK } else { 0 }
 }
 
@@ -323,7 +342,12 @@ fn load(
         // Not used, and the smallest that the kernel takes.
         Transport::Perf => 4096,
     };
-    let mut loader = EbpfLoader::new();
+    // It would parse the kernel's BTF, by which nothing in the object is relocated.
+    let mut loader = out_of_sight(EbpfLoader::new).unwrap_or_else(|_| EbpfLoader::new());
+    if !options.filters.follow {
+        // Nobody is followed.
+        loader.map_max_entries("FOLLOWED", 1);
+    }
     loader
         .verifier_log_level(log)
         .map_max_entries("EVENTS_RING", ring_bytes)

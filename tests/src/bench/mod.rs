@@ -3,6 +3,7 @@
 //! This measures and prints; `cargo xtask bench` says what is measured, and makes tables of it.
 
 mod driver;
+mod load;
 mod operation;
 mod plan;
 mod programs;
@@ -10,6 +11,7 @@ mod tracer;
 mod worker;
 
 pub use driver::drive;
+pub use load::{listeners, load};
 pub use operation::Operation;
 pub use plan::{Plan, Subject, Work};
 pub use worker::serve;

@@ -1,8 +1,9 @@
 //! BPF objects that exist in the kernel, by id: what a killed tracer must not leave behind.
 
 use std::collections::BTreeSet;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 
 /// The kinds of objects: bpf(2) command that walks their ids, and their name in fdinfo.
@@ -53,6 +54,82 @@ pub fn held_by(pid: u32) -> Result<Objects> {
         found.extend(parse_fdinfo(&text));
     }
     Ok(found)
+}
+
+/// How many entries a hash map with keys of eight bytes has, of those that a process holds.
+///
+/// # Errors
+/// When the process holds no map of this name, or the kernel does not show it.
+pub fn entries(pid: u32, name: &str) -> Result<usize> {
+    let kept = name.get(..NAME_LENGTH).unwrap_or(name);
+    for (_, id) in held_by(pid)?.into_iter().filter(|(kind, _)| *kind == "map_id") {
+        let map = open_map(id)?;
+        if map_name(&map)? == kept {
+            return count_entries(&map);
+        }
+    }
+    bail!("process {pid} has no map {name}")
+}
+
+/// A name of an object is cut there.
+const NAME_LENGTH: usize = 15;
+
+fn bpf<T>(command: i32, attr: &mut T) -> nix::Result<i64> {
+    // SAFETY: `attr` lives through the call and has its size, and what it points to lives in the callers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) })
+}
+
+fn open_map(id: u32) -> Result<OwnedFd> {
+    // BPF_MAP_GET_FD_BY_ID
+    let fd = bpf(14, &mut Walk { start_id: id, ..Walk::default() }).context("a map by its id")?;
+    // SAFETY: the kernel has just made it, for this process alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })
+}
+
+/// `struct bpf_map_info`, as far as it is needed.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    numbers: [u32; 6],
+    name: [u8; 16],
+}
+
+fn map_name(map: &OwnedFd) -> Result<String> {
+    #[repr(C)]
+    struct Ask {
+        fd: i32,
+        length: u32,
+        info: u64,
+    }
+    let mut info = Info::default();
+    let length = u32::try_from(size_of::<Info>())?;
+    let at = (&raw mut info).expose_provenance() as u64;
+    // BPF_OBJ_GET_INFO_BY_FD
+    bpf(15, &mut Ask { fd: map.as_raw_fd(), length, info: at }).context("what map this is")?;
+    Ok(String::from_utf8_lossy(&info.name).trim_end_matches('\0').to_owned())
+}
+
+fn count_entries(map: &OwnedFd) -> Result<usize> {
+    #[repr(C)]
+    struct Next {
+        map: i32,
+        pad: u32,
+        key: u64,
+        following: u64,
+    }
+    let (mut key, mut next) = (0u64, 0u64);
+    let mut count = 0;
+    loop {
+        let from = if count == 0 { 0 } else { (&raw mut key).expose_provenance() as u64 };
+        let to = (&raw mut next).expose_provenance() as u64;
+        // BPF_MAP_GET_NEXT_KEY
+        match bpf(4, &mut Next { map: map.as_raw_fd(), pad: 0, key: from, following: to }) {
+            Ok(_) => count += 1,
+            Err(Errno::ENOENT) => return Ok(count),
+            Err(errno) => return Err(errno).context("the keys of a map"),
+        }
+        key = next;
+    }
 }
 
 fn parse_fdinfo(text: &str) -> Option<(&'static str, u32)> {

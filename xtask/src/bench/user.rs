@@ -1,5 +1,5 @@
-//! Measuring the tracer itself on this machine: what it takes to attach, to wait and to hold, and what its
-//! user space does with events and sessions (`socktrace/benches`).
+//! Measuring the tracer itself on this machine: what it takes to attach, to wait and to hold, what its
+//! user space does with events and sessions (`socktrace/benches`), and what becomes of counts under load (`bench load`).
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -37,22 +37,29 @@ pub(super) fn everything(root: &Path) -> Result<String> {
     if !geteuid().is_root() {
         bail!("tracers need root, and this user is not root; run it as root");
     }
-    let (socktrace, _) = host::build(root)?;
+    let (socktrace, bench) = host::build(root)?;
     let runs = (0..RUNS).map(|_| run(&socktrace)).collect::<Result<Vec<_>>>()?;
-    let mut bench = process::cargo();
+    let load = process::capture(Command::new(bench).arg("load").env("SOCKTRACE_BIN", &socktrace))?;
+    let mut criterion = process::cargo();
     process::run(
-        bench.args(["bench", "--package", "socktrace", "--bench", "user_space"]).current_dir(root),
+        criterion
+            .args(["bench", "--package", "socktrace", "--bench", "user_space"])
+            .current_dir(root),
     )?;
-    let row = |name: &str, of: fn(&Tracer) -> f64| {
+    let row = |name: &str, of: fn(&Tracer) -> f64, wanted: &str| {
         let value = median(runs.iter().map(of).collect()).unwrap_or(f64::NAN);
-        format!("| {name} | {value:.2} |\n")
+        format!("| {name} | {value:.2} | {wanted} |\n")
     };
-    Ok(format!("### The tracer itself, medians of {RUNS}\n\n| | |\n|---|---:|\n")
-        + &row("until attached, ms", |run| run.attached_ms)
-        + &row("CPU until attached, ms", |run| run.attach_cpu_ms)
-        + &row("CPU of one core while idle, %", |run| run.idle_percent)
-        + &row("resident while tracing, MB", |run| run.resident_mb)
-        + &row("resident at most, MB", |run| run.peak_mb))
+    let title =
+        format!("### The tracer itself, medians of {RUNS}\n\n| | | wanted |\n|---|---:|---:|\n");
+    Ok(title
+        + &row("until attached, ms", |run| run.attached_ms, "30")
+        + &row("CPU until attached, ms", |run| run.attach_cpu_ms, "")
+        + &row("CPU of one core while idle, %", |run| run.idle_percent, "0.1")
+        + &row("resident while tracing, MB", |run| run.resident_mb, "8")
+        + &row("resident at most, MB", |run| run.peak_mb, "24")
+        + "\n"
+        + &load)
 }
 
 fn run(socktrace: &str) -> Result<Tracer> {
