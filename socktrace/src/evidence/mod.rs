@@ -57,7 +57,8 @@ impl Investigator {
             Incident::AcceptError { errno, .. } => self.accept_error(actor, *errno, time_ns),
         };
         let findings = diagnose(&case);
-        Some(Diagnosis { time_ns: monotonic_now_ns(), of: of.clone(), findings })
+        let (time_ns, listener) = (monotonic_now_ns(), case.unix_listener());
+        Some(Diagnosis { time_ns, of: of.clone(), listener, findings })
     }
 
     /// What would become of a connect, if `someone` tried it now.
