@@ -308,7 +308,7 @@ fn no_rule_puts_a_name_or_an_address_where_it_would_stay() {
         let before = format!("{finding:?}");
         marked += usize::from(marks.iter().any(|mark| before.contains(mark)));
         let of = Incident::AcceptError { task: TaskKey::NONE, listener: 0, errno: 24 };
-        let diagnosis = Diagnosis { time_ns: 0, of, findings: vec![finding] };
+        let diagnosis = Diagnosis { time_ns: 0, of, listener: None, findings: vec![finding] };
         let after = format!("{:?}", redactor.record(Record::Diagnosis(Box::new(diagnosis))));
         for mark in &marks {
             assert!(!after.contains(mark), "{mark} is left\nof {before}\nin {after}");

@@ -140,7 +140,7 @@ const fn only_overflows(netstat: NetstatDelta) -> bool {
 /// The only listener that dropped, and all of the namespace's drops: its reasons are the
 /// namespace's.
 fn alone(seen: Seen, netstat: NetstatDelta) -> Vec<DropRow> {
-    let other = netstat.drops.saturating_sub(netstat.overflows.saturating_add(netstat.syn_queue));
+    let other = netstat.other();
     let overflows = netstat.overflows.saturating_sub(seen.hooked);
     vec![
         row(Drops::Tcp(DropReason::AcceptQueueFull), None, overflows),

@@ -6,14 +6,14 @@
 use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 use std::sync::Arc;
 
-use socktrace_common::{DropReason, TaskKey};
+use socktrace_common::{DropReason, DropStage, TaskKey};
 
 use super::snapshot::{DropRow, Drops, ListenerRow, ProcessRow};
 use crate::{
-    diagnose::{ListenerCase, Thrown, diagnose_listener},
+    diagnose::{ListenerCase, Slept, Thrown, diagnose_listener, with_queue},
     event::{
-        ClassOfFailure, Diagnosis, Endpoint, Event, FailureClass, Finding, Incident, Stall,
-        StallChange,
+        ClassOfFailure, Diagnosis, Endpoint, Event, FailureClass, Finding, Incident,
+        MemoryCounters, Stall, StallChange,
     },
 };
 
@@ -35,7 +35,16 @@ pub(super) struct Failure {
 #[derive(Default)]
 pub(super) struct Diagnoses {
     classes: HashMap<Failure, Arc<FailureClass>>,
-    found: HashMap<Incident, Arc<[Finding]>>,
+    found: HashMap<Incident, Found>,
+}
+
+/// What was found of one incident.
+struct Found {
+    /// When, monotonic nanoseconds.
+    time_ns: u64,
+    /// Inode of the Unix listener that was met.
+    listener: Option<u64>,
+    findings: Arc<[Finding]>,
 }
 
 impl Diagnoses {
@@ -65,17 +74,18 @@ impl Diagnoses {
     /// Takes a diagnosis in; a newer one of the same incident replaces it.
     pub(super) fn take(&mut self, diagnosis: Diagnosis) {
         if self.found.len() < MOST_DIAGNOSES || self.found.contains_key(&diagnosis.of) {
-            self.found.insert(diagnosis.of, diagnosis.findings.into());
+            let Diagnosis { time_ns, of, listener, findings } = diagnosis;
+            self.found.insert(of, Found { time_ns, listener, findings: findings.into() });
         }
     }
 
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = Diagnosis> {
-        let diagnosis = |(of, found): (&Incident, &Arc<[Finding]>)| Diagnosis {
-            // Of what was found it is only asked what it is.
-            time_ns: 0,
+        let diagnosis = |(of, found): (&Incident, &Found)| Diagnosis {
+            time_ns: found.time_ns,
             of: of.clone(),
-            findings: found.to_vec(),
+            listener: found.listener,
+            findings: found.findings.to_vec(),
         };
         self.found.iter().map(diagnosis)
     }
@@ -88,10 +98,16 @@ impl Diagnoses {
         })
     }
 
-    /// What was found of a failed connect.
-    pub(super) fn of_failure(&self, failure: &Failure) -> Option<Arc<[Finding]>> {
+    /// What was found of a failed connect; where its listener did not accept at that time, with for how long.
+    pub(super) fn of_failure(&self, failure: &Failure, stalls: &[Stall]) -> Option<Arc<[Finding]>> {
         let class = self.classes.get(failure)?;
-        self.found.get(&Incident::ConnectFailure(FailureClass::clone(class))).cloned()
+        let found = self.found.get(&Incident::ConnectFailure(FailureClass::clone(class)))?;
+        let met = |stall: &&Stall| {
+            let over = stall.change == StallChange::Closed && stall.time_ns < found.time_ns;
+            Some(stall.listener) == found.listener && stall.since_ns <= found.time_ns && !over
+        };
+        let told = stalls.iter().rev().find(met).map(|stall| with_queue(&found.findings, stall));
+        Some(told.map_or_else(|| found.findings.clone(), Arc::from))
     }
 
     /// What was found of a failed accept.
@@ -101,7 +117,8 @@ impl Diagnoses {
         listener: u64,
         errno: u32,
     ) -> Option<Arc<[Finding]>> {
-        self.found.get(&Incident::AcceptError { task, listener, errno }).cloned()
+        let found = self.found.get(&Incident::AcceptError { task, listener, errno })?;
+        Some(found.findings.clone())
     }
 }
 
@@ -120,8 +137,19 @@ pub struct FindingRow {
     pub pids: BTreeSet<u32>,
 }
 
+/// What was so around a listener.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Around {
+    /// Clients of its own that slept.
+    pub(super) slept: Slept,
+    /// Memory, of the whole host.
+    pub(super) memory: MemoryCounters,
+    /// Of its network namespace.
+    pub(super) syncookies: Option<u64>,
+}
+
 /// What is to be said of a listener.
-pub(super) fn of_listener(row: &ListenerRow, stalls: &[Stall]) -> Vec<FindingRow> {
+pub(super) fn of_listener(row: &ListenerRow, stalls: &[Stall], around: Around) -> Vec<FindingRow> {
     let waits = &row.accept;
     let case = ListenerCase {
         local: row.local.clone(),
@@ -136,6 +164,9 @@ pub(super) fn of_listener(row: &ListenerRow, stalls: &[Stall]) -> Vec<FindingRow
         longest_ns: waits.any().then(|| waits.max_ns()),
         thrown: thrown(&row.backlog_drops),
         stalls: stalls.iter().filter(|stall| stall.listener == row.inode).cloned().collect(),
+        slept: around.slept,
+        memory: around.memory,
+        syncookies: around.syncookies,
     };
     let lost: u64 =
         row.backlog_drops.iter().filter(|it| it.reason.is_drop()).map(|it| it.count).sum();
@@ -158,7 +189,12 @@ fn thrown(drops: &[DropRow]) -> Thrown {
             Drops::Tcp(DropReason::SynQueueFull) => &mut thrown.syn_queue_full,
             Drops::Tcp(DropReason::SyncookieSent) => &mut thrown.syncookies,
             Drops::Tcp(DropReason::ListenerClosed) => &mut thrown.closed,
-            Drops::Tcp(DropReason::Other) => &mut thrown.other,
+            Drops::Tcp(DropReason::Other) => {
+                if matches!(drop.stage, Some(DropStage::Ack | DropStage::Cookie)) {
+                    thrown.other_at_ack += drop.count;
+                }
+                &mut thrown.other
+            }
             Drops::TcpUnknown => &mut thrown.unknown,
             Drops::UnixBacklogFull => &mut thrown.unix_backlog_full,
             // Packets, not connections.

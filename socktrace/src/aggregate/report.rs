@@ -12,7 +12,7 @@ use super::{
     Aggregator,
     completeness::{Completeness, Evidence, Unattributed},
     drops::{self, Seen},
-    findings::{self, Failure, FindingRow},
+    findings::{self, Around, Failure, FindingRow},
     snapshot::{
         AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,
         Snapshot,
@@ -20,9 +20,10 @@ use super::{
     timeline::Reading,
     waits::Waits,
 };
+use crate::diagnose::Slept;
 use crate::event::{
-    Address, Counters, Damage, Endpoint, Listener, NamespaceCounters, NetstatDelta, Owner, Stall,
-    StallChange, socket_unit,
+    Address, Counters, Damage, Endpoint, Listener, MemoryCounters, NamespaceCounters, NetstatDelta,
+    Owner, Stall, StallChange, socket_unit,
 };
 
 const EAGAIN: u32 = 11;
@@ -142,7 +143,33 @@ impl Aggregator {
             })
             .collect();
         let rows = listeners.values().chain(only_stalled.values());
-        rows.flat_map(|row| findings::of_listener(row, &self.stalls)).collect()
+        let slept = self.slept_by_listener();
+        let memory = self.namespaces.iter().filter_map(|namespace| namespace.memory);
+        let memory = memory.fold(MemoryCounters::default(), MemoryCounters::and);
+        let around = |row: &ListenerRow| Around {
+            slept: slept.get(&row.inode).copied().unwrap_or_default(),
+            memory,
+            syncookies: self.namespace_of(row).and_then(|namespace| namespace.syncookies),
+        };
+        rows.flat_map(|row| findings::of_listener(row, &self.stalls, around(row))).collect()
+    }
+
+    /// What is known of the network namespace of a listener; without one, it is in the tracer's own.
+    fn namespace_of(&self, row: &ListenerRow) -> Option<&NamespaceCounters> {
+        let is_its = |it: &&NamespaceCounters| row.netns.map_or(it.own, |netns| it.netns == netns);
+        self.namespaces.iter().find(is_its)
+    }
+
+    /// Unix clients that slept in `connect()`, where the listener is known.
+    fn slept_by_listener(&self) -> BTreeMap<u64, Slept> {
+        let mut all: BTreeMap<u64, Waits> = BTreeMap::new();
+        for (key, totals) in &self.counters.connect_blocked {
+            if key.listener != 0 && self.wants_blocked(key, &Endpoint::from(&key.target)) {
+                all.entry(key.listener).or_default().add(totals);
+            }
+        }
+        let slept = |waits: Waits| Slept { count: waits.count(), longest_ns: waits.max_ns() };
+        all.into_iter().map(|(inode, waits)| (inode, slept(waits))).collect()
     }
 
     /// How long the oldest connection has waited, where that is known: where it is long enough for a stall.
@@ -216,7 +243,7 @@ impl Aggregator {
             let target = Endpoint::from(&key.target);
             if self.wants_failures(key, &target) {
                 let failure = Failure { task: key.task, errno: key.errno, uid: key.uid, target };
-                let findings = self.diagnoses.of_failure(&failure);
+                let findings = self.diagnoses.of_failure(&failure, &self.stalls);
                 let Failure { errno, uid, target, .. } = failure;
                 let row = ConnectFailureRow { target, errno, uid, count: *count, findings };
                 self.process(processes, key.task).connect_failures.push(row);

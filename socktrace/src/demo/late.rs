@@ -1,15 +1,19 @@
 //! Servers that accept late or cannot accept: busy elsewhere, stopped, out of descriptors.
 
 use std::{
-    io,
+    hint, io,
     net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd,
     thread,
     time::Duration,
 };
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::{
+    resource::{Resource, setrlimit},
+    socket::{AddressFamily, Backlog, SockType, SockaddrIn, getsockname, listen},
+};
 
-use super::stage::{Server, linger, unexpected};
+use super::stage::{Server, bound, linger, unexpected};
 
 pub(super) fn stall() -> io::Result<()> {
     let server = TcpListener::bind("127.0.0.1:0")?;
@@ -38,6 +42,52 @@ pub(super) fn stopped_server() -> io::Result<()> {
     server.go_on()?;
     linger();
     drop(clients?);
+    Ok(())
+}
+
+/// A server in a process of its own that listens and does something else, and three connections that wait for
+/// two seconds.
+fn not_accepting<T>(instead: impl FnOnce() -> T) -> io::Result<()> {
+    let socket = bound(AddressFamily::Inet, SockType::Stream, &SockaddrIn::new(127, 0, 0, 1, 0))?;
+    let address: SockaddrIn = getsockname(socket.as_raw_fd())?;
+    let _server = Server::start(|| {
+        listen(&socket, Backlog::new(16)?)?;
+        Ok(instead())
+    })?;
+    // From here on it is the server's alone.
+    drop(socket);
+    let connect = || TcpStream::connect(("127.0.0.1", address.port()));
+    let clients: io::Result<Vec<TcpStream>> = (0..3).map(|_| connect()).collect();
+    thread::sleep(Duration::from_secs(2));
+    linger();
+    drop(clients?);
+    Ok(())
+}
+
+pub(super) fn busy_server() -> io::Result<()> {
+    // Ends with its process.
+    not_accepting(|| {
+        thread::spawn(|| {
+            loop {
+                hint::spin_loop();
+            }
+        })
+    })
+}
+
+pub(super) fn sleeping_server() -> io::Result<()> {
+    // It waits for its end, in read().
+    not_accepting(|| ())
+}
+
+pub(super) fn closed_listener() -> io::Result<()> {
+    let server = TcpListener::bind("127.0.0.1:0")?;
+    let address = server.local_addr()?;
+    let clients: io::Result<Vec<TcpStream>> = (0..3).map(|_| TcpStream::connect(address)).collect();
+    let clients = clients?;
+    linger();
+    drop(server);
+    drop(clients);
     Ok(())
 }
 

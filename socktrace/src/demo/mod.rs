@@ -102,6 +102,15 @@ pub const INCIDENTS: &[Incident] = &[
         play: unix_path::not_a_socket,
     },
     Incident {
+        name: "not-a-directory",
+        about: "A path through something that is no directory",
+        story: "A client tries twice to connect to a path that leads through a regular file.",
+        rule: Some("unix-not-a-directory"),
+        topic: None,
+        prepare: None,
+        play: unix_path::not_a_directory,
+    },
+    Incident {
         name: "stale-socket",
         about: "A socket file that a server left behind",
         story: "A server ended and left its socket file behind; a client tries twice to connect.",
@@ -140,6 +149,16 @@ pub const INCIDENTS: &[Incident] = &[
         play: unix_path::replaced_socket,
     },
     Incident {
+        name: "mount-namespace",
+        about: "A path that is another one in another mount namespace",
+        story: "A server listens on a Unix socket in a mount namespace of its own, as in a \
+                container; a client outside of it tries twice to connect to the same path.",
+        rule: Some("unix-other-mount-namespace"),
+        topic: None,
+        prepare: None,
+        play: unix_path::mount_namespace,
+    },
+    Incident {
         name: "wrong-type",
         about: "A stream client at a datagram socket",
         story: "A server has a datagram socket; a client with a stream socket tries twice to connect.",
@@ -159,6 +178,26 @@ pub const INCIDENTS: &[Incident] = &[
         play: unix_socket::not_listening,
     },
     Incident {
+        name: "shut-down",
+        about: "A server that has called shutdown() on its listener",
+        story: "A server shuts its Unix listener down and does not close it; a client tries \
+                twice to connect.",
+        rule: Some("unix-shut-down"),
+        topic: None,
+        prepare: None,
+        play: unix_socket::shut_down,
+    },
+    Incident {
+        name: "peer-taken",
+        about: "A datagram socket that is connected to somebody else",
+        story: "A server has connected its datagram socket to one client; another client tries \
+                twice to connect to it.",
+        rule: Some("unix-peer-taken"),
+        topic: None,
+        prepare: None,
+        play: unix_socket::peer_taken,
+    },
+    Incident {
         name: "unix-backlog",
         about: "A Unix listener whose backlog is full, and clients that do not wait",
         story: "A server asks for a backlog of 1 and accepts nothing; two clients fill it, and another \
@@ -167,6 +206,16 @@ pub const INCIDENTS: &[Incident] = &[
         topic: Some("unix-backlog-full"),
         prepare: None,
         play: unix_socket::backlog,
+    },
+    Incident {
+        name: "stopped-unix-server",
+        about: "Clients that a stopped server turns away",
+        story: "A server with a backlog of 1 is stopped by a signal, and two clients fill it; \
+                after 1.5 s another one, which does not wait, tries three times to connect.",
+        rule: Some("unix-backlog-full"),
+        topic: Some("unix-backlog-full"),
+        prepare: None,
+        play: unix_socket::stopped_server,
     },
     Incident {
         name: "blocked-connect",
@@ -189,6 +238,15 @@ pub const INCIDENTS: &[Incident] = &[
         play: unix_socket::abstract_namespace,
     },
     Incident {
+        name: "abstract-missing",
+        about: "An abstract name that no socket has",
+        story: "A client tries twice to connect to an abstract name that no socket has.",
+        rule: Some("abstract-not-bound"),
+        topic: Some("abstract-names"),
+        prepare: None,
+        play: unix_socket::abstract_missing,
+    },
+    Incident {
         name: "tcp-refused",
         about: "A TCP port on which nobody listens",
         story: "A client tries twice to connect to a port of 127.0.0.1 on which nobody listens.",
@@ -206,6 +264,26 @@ pub const INCIDENTS: &[Incident] = &[
         topic: None,
         prepare: None,
         play: tcp::other_address,
+    },
+    Incident {
+        name: "tcp-no-route",
+        about: "A TCP target to which no route leads",
+        story: "A client in a network namespace without any route tries twice to connect to \
+                192.0.2.1.",
+        rule: Some("tcp-no-route"),
+        topic: None,
+        prepare: None,
+        play: tcp::no_route,
+    },
+    Incident {
+        name: "tcp-timeout",
+        about: "A TCP client that gives up before a full listener",
+        story: "A server asks for a backlog of 0 and accepts nothing; one client fills it, and \
+                another one, which repeats its SYN once, gives up after 3 s.",
+        rule: Some("tcp-accept-queue-full"),
+        topic: Some("listen-overflow"),
+        prepare: None,
+        play: tcp::timeout,
     },
     Incident {
         name: "backlog",
@@ -226,6 +304,24 @@ pub const INCIDENTS: &[Incident] = &[
         play: late::stall,
     },
     Incident {
+        name: "busy-server",
+        about: "A server that computes while connections wait",
+        story: "A server computes for two seconds while three connections wait to be accepted.",
+        rule: Some("owner-busy"),
+        topic: Some("accept-stall"),
+        prepare: None,
+        play: late::busy_server,
+    },
+    Incident {
+        name: "sleeping-server",
+        about: "A server that sleeps while connections wait",
+        story: "A server sleeps for two seconds while three connections wait to be accepted.",
+        rule: Some("owner-asleep"),
+        topic: Some("accept-stall"),
+        prepare: None,
+        play: late::sleeping_server,
+    },
+    Incident {
         name: "stopped-server",
         about: "A server that is stopped while connections wait",
         story: "A server is stopped by a signal for two seconds while three connections wait to be \
@@ -244,6 +340,15 @@ pub const INCIDENTS: &[Incident] = &[
         topic: Some("accept-stall"),
         prepare: None,
         play: late::inherited_listener,
+    },
+    Incident {
+        name: "closed-listener",
+        about: "A listener that is closed with connections in its queue",
+        story: "A server closes its listener while three connections wait in its queue.",
+        rule: Some("listener-closed"),
+        topic: Some("listener-closed"),
+        prepare: None,
+        play: late::closed_listener,
     },
     Incident {
         name: "fd-limit",

@@ -14,7 +14,9 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, unshare},
-    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
+    sys::socket::{
+        AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, shutdown, socket,
+    },
 };
 
 use super::stage::{Scratch, Server, bound, fail, fail_to_connect, linger, listener};
@@ -31,6 +33,23 @@ pub(super) fn not_listening() -> io::Result<()> {
     let path = scratch.join("app.sock");
     let _server = bound(AddressFamily::Unix, SockType::Stream, &UnixAddr::new(&path)?)?;
     fail_to_connect(&path, 2)
+}
+
+pub(super) fn shut_down() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("app.sock");
+    let server = UnixListener::bind(&path)?;
+    shutdown(server.as_raw_fd(), Shutdown::Both)?;
+    fail_to_connect(&path, 2)
+}
+
+pub(super) fn peer_taken() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("log.sock");
+    let (server, peer) = (UnixDatagram::bind(&path)?, scratch.join("client.sock"));
+    let _client = UnixDatagram::bind(&peer)?;
+    server.connect(&peer)?;
+    fail(2, || UnixDatagram::unbound()?.connect(&path))
 }
 
 /// A listener with a backlog of 1, and the two connections that fill it.
@@ -54,6 +73,17 @@ pub(super) fn backlog() -> io::Result<()> {
     fail(3, || try_connect(&path))
 }
 
+pub(super) fn stopped_server() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("app.sock");
+    let server = Server::start(|| listener(AddressFamily::Unix, &UnixAddr::new(&path)?, 1))?;
+    server.stop()?;
+    let _waiting = [UnixStream::connect(&path)?, UnixStream::connect(&path)?];
+    // Long enough to be told as a stall.
+    thread::sleep(Duration::from_millis(1500));
+    fail(3, || try_connect(&path))
+}
+
 pub(super) fn blocked_connect() -> io::Result<()> {
     let scratch = Scratch::new()?;
     let path = scratch.join("app.sock");
@@ -72,6 +102,12 @@ pub(super) fn blocked_connect() -> io::Result<()> {
 
 /// The same in every run: in a namespace of its own, nothing else can have it.
 const ABSTRACT: &str = "socktrace-demo";
+
+pub(super) fn abstract_missing() -> io::Result<()> {
+    let name = format!("socktrace-demo-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name)?;
+    fail(2, || UnixStream::connect_addr(&address))
+}
 
 /// A namespace that is made while socktrace traces could not be looked into: it has given up the right.
 pub(super) fn in_another_namespace() -> io::Result<Server> {

@@ -4,7 +4,7 @@ use super::{
     rule::{Outcome, finding},
     rules,
 };
-use crate::event::{Endpoint, Finding, Owner, Stall};
+use crate::event::{Endpoint, Finding, MemoryCounters, Owner, Stall, phrase};
 
 /// What a listener went through.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,21 @@ pub struct ListenerCase {
     pub thrown: Thrown,
     /// When it did not accept.
     pub stalls: Vec<Stall>,
+    /// What tells whether the host was short of memory meanwhile.
+    pub memory: MemoryCounters,
+    /// `net.ipv4.tcp_syncookies` of its network namespace.
+    pub syncookies: Option<u64>,
+    /// Unix clients that slept in `connect()` because its backlog was full.
+    pub slept: Slept,
+}
+
+/// Clients that slept until there was room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slept {
+    /// How many.
+    pub count: u64,
+    /// The longest of them, nanoseconds.
+    pub longest_ns: u64,
 }
 
 /// Connections that a listener threw away, by reason.
@@ -51,6 +66,8 @@ pub struct Thrown {
     pub closed: u64,
     /// Of some other reason: memory, a security module, the route back.
     pub other: u64,
+    /// Of those, at the last packet of the handshake.
+    pub other_at_ack: u64,
     /// The tier cannot tell.
     pub unknown: u64,
 }
@@ -66,10 +83,23 @@ pub fn diagnose_listener(case: &ListenerCase) -> Vec<Finding> {
     found
 }
 
+/// The findings of a failure, with how long the queue that it met has stood. Only a full backlog is explained by
+/// that: to what else was found it adds nothing.
+pub fn with_queue(findings: &[Finding], stall: &Stall) -> Vec<Finding> {
+    let told = |finding: &Finding| {
+        let mut finding = finding.clone();
+        if finding.rule == rules::BACKLOG_FULL {
+            finding.fact = phrase![finding.fact, "; ", rules::stood(stall)];
+        }
+        finding
+    };
+    findings.iter().map(told).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Certainty, StallChange};
+    use crate::event::{Certainty, Part, Phrase, Severity, StallChange};
 
     fn process(pid: u32) -> Owner {
         Owner { pid, comm: b"app".to_vec(), cgroup: None, uid: None }
@@ -106,6 +136,180 @@ mod tests {
     fn never(case: &ListenerCase) -> Option<Certainty> {
         let found = diagnose_listener(case);
         found.iter().find(|it| it.rule == "owner-never-accepted").map(|it| it.certainty)
+    }
+
+    /// A backlog of 1, with two connections in the queue and three clients that did not wait.
+    fn turned_away() -> ListenerCase {
+        ListenerCase {
+            effective: Some(1),
+            thrown: Thrown { unix_backlog_full: 3, ..Thrown::default() },
+            ..stalled(Some(5), &[5], 0)
+        }
+    }
+
+    /// Of words of socktrace's own.
+    fn plain(phrase: &Phrase) -> String {
+        let text = |part: &Part| match part {
+            Part::Text(text) => text.to_string(),
+            Part::Name(_) | Part::Word(_) => unreachable!("a name"),
+        };
+        phrase.0.iter().map(text).collect()
+    }
+
+    fn fact(case: &ListenerCase, rule: &str) -> String {
+        let found = diagnose_listener(case);
+        let found = found.iter().find(|it| it.rule == rule).expect("a finding");
+        let more: String = found.evidence[1..].iter().map(plain).collect();
+        format!("{} | {more}", plain(&found.fact))
+    }
+
+    #[test]
+    fn clients_that_are_turned_away_are_told_for_how_long_the_queue_has_stood() {
+        let turned = |case: &ListenerCase| fact(case, "unix-clients-turned-away");
+        let mut case = turned_away();
+        case.stalls[0].time_ns = 2_100_000_001;
+        let said = turned(&case);
+        let oldest = "; the oldest connection in its queue has waited for 2.1 s, and nobody has accepted \
+                      since the recording began";
+        assert!(said.contains(oldest), "{said}");
+        case.stalls[0].is_lower_bound = true;
+        case.stalls[0].blocked = 2;
+        let said = turned(&case);
+        assert!(said.contains("for at least 2.1 s"), "{said}");
+        assert!(said.contains("; 2 clients sleep in connect()"), "{said}");
+        case.stalls[0].change = StallChange::Closed;
+        let said = turned(&case);
+        assert!(
+            said.contains("waited for at least 2.1 s; 2 clients slept in connect() | "),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_stall_whose_queue_was_not_full_tells_nothing_of_clients_that_were_turned_away() {
+        let not_full = ListenerCase { effective: Some(2), ..turned_away() };
+        let unknown = ListenerCase { effective: None, ..turned_away() };
+        let none = ListenerCase { stalls: Vec::new(), ..turned_away() };
+        for case in [not_full, unknown, none] {
+            let said = fact(&case, "unix-clients-turned-away");
+            assert!(!said.contains("oldest"), "{said}");
+        }
+        let slept = Slept { count: 2, longest_ns: 300_400_000 };
+        let case = ListenerCase { stalls: Vec::new(), slept, ..turned_away() };
+        let said = fact(&case, "unix-clients-turned-away");
+        assert!(
+            said.ends_with(" | 2 clients waited for room in connect(), for up to 300.4 ms"),
+            "{said}"
+        );
+    }
+
+    /// Connections that were thrown away for another reason than room, of them so many at the last packet.
+    fn thrown_otherwise(other: u64, other_at_ack: u64) -> ListenerCase {
+        let thrown = Thrown { other, other_at_ack, ..Thrown::default() };
+        ListenerCase { thrown, ..ListenerCase::default() }
+    }
+
+    fn otherwise(case: &ListenerCase) -> (Certainty, String) {
+        let rule = "thrown-away-otherwise";
+        let found = diagnose_listener(case);
+        let one = found.iter().find(|it| it.rule == rule).expect("a finding");
+        (one.certainty, fact(case, rule))
+    }
+
+    #[test]
+    fn want_of_memory_is_named_where_the_host_was_at_its_last_reserves() {
+        let memory = MemoryCounters { reserve_drops: Some(7), ..MemoryCounters::default() };
+        let case = ListenerCase { memory, ..thrown_otherwise(2, 0) };
+        let (certainty, said) = otherwise(&case);
+        assert_eq!(certainty, Certainty::Inferred);
+        assert!(said.contains("2 connections were thrown away, and not for want of room: the host had no free memory"), "{said}");
+        assert!(said.contains("7 packets"), "{said}");
+    }
+
+    #[test]
+    fn tcp_that_is_short_of_memory_is_told_and_is_no_cause() {
+        let memory = MemoryCounters {
+            reserve_drops: Some(0),
+            pressures: Some(1),
+            aborts: Some(3),
+            tcp_pages: Some(20),
+            tcp_pressure: Some(20),
+        };
+        let (certainty, said) = otherwise(&ListenerCase { memory, ..thrown_otherwise(2, 0) });
+        assert_eq!(certainty, Certainty::Unknown);
+        assert!(said.contains("; TCP was short of memory meanwhile | TCP came above"), "{said}");
+        assert!(said.contains("aborted 3 connections, held 20 pages in the end"), "{said}");
+        let calm =
+            MemoryCounters { pressures: Some(0), aborts: None, tcp_pages: Some(19), ..memory };
+        let (_, said) = otherwise(&ListenerCase { memory: calm, ..thrown_otherwise(2, 0) });
+        assert!(!said.contains("short of memory"), "{said}");
+    }
+
+    #[test]
+    fn candidates_are_those_that_what_is_known_leaves() {
+        let quarter = "a quarter of net.ipv4.tcp_max_syn_backlog";
+        let said = |syncookies, at_ack| {
+            otherwise(&ListenerCase { syncookies, ..thrown_otherwise(2, at_ack) }).1
+        };
+        for syncookies in [None, Some(0)] {
+            assert!(said(syncookies, 0).contains(quarter), "{syncookies:?}");
+            assert!(said(syncookies, 1).contains("a security module"), "one at the first packet");
+        }
+        assert!(said(Some(0), 0).contains("(net.ipv4.tcp_syncookies is 0)"));
+        assert!(!said(Some(1), 0).contains(quarter));
+        let at_ack = said(Some(0), 2);
+        assert!(!at_ack.contains(quarter) && !at_ack.contains("security"), "{at_ack}");
+        assert!(at_ack.contains("no memory for the connection, or no route back"), "{at_ack}");
+    }
+
+    #[test]
+    fn the_two_queues_of_a_listener_are_told_apart_by_what_is_known_of_each() {
+        let flooded = |peak, effective, accept_queue_full| {
+            let thrown = Thrown { syn_queue_full: 4, accept_queue_full, ..Thrown::default() };
+            let case = ListenerCase { effective, peak, thrown, ..stalled(Some(5), &[5], 0) };
+            let found = diagnose_listener(&case);
+            let rules: Vec<String> = found.iter().map(|it| it.rule.to_string()).collect();
+            let both = rules.iter().any(|rule| rule == "accept-queue-full");
+            assert_eq!(both, accept_queue_full != 0, "{rules:?}");
+            fact(&case, "syn-queue-full")
+        };
+        let full = "its accept queue was full, too";
+        assert!(flooded(Some(3), Some(8), 1).contains(full), "it threw connections away");
+        assert!(flooded(Some(9), Some(8), 0).contains(full));
+        // Connections wait, and there is room for more.
+        assert!(flooded(Some(3), Some(8), 0).contains("its accept queue had room"));
+        for (peak, effective) in [(None, Some(8)), (Some(3), None)] {
+            assert!(flooded(peak, effective, 0).contains("is not known"));
+        }
+    }
+
+    #[test]
+    fn only_a_full_backlog_is_explained_by_how_long_its_queue_has_stood() {
+        let finding = |rule: &'static str| Finding {
+            severity: Severity::Error,
+            certainty: Certainty::Measured,
+            rule: rule.into(),
+            subject: Phrase::default(),
+            fact: "a fact".into(),
+            consequence: Phrase::default(),
+            fix: Phrase::default(),
+            evidence: Vec::new(),
+        };
+        let mut stall = turned_away().stalls.remove(0);
+        (stall.time_ns, stall.accepted_ns) = (3_000_000_001, Some(0));
+        let found = with_queue(&[finding(rules::BACKLOG_FULL), finding("owner-held-up")], &stall);
+        let facts: Vec<String> = found.iter().map(|it| plain(&it.fact)).collect();
+        assert_eq!(
+            facts,
+            [
+                "a fact; the oldest connection in its queue has waited for 3.0 s, and nobody has \
+                 accepted for 3.0 s",
+                "a fact"
+            ]
+        );
+        stall.accepted_ns = Some(2);
+        let found = with_queue(&[finding(rules::BACKLOG_FULL)], &stall);
+        assert!(plain(&found[0].fact).ends_with(", and it accepts slowly"));
     }
 
     #[test]

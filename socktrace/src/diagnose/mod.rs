@@ -20,7 +20,7 @@ pub use case::{Case, Question};
 pub use check::Check;
 pub use checkup::checkup;
 pub use errno::{Cause, cause};
-pub use listener::{ListenerCase, Thrown, diagnose_listener};
+pub use listener::{ListenerCase, Slept, Thrown, diagnose_listener, with_queue};
 pub use process::RULES as PROCESS_RULES;
 pub use rule::{Described, Rule, Step, diagnose};
 pub use rules::{LISTENER_TABLE as LISTENER_RULES, TABLE as RULES, all as all_rules};

@@ -26,8 +26,8 @@ pub(crate) use phrase::phrase;
 pub use phrase::{Part, Phrase, name, word};
 pub use stall::{Hold, Queued, Sleeper, Stall, StallChange, Waiting};
 pub use totals::{
-    Counters, Misses, NamespaceCounters, NetstatDelta, ProgramRuns, ReaderLoss, Runs, Stages,
-    WaitTotals,
+    Counters, MemoryCounters, Misses, NamespaceCounters, NetstatDelta, ProgramRuns, ReaderLoss,
+    Runs, Stages, WaitTotals,
 };
 
 /// The name behind a [`TaskKey`].

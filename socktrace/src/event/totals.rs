@@ -75,6 +75,51 @@ pub struct NamespaceCounters {
     /// What it counted; `None` where that could not be read at the end, or not at the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<NetstatDelta>,
+    /// What it knows of memory; `None` where that could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryCounters>,
+    /// `net.ipv4.tcp_syncookies` at the end; read in the tracer's own namespace only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syncookies: Option<u64>,
+}
+
+/// What tells whether memory was short, since the start. `None` where that is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemoryCounters {
+    /// `TcpExt: PFMemallocDrop`: packets that came into the host's last reserves, and were discarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve_drops: Option<u64>,
+    /// `TcpExt: TCPMemoryPressures`: how often TCP came above the pressure mark of `net.ipv4.tcp_mem`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressures: Option<u64>,
+    /// `TcpExt: TCPAbortOnMemory`: connections that were aborted for want of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aborts: Option<u64>,
+    /// Pages that all TCP sockets of the host held at the end; read where connections were thrown away for
+    /// another reason than room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_pages: Option<u64>,
+    /// The pressure mark of `net.ipv4.tcp_mem`, in pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_pressure: Option<u64>,
+}
+
+impl MemoryCounters {
+    /// What both know: counts are added, as each is of another namespace.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            reserve_drops: sum(self.reserve_drops, other.reserve_drops),
+            pressures: sum(self.pressures, other.pressures),
+            aborts: sum(self.aborts, other.aborts),
+            tcp_pages: self.tcp_pages.or(other.tcp_pages),
+            tcp_pressure: self.tcp_pressure.or(other.tcp_pressure),
+        }
+    }
 }
 
 /// A network namespace's own counters of what listeners threw away, since the start.
@@ -88,6 +133,13 @@ pub struct NetstatDelta {
     pub syn_queue: u64,
     /// `TcpExt: TCPReqQFullDoCookies`
     pub cookies: u64,
+}
+
+impl NetstatDelta {
+    /// Drops for another reason than room.
+    pub const fn other(&self) -> u64 {
+        self.drops.saturating_sub(self.overflows.saturating_add(self.syn_queue))
+    }
 }
 
 /// What the reader lost between the kernel's buffer and an [`Event`], by signal.

@@ -57,7 +57,8 @@ impl Investigator {
             Incident::AcceptError { errno, .. } => self.accept_error(actor, *errno, time_ns),
         };
         let findings = diagnose(&case);
-        Some(Diagnosis { time_ns: monotonic_now_ns(), of: of.clone(), findings })
+        let (time_ns, listener) = (monotonic_now_ns(), case.unix_listener());
+        Some(Diagnosis { time_ns, of: of.clone(), listener, findings })
     }
 
     /// What would become of a connect, if `someone` tried it now.
@@ -130,53 +131,144 @@ fn is_same(host: &Host, task: TaskKey) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink, path::Path, time::Instant};
+    use std::{
+        fs,
+        net::{TcpListener, TcpStream},
+        os::unix::{
+            fs::{MetadataExt, symlink},
+            net::{UnixListener, UnixStream},
+        },
+        path::Path,
+        time::Instant,
+    };
+
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
     use super::*;
-    use crate::diagnose::checkup;
+    use crate::diagnose::{Check, checkup};
 
-    /// `/proc` of a host with many processes, each with some sockets open.
-    fn busy_host(root: &Path, processes: u32) -> Host {
+    const PROCESSES: u32 = 10_000;
+    /// Its first process, which holds what a test makes.
+    const FIRST: u32 = 2;
+    const BOUND: Duration = Duration::from_secs(2);
+
+    /// `/proc` of a host with many processes, each with some sockets and a pipe open; the first one holds
+    /// `held` besides.
+    fn busy_host(held: &[String]) -> (tempfile::TempDir, Host) {
+        // In memory: it is 100,000 files.
+        let root = tempfile::tempdir_in("/dev/shm").expect("a temporary directory");
         let own = Host::default().read_netns(std::process::id()).expect("a namespace");
         let link = |process: &Path, name: &str, to: &str| {
             let at = process.join(name);
             fs::create_dir_all(at.parent().expect("a directory")).expect("directories");
             symlink(to, at).expect("a link");
         };
-        let proc = root.join("proc");
+        let proc = root.path().join("proc");
         link(&proc.join("thread-self"), "ns/net", &format!("net:[{own}]"));
         fs::create_dir_all(proc.join("self")).expect("a directory");
         fs::write(proc.join("self/mountinfo"), "").expect("a file");
-        for pid in 2..processes + 2 {
+        // Who asks is one of the host's, too.
+        let (all, me) = (FIRST..FIRST + PROCESSES, std::process::id());
+        if !all.contains(&me) {
+            link(&proc.join(me.to_string()), "ns/net", &format!("net:[{own}]"));
+        }
+        for pid in all {
             let process = proc.join(pid.to_string());
             link(&process, "ns/net", &format!("net:[{own}]"));
             link(&process, "ns/mnt", "mnt:[4026531841]");
             for fd in 0..4 {
                 link(&process, &format!("fd/{fd}"), &format!("socket:[{}]", pid * 10 + fd));
             }
+            link(&process, "fd/4", &format!("pipe:[{}]", pid / 100));
             fs::write(process.join("comm"), "busy\n").expect("a file");
         }
-        Host::at(root)
+        for (fd, to) in held.iter().enumerate() {
+            link(&proc.join(FIRST.to_string()), &format!("fd/{}", 100 + fd), to);
+        }
+        let host = Host::at(root.path());
+        (root, host)
+    }
+
+    /// As `/proc` shows a descriptor of it.
+    fn descriptor(socket: &impl std::os::fd::AsFd) -> String {
+        let socket = socket.as_fd().try_clone_to_owned().expect("a copy");
+        format!("socket:[{}]", fs::File::from(socket).metadata().expect("its number").ino())
+    }
+
+    /// What is asked within the time that an operator waits for it.
+    fn asked<T>(question: &str, ask: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let answer = ask();
+        let took = begin.elapsed();
+        // For whoever wants the figure (`--nocapture`).
+        println!("{question}: {} ms", took.as_millis());
+        assert!(took < BOUND, "{question}: {took:?}");
+        answer
+    }
+
+    fn ask(host: &Host, target: &Address) -> Vec<Check> {
+        let namespaces = Namespaces::open(host.clone());
+        checkup(&Investigator::new(host.clone(), namespaces).ask(target, &Someone::Myself))
+    }
+
+    fn said(checks: &[Check], step: &str) -> String {
+        let step = checks.iter().find(|check| check.name == step).expect("a step");
+        format!("{step:?}")
     }
 
     #[test]
     fn a_host_with_ten_thousand_processes_is_asked_within_two_seconds() {
-        // In memory: it is 80,000 files.
-        let root = tempfile::tempdir_in("/dev/shm").expect("a temporary directory");
-        let host = busy_host(root.path(), 10_000);
-        let path = root.path().join("app.sock");
-        let _listener = std::os::unix::net::UnixListener::bind(&path).expect("a listener");
-        let begin = Instant::now();
-        let mut investigator = Investigator::new(host.clone(), Namespaces::open(host));
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("app.sock");
+        let unix = UnixListener::bind(&path).expect("a listener");
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let at = tcp.local_addr().expect("its address");
+        let _waits = TcpStream::connect(at).expect("a client");
+        let (near, far) = UnixStream::pair().expect("a pair");
+        let held = [descriptor(&unix), descriptor(&tcp), descriptor(&near), descriptor(&far)];
+        let (_root, host) = busy_host(&held);
+
         let target = Address::Unix(path.into_os_string().into_encoded_bytes());
-        let case = investigator.ask(&target, &Someone::Myself);
-        let checks = checkup(&case);
-        let took = begin.elapsed();
-        assert!(took < Duration::from_secs(2), "{took:?}");
-        let sockets = checks.iter().find(|check| check.name == "sockets").expect("a step");
-        assert!(
-            format!("{sockets:?}").contains("bound there: stream socket, listens"),
-            "{sockets:?}"
-        );
+        let checks = asked("a path of 10,000 processes", || ask(&host, &target));
+        let sockets = said(&checks, "sockets");
+        assert!(sockets.contains("bound there: stream socket, listens"), "{sockets}");
+        let owners = said(&checks, "owners");
+        assert!(owners.contains("(pid 2)"), "{owners}");
+
+        let checks = asked("a port of 10,000 processes", || ask(&host, &Address::Inet(at)));
+        let owners = said(&checks, "owners");
+        assert!(owners.contains("(pid 2)"), "{owners}");
+        let queue = said(&checks, "queue");
+        assert!(queue.contains("1 connection"), "{queue}");
+
+        let checks = asked("one of 10,000 processes", || {
+            check_process(&host, &mut Namespaces::open(host.clone()), FIRST).expect("a process")
+        });
+        let listeners = said(&checks, "listeners");
+        assert!(listeners.contains(&at.port().to_string()), "{listeners}");
+    }
+
+    #[test]
+    fn two_thousand_sockets_that_had_the_name_before_are_looked_at_in_one_go() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("app.sock");
+        let bind = |_| {
+            // Of a socket that was bound there before, the name remains.
+            let _gone = fs::remove_file(&path);
+            UnixListener::bind(&path).expect("a listener")
+        };
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
+        let listeners: Vec<UnixListener> = (0..2000).map(bind).collect();
+        let host = Host::default();
+        let target = Address::Unix(path.clone().into_os_string().into_encoded_bytes());
+        let checks = asked("a name of 2,000 sockets", || ask(&host, &target));
+        let sockets = said(&checks, "sockets");
+        assert!(sockets.contains("bound there: stream socket, listens"), "{sockets}");
+        assert!(sockets.contains("of the same name, not there"), "{sockets}");
+        fs::remove_file(&path).expect("the last one");
+        let checks = asked("a name of 2,000 sockets", || ask(&host, &target));
+        assert!(said(&checks, "sockets").contains("unix-file-removed"), "{checks:?}");
+        drop(listeners);
     }
 }

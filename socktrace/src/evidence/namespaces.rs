@@ -45,15 +45,17 @@ pub(super) struct Answers<T> {
 impl Namespaces {
     /// Opens a socket in every namespace that may be entered: to be called before that is given up.
     pub fn open(host: Host) -> Self {
-        let known = host.read_network_namespaces().map(|found| found.all).unwrap_or_default();
+        let listed = host.read_network_namespaces().ok().map(|found| (Instant::now(), found));
+        let known = listed.as_ref().map(|(_, found)| found.all.as_slice()).unwrap_or_default();
         let own = known.iter().find(|namespace| namespace.is_own());
         let own = own.and_then(|own| Some((own.inode, SockDiag::open().ok()?)));
-        let windows = open_windows(&host, &known);
+        let windows = open_windows(&host, known);
         let reached = known.iter().filter(|namespace| windows.contains_key(&namespace.inode));
         let settings = reached.filter_map(|namespace| {
             Some((namespace.inode, host.read_network_settings_in(namespace).ok()?))
         });
-        Self { settings: settings.collect(), host, listed: None, own, windows }
+        let settings = settings.collect();
+        Self { host, listed, own, windows, settings }
     }
 
     /// Inode of this process's own namespace.

@@ -1,7 +1,7 @@
 //! What a TCP address leads to: listeners on its port in every network namespace, whose address it is,
 //! the route there, the local ports that are left.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use nix::errno::Errno;
 
@@ -42,9 +42,12 @@ pub(super) fn gather(
     tcp.unreadable = answers.unreadable;
     tcp.looked_here = here.is_some_and(|here| answers.whole.contains(&here));
     let on_port = |it: &&(u32, TcpListener)| it.1.address.port() == target.port();
-    let inodes: HashSet<u64> =
+    let mut inodes: Vec<u64> =
         answers.found.iter().filter(on_port).map(|(_, it)| it.inode).collect();
+    inodes.sort_unstable();
     let holders = read_holders(host, &inodes);
+    // By port: one answer for all of a namespace.
+    let mut accepted = HashMap::new();
     tcp.listening = answers
         .found
         .iter()
@@ -55,9 +58,13 @@ pub(super) fn gather(
             net_namespace: Some(u64::from(*netns)),
             inode: it.inode,
             queue: Some((it.queue, it.backlog)),
-            accepted: if it.queue == 0 { None } else { accepted::of_tcp(namespaces, *netns, it) },
+            accepted: if it.queue == 0 {
+                None
+            } else {
+                *accepted.entry(*netns).or_insert_with(|| accepted::of_tcp(namespaces, *netns, it))
+            },
             drops: it.drops,
-            holders: holders.get(&it.inode).cloned(),
+            holders: holders.of.get(&it.inode).cloned(),
         })
         .collect();
     let mut others: Vec<u16> = answers

@@ -2,7 +2,7 @@
 //! that would make them.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -145,11 +145,18 @@ fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets
         socket.inode.is_some() && !is_accepted(socket) && (is_named(socket) || is_there(socket))
     };
     let answers = namespaces.ask(|sockets| sockets.unix_sockets(states, bound));
-    let inodes: HashSet<u64> = answers.found.iter().filter_map(|(_, it)| it.inode).collect();
-    let holders = read_holders(host, &inodes);
     let abstract_here = |netns: u32| {
         case.abstract_name().is_some() && case.client.net_namespace == Some(u64::from(netns))
     };
+    let mut inodes: Vec<(bool, u64)> = answers
+        .found
+        .iter()
+        .filter_map(|(netns, it)| Some((!(is_there(it) || abstract_here(*netns)), it.inode?)))
+        .collect();
+    inodes.sort_unstable();
+    let inodes: Vec<u64> = inodes.into_iter().map(|(_, inode)| inode).collect();
+    let holders = read_holders(host, &inodes);
+    let mut walks = HashMap::new();
     let mut all = UnixSockets {
         complete: answers.complete,
         unreadable: answers.unreadable,
@@ -158,8 +165,13 @@ fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets
     for (netns, socket) in &answers.found {
         let Some(inode) = socket.inode else { continue };
         let there = is_there(socket) || abstract_here(*netns);
-        let held_by = holders.get(&inode).and_then(|all| all.first());
-        let in_place = if there { None } else { in_place(host, socket, held_by) };
+        // Where its holders live decides what it means.
+        if !there && holders.left_out.contains(&inode) {
+            all.complete = false;
+            continue;
+        }
+        let held_by = holders.of.get(&inode).and_then(|all| all.first());
+        let in_place = if there { None } else { in_place(host, &mut walks, socket, held_by) };
         let one = BoundSocket {
             in_place,
             inode,
@@ -177,7 +189,7 @@ fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets
                 _ => None,
             },
             accepted: None,
-            holders: holders.get(&inode).cloned(),
+            holders: holders.of.get(&inode).cloned(),
         };
         let waits = one.queue.is_some_and(|(queue, _)| queue != 0);
         let accepted =
@@ -194,12 +206,22 @@ fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets
     all
 }
 
+/// The ways to names as processes see them, each walked once: one process may hold thousands of sockets of a name.
+type Walks = HashMap<(u32, Vec<u8>), Option<Walk>>;
+
 /// Whether the file that a listener was bound to still has its name, in the tree of who holds it.
-fn in_place(host: &Host, socket: &UnixSocket, holder: Option<&Holder>) -> Option<bool> {
+fn in_place(
+    host: &Host,
+    walks: &mut Walks,
+    socket: &UnixSocket,
+    holder: Option<&Holder>,
+) -> Option<bool> {
     let path = socket.name.as_deref().filter(|name| name.starts_with(b"/"))?;
     let bound = socket.file?;
-    let walk = View::of_process(host, holder?.pid).ok()?.walk(path);
-    match walk.end {
+    let pid = holder?.pid;
+    let look = || Some(View::of_process(host, pid).ok()?.walk(path));
+    let walk = walks.entry((pid, path.to_vec())).or_insert_with(look).as_ref()?;
+    match &walk.end {
         End::Found => {
             let step = walk.steps.last()?;
             is_file(&bound, step).then_some(true).or(numbered_alike(step).then_some(false))

@@ -1,4 +1,4 @@
-//! The kernel's own totals and limits for accept queues, per network namespace.
+//! The kernel's own totals and limits for accept queues, and of want of memory, per network namespace.
 //!
 //! Owns `TcpExt` of `/proc/PID/net/netstat` and `net.core.somaxconn`. Does not own rates or
 //! comparisons: these are monotonic totals since the namespace was made.
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::error::{Malformed, read_with};
 use super::{Host, HostError, decimal, words};
 
-/// What the kernel counted against accept and SYN queues. `None` where this kernel does not have
+/// What the kernel counted against accept and SYN queues, and of want of memory. `None` where this kernel does not have
 /// the counter, which is not zero.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TcpExt {
@@ -21,6 +21,12 @@ pub struct TcpExt {
     pub req_q_full_drop: Option<u64>,
     /// `LINUX_MIB_TCPREQQFULLDOCOOKIES`: the SYN queue was full and a cookie was sent.
     pub req_q_full_do_cookies: Option<u64>,
+    /// `LINUX_MIB_PFMEMALLOCDROP`: a packet that lay in the host's last reserves of memory was discarded.
+    pub pf_memalloc_drop: Option<u64>,
+    /// `LINUX_MIB_TCPMEMORYPRESSURES`: TCP came above the pressure mark of `net.ipv4.tcp_mem`.
+    pub memory_pressures: Option<u64>,
+    /// `LINUX_MIB_TCPABORTONMEMORY`: a connection was aborted for want of memory.
+    pub abort_on_memory: Option<u64>,
 }
 
 impl Host {
@@ -59,6 +65,9 @@ fn parse_tcp_ext(bytes: &[u8]) -> TcpExt {
         listen_drops: value_of(b"ListenDrops"),
         req_q_full_drop: value_of(b"TCPReqQFullDrop"),
         req_q_full_do_cookies: value_of(b"TCPReqQFullDoCookies"),
+        pf_memalloc_drop: value_of(b"PFMemallocDrop"),
+        memory_pressures: value_of(b"TCPMemoryPressures"),
+        abort_on_memory: value_of(b"TCPAbortOnMemory"),
     }
 }
 
@@ -75,12 +84,16 @@ mod tests {
     #[test]
     fn counters_are_found_by_name_in_any_order() {
         let netstat = b"IpExt: ListenDrops\nIpExt: 99\n\
-            TcpExt: SyncookiesSent ListenDrops TCPReqQFullDrop ListenOverflows\nTcpExt: 1 22 3 11\n";
+            TcpExt: SyncookiesSent ListenDrops TCPReqQFullDrop ListenOverflows TCPAbortOnMemory \
+            PFMemallocDrop\nTcpExt: 1 22 3 11 4 5\n";
         let expected = TcpExt {
             listen_overflows: Some(11),
             listen_drops: Some(22),
             req_q_full_drop: Some(3),
             req_q_full_do_cookies: None,
+            pf_memalloc_drop: Some(5),
+            memory_pressures: None,
+            abort_on_memory: Some(4),
         };
         assert_eq!(parse_tcp_ext(netstat), expected);
     }
@@ -105,8 +118,13 @@ mod tests {
     fn this_kernel_has_every_counter() {
         let host = Host::default();
         let own = host.read_tcp_ext(None).expect("netstat");
-        let TcpExt { listen_overflows, listen_drops, req_q_full_drop, req_q_full_do_cookies } = own;
-        for counter in [listen_overflows, listen_drops, req_q_full_drop, req_q_full_do_cookies] {
+        let TcpExt {
+            listen_overflows, listen_drops, req_q_full_drop, req_q_full_do_cookies, ..
+        } = own;
+        let TcpExt { pf_memalloc_drop, memory_pressures, abort_on_memory, .. } = own;
+        let queues = [listen_overflows, listen_drops, req_q_full_drop, req_q_full_do_cookies];
+        let memory = [pf_memalloc_drop, memory_pressures, abort_on_memory];
+        for counter in queues.into_iter().chain(memory) {
             assert!(counter.is_some(), "{own:?}");
         }
         assert!(host.read_tcp_ext(Some(std::process::id())).is_ok());

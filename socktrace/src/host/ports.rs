@@ -99,6 +99,12 @@ impl Host {
         }
     }
 
+    /// `net.ipv4.tcp_syncookies` of the calling thread's network namespace.
+    pub fn read_tcp_syncookies(&self) -> Option<u64> {
+        let path = self.below("proc/sys/net/ipv4/tcp_syncookies");
+        decimal(read_bounded(&path, MOST_BYTES).ok()?.bytes.trim_ascii())
+    }
+
     /// The settings of another network namespace, read by a thread that enters it.
     pub fn read_network_settings_in(
         &self,
@@ -141,6 +147,18 @@ fn range(first: u16, last: u16) -> Option<PortRange> {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn syncookies_are_one_number() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let host = Host::at(root.path());
+        assert_eq!(host.read_tcp_syncookies(), None);
+        let directory = root.path().join("proc/sys/net/ipv4");
+        fs::create_dir_all(&directory).expect("directories");
+        fs::write(directory.join("tcp_syncookies"), "2\n").expect("a file");
+        assert_eq!(host.read_tcp_syncookies(), Some(2));
+        assert!(Host::default().read_tcp_syncookies().is_some());
+    }
 
     #[test]
     fn every_setting_is_read_and_a_missing_one_is_unknown() {

@@ -60,19 +60,30 @@ pub(super) struct ProcessDir {
 impl Host {
     /// Finds the holders of the `wanted` socket inodes in one pass over all processes.
     pub fn read_socket_owners(&self, wanted: &HashSet<u64>) -> Result<SocketOwners, HostError> {
-        self.read_socket_owners_up_to(wanted, MOST_PAIRS)
+        self.read_socket_owners_up_to(wanted, MOST_PAIRS, |_, _, _, _| {})
+    }
+
+    /// The same, and hands on each link of a descriptor as [`ProcessDir::read_links`] does, with its pid.
+    pub(super) fn read_socket_owners_beside(
+        &self,
+        wanted: &HashSet<u64>,
+        take: impl FnMut(u32, &OwnedFd, &CStr, &[u8]),
+    ) -> Result<SocketOwners, HostError> {
+        self.read_socket_owners_up_to(wanted, MOST_PAIRS, take)
     }
 
     fn read_socket_owners_up_to(
         &self,
         wanted: &HashSet<u64>,
         most_pairs: u64,
+        mut take: impl FnMut(u32, &OwnedFd, &CStr, &[u8]),
     ) -> Result<SocketOwners, HostError> {
         let mut found = SocketOwners::default();
         let (mut held, mut pairs) = (Vec::new(), 0);
         for pid in self.read_pids()? {
             held.clear();
-            match self.read_holder(pid, wanted, &mut held) {
+            let take = |fds: &OwnedFd, name: &CStr, link: &[u8]| take(pid, fds, name, link);
+            match self.read_holder(pid, wanted, &mut held, take) {
                 Ok(None) => {}
                 Ok(Some(holder)) => {
                     let count = held.len() as u64;
@@ -100,9 +111,14 @@ impl Host {
         pid: u32,
         wanted: &HashSet<u64>,
         held: &mut Vec<u64>,
+        mut take: impl FnMut(&OwnedFd, &CStr, &[u8]),
     ) -> Result<Option<Holder>, HostError> {
         let process = ProcessDir::open(self.proc_path(pid, ""))?;
-        process.read_sockets(wanted, held)?;
+        process.read_links(|fds, name, link| {
+            let inode = bracketed_inode(link, "socket");
+            held.extend(inode.filter(|inode| wanted.contains(inode)));
+            take(fds, name, link);
+        })?;
         if held.is_empty() {
             return Ok(None);
         }
@@ -154,14 +170,6 @@ impl ProcessDir {
     /// The inode of what `path` below it is, without following a link at its end.
     pub(super) fn stat_below(&self, path: &Path) -> Option<u64> {
         Some(statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_ino)
-    }
-
-    /// Adds the `wanted` inodes among the descriptors, one for each descriptor.
-    fn read_sockets(&self, wanted: &HashSet<u64>, held: &mut Vec<u64>) -> Result<(), HostError> {
-        self.read_links(|_, _, link| {
-            let inode = bracketed_inode(link, "socket");
-            held.extend(inode.filter(|inode| wanted.contains(inode)));
-        })
     }
 
     /// Hands on the links of the descriptors: the directory, the name in it, and what it leads to,
@@ -265,7 +273,9 @@ mod tests {
     fn holders_past_the_limit_are_counted_and_take_no_memory() {
         let both: &[&str] = &["socket:[5]", "socket:[6]"];
         let (_root, host) = fake(&[(1, both), (2, both), (3, &["socket:[5]"])]);
-        let found = host.read_socket_owners_up_to(&HashSet::from([5, 6]), 3).expect("a pass");
+        let found = host
+            .read_socket_owners_up_to(&HashSet::from([5, 6]), 3, |_, _, _, _| {})
+            .expect("a pass");
         assert_eq!(found.owners, HashMap::from([(5, vec![1, 3]), (6, vec![1])]));
         assert_eq!((found.left_out, found.processes.len()), (2, 2));
     }

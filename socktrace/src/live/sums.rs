@@ -10,7 +10,7 @@ use socktrace_common::DropKey;
 
 use super::{Live, LiveError};
 use crate::{
-    event::{Counters, NamespaceCounters, NetstatDelta, Record, Unread},
+    event::{Counters, MemoryCounters, NamespaceCounters, NetstatDelta, Record, Unread},
     host::{Effort, NetworkNamespace, TcpExt},
     listener::{Owners, read_owners},
     probe::{read_misses, read_runs},
@@ -85,14 +85,33 @@ impl Live {
             };
             // One that counted less is another with the same inode.
             let same = before.listen_drops <= now.listen_drops;
-            delta(&now, if same { &before } else { &NOTHING })
+            Some((now, if same { before } else { NOTHING }))
         };
-        let row = |namespace: &NetworkNamespace| NamespaceCounters {
-            netns: namespace.inode,
-            own: namespace.is_own(),
-            counted: counters(namespace),
+        let row = |namespace: &NetworkNamespace| {
+            let known = counters(namespace);
+            NamespaceCounters {
+                netns: namespace.inode,
+                own: namespace.is_own(),
+                counted: known.as_ref().and_then(|(now, before)| delta(now, before)),
+                memory: known.as_ref().map(|(now, before)| memory(now, before)),
+                syncookies: None,
+            }
         };
-        Ok(namespaces.iter().map(row).collect())
+        let mut rows: Vec<NamespaceCounters> = namespaces.iter().map(row).collect();
+        self.add_circumstances(&mut rows);
+        Ok(rows)
+    }
+
+    /// What may explain drops for another reason than room; not read where there are none.
+    fn add_circumstances(&self, rows: &mut [NamespaceCounters]) {
+        if !rows.iter().any(|row| row.counted.is_some_and(|counted| counted.other() != 0)) {
+            return;
+        }
+        let Some(own) = rows.iter_mut().find(|row| row.own) else { return };
+        let tcp = self.host.read_socket_memory(None).map(|sockets| sockets.tcp).unwrap_or_default();
+        let memory = own.memory.get_or_insert_default();
+        (memory.tcp_pages, memory.tcp_pressure) = (tcp.pages_used, tcp.pressure);
+        own.syncookies = self.host.read_tcp_syncookies();
     }
 
     /// Holders of the listeners that something happened to, and what could not be read.
@@ -143,6 +162,9 @@ const NOTHING: TcpExt = TcpExt {
     listen_drops: Some(0),
     req_q_full_drop: Some(0),
     req_q_full_do_cookies: Some(0),
+    pf_memalloc_drop: Some(0),
+    memory_pressures: Some(0),
+    abort_on_memory: Some(0),
 };
 
 /// `None` where the kernel lacks one of the counters.
@@ -154,6 +176,16 @@ fn delta(now: &TcpExt, before: &TcpExt) -> Option<NetstatDelta> {
         syn_queue: delta(now.req_q_full_drop, before.req_q_full_drop)?,
         cookies: delta(now.req_q_full_do_cookies, before.req_q_full_do_cookies)?,
     })
+}
+
+fn memory(now: &TcpExt, before: &TcpExt) -> MemoryCounters {
+    let delta = |now: Option<u64>, before: Option<u64>| Some(now?.wrapping_sub(before?));
+    MemoryCounters {
+        reserve_drops: delta(now.pf_memalloc_drop, before.pf_memalloc_drop),
+        pressures: delta(now.memory_pressures, before.memory_pressures),
+        aborts: delta(now.abort_on_memory, before.abort_on_memory),
+        ..MemoryCounters::default()
+    }
 }
 
 /// What was counted since the start.

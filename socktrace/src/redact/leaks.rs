@@ -226,7 +226,7 @@ impl Dice {
             3 => {
                 let findings = vec![self.finding(), self.finding()];
                 let of = self.incident();
-                Record::Diagnosis(Box::new(Diagnosis { time_ns: 1, of, findings }))
+                Record::Diagnosis(Box::new(Diagnosis { time_ns: 1, of, listener: None, findings }))
             }
             4 => {
                 let seen = Sighting { local: self.endpoint(), ..Sighting::default() };

@@ -254,7 +254,7 @@ impl Redactor {
     }
 
     fn diagnosis(&mut self, diagnosis: Diagnosis) -> Diagnosis {
-        let Diagnosis { time_ns, of, findings } = diagnosis;
+        let Diagnosis { time_ns, of, listener, findings } = diagnosis;
         let of = match of {
             Incident::ConnectFailure(class) => Incident::ConnectFailure(self.failure_class(class)),
             Incident::AcceptError { task, listener, errno } => {
@@ -262,7 +262,7 @@ impl Redactor {
             }
         };
         let findings = findings.into_iter().map(|finding| self.finding(finding)).collect();
-        Diagnosis { time_ns, of, findings }
+        Diagnosis { time_ns, of, listener, findings }
     }
 
     fn finding(&mut self, finding: Finding) -> Finding {

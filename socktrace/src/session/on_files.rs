@@ -15,10 +15,10 @@ use crate::{
     aggregate::{Aggregator, PathGlob, Selection, Session, SessionSignal, Verdict},
     event::{
         Actor, Address, Body, Certainty, Counters, Damage, Diagnosis, Endpoint, Event,
-        FailureClass, Finding, Hold, Incident, Listener, Misses, NamespaceCounters, NetstatDelta,
-        Owner, ProgramRuns, ReaderLoss, Record, Runs, Severity, Sighting, Sightings, SocketKind,
-        Source as _, Stages, Stall, StallChange, Task, Unread, WaitTotals, Waiting, name, phrase,
-        word,
+        FailureClass, Finding, Hold, Incident, Listener, MemoryCounters, Misses, NamespaceCounters,
+        NetstatDelta, Owner, ProgramRuns, ReaderLoss, Record, Runs, Severity, Sighting, Sightings,
+        SocketKind, Source as _, Stages, Stall, StallChange, Task, Unread, WaitTotals, Waiting,
+        name, phrase, word,
     },
 };
 
@@ -212,7 +212,8 @@ fn diagnosis() -> Diagnosis {
         fix: phrase!["do"],
         evidence: vec![phrase!["seen"]],
     };
-    Diagnosis { time_ns: 6_600, of: Incident::ConnectFailure(class), findings: vec![finding] }
+    let of = Incident::ConnectFailure(class);
+    Diagnosis { time_ns: 6_600, of, listener: Some(7), findings: vec![finding] }
 }
 
 /// One of each kind.
@@ -236,7 +237,13 @@ fn records() -> Vec<Record> {
         Record::Owners(HashMap::from([(7, stall().owners)])),
         Record::Unread(Unread { not_entered: vec![1, 2], ..Unread::default() }),
         Record::Cgroups(HashMap::from([(35, HOSTILE.to_vec())])),
-        Record::Namespaces(vec![NamespaceCounters { netns: 1, own: true, counted }]),
+        Record::Namespaces(vec![NamespaceCounters {
+            netns: 1,
+            own: true,
+            counted,
+            memory: Some(MemoryCounters { pressures: Some(5), ..MemoryCounters::default() }),
+            syncookies: Some(1),
+        }]),
         Record::Loss(ReaderLoss { undecodable: 1, perf_lost: 2 }),
         Record::Misses(misses),
         Record::Runs(Runs(BTreeMap::from([("hook".into(), ProgramRuns { count: 3, time_ns: 7 })]))),

@@ -44,6 +44,11 @@ fn demo_not_a_socket_says_what_lies_there() -> Result<()> {
 }
 
 #[test]
+fn demo_not_a_directory_says_what_lies_there() -> Result<()> {
+    demo("not-a-directory", &["ENOTDIR", "is a regular file and no directory"])
+}
+
+#[test]
 fn demo_stale_socket_says_that_nothing_is_bound() -> Result<()> {
     demo(
         "stale-socket",
@@ -67,6 +72,11 @@ fn demo_replaced_socket_names_who_listens_on_another_file() -> Result<()> {
 }
 
 #[test]
+fn demo_mount_namespace_names_who_listens_there() -> Result<()> {
+    demo("mount-namespace", &["ENOENT", "listens on that path in another mount namespace (mnt:["])
+}
+
+#[test]
 fn demo_wrong_type_names_both_types() -> Result<()> {
     let types = ["EPROTOTYPE", "is a datagram socket", "the client's is a stream socket"];
     demo("wrong-type", &types)
@@ -78,8 +88,32 @@ fn demo_not_listening_names_who_has_not_called_listen() -> Result<()> {
 }
 
 #[test]
+fn demo_shut_down_names_who_has_called_shutdown() -> Result<()> {
+    demo("shut-down", &["ECONNREFUSED", "has called shutdown() on its listener"])
+}
+
+#[test]
+fn demo_peer_taken_says_that_it_has_a_peer() -> Result<()> {
+    demo("peer-taken", &["EPERM", "is connected to another socket"])
+}
+
+#[test]
 fn demo_unix_backlog_says_that_it_was_full() -> Result<()> {
     demo("unix-backlog", &["EAGAIN", "was full (2 connections waiting now, backlog 1)"])
+}
+
+#[test]
+fn demo_stopped_unix_server_says_who_is_stopped_and_for_how_long_the_queue_has_stood() -> Result<()>
+{
+    demo(
+        "stopped-unix-server",
+        &[
+            "EAGAIN",
+            "was full (2 connections waiting now, backlog 1); the oldest connection in its queue",
+            "Also: ",
+            "is stopped (SIGSTOP)",
+        ],
+    )
 }
 
 #[test]
@@ -95,6 +129,11 @@ fn demo_abstract_namespace_names_both_namespaces() -> Result<()> {
 }
 
 #[test]
+fn demo_abstract_missing_says_that_no_socket_has_the_name() -> Result<()> {
+    demo("abstract-missing", &["ECONNREFUSED", "no socket has that abstract name"])
+}
+
+#[test]
 fn demo_tcp_refused_says_that_nobody_listens() -> Result<()> {
     demo("tcp-refused", &["ECONNREFUSED", "nobody listens on port"])
 }
@@ -102,6 +141,16 @@ fn demo_tcp_refused_says_that_nobody_listens() -> Result<()> {
 #[test]
 fn demo_tcp_other_address_names_the_address() -> Result<()> {
     demo("tcp-other-address", &["ECONNREFUSED", "listens on 127.0.0.2:", "the client asked for"])
+}
+
+#[test]
+fn demo_tcp_no_route_says_that_there_is_none() -> Result<()> {
+    demo("tcp-no-route", &["ENETUNREACH", "192.0.2.1:9", "no route"])
+}
+
+#[test]
+fn demo_tcp_timeout_names_the_queue_that_is_full() -> Result<()> {
+    demo("tcp-timeout", &["ETIMEDOUT", "accept queue", "accept_queue_full"])
 }
 
 #[test]
@@ -115,6 +164,16 @@ fn demo_stall_ends_with_a_report() -> Result<()> {
 }
 
 #[test]
+fn demo_busy_server_says_that_it_is_on_a_cpu() -> Result<()> {
+    demo("busy-server", &["did not accept in time: 3 connections", "on CPU"])
+}
+
+#[test]
+fn demo_sleeping_server_says_where_it_sleeps() -> Result<()> {
+    demo("sleeping-server", &["did not accept in time: 3 connections", "asleep in"])
+}
+
+#[test]
 fn demo_stopped_server_says_that_it_is_stopped() -> Result<()> {
     demo("stopped-server", &["did not accept in time: 3 connections", "is stopped"])
 }
@@ -125,6 +184,11 @@ fn demo_inherited_listener_names_the_heir_and_who_left_it() -> Result<()> {
         "inherited-listener",
         &["nobody has accepted since listen()", "who inherited it", "(measured)"],
     )
+}
+
+#[test]
+fn demo_closed_listener_counts_what_lay_in_its_queue() -> Result<()> {
+    demo("closed-listener", &["it was closed with 3 connections in its queue", "(measured)"])
 }
 
 #[test]

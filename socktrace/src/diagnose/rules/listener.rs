@@ -74,11 +74,51 @@ fn is_slow(case: &ListenerCase) -> Option<bool> {
     Some(case.median_ns? >= SLOW_NS)
 }
 
+/// For how long connections stood in a queue, and since when nobody has accepted.
+pub(in crate::diagnose) fn stood(stall: &Stall) -> String {
+    let over = stall.change == StallChange::Closed;
+    let at_least = if stall.is_lower_bound { "at least " } else { "" };
+    let waited = seconds(age(stall));
+    let oldest = if over { "waited for" } else { "has waited for" };
+    // What ended it was an accept, mostly: it tells nothing of the time before.
+    let accepted = match stall.accepted_ns {
+        _ if over => String::new(),
+        None => ", and nobody has accepted since the recording began".to_owned(),
+        Some(at) if at <= stall.since_ns => {
+            let since = stall.time_ns.saturating_sub(at);
+            format!(", and nobody has accepted for {}", seconds(since))
+        }
+        Some(_) => ", and it accepts slowly".to_owned(),
+    };
+    let sleep = match (over, stall.blocked) {
+        (_, 0) => String::new(),
+        (true, more) => format!("; {} slept in connect()", count(more.into(), "client")),
+        (false, 1) => "; 1 client sleeps in connect()".to_owned(),
+        (false, more) => format!("; {more} clients sleep in connect()"),
+    };
+    format!("the oldest connection in its queue {oldest} {at_least}{waited}{accepted}{sleep}")
+}
+
+fn seconds(ns: u64) -> String {
+    format!("{:.1} s", ns as f64 / 1e9)
+}
+
+/// The worst stall in which the queue was full.
+fn worst_full(case: &ListenerCase) -> Option<&Stall> {
+    worst(case).filter(|stall| case.effective.is_some_and(|limit| stall.pending_peak > limit))
+}
+
 /// Drops for want of room in the accept queue: which of the three limits to change.
 fn full(case: &ListenerCase, lost: u64, what: &str, clients: &'static str) -> Outcome {
     if lost == 0 {
         return Outcome::Clear;
     }
+    let stood = worst_full(case).map_or(String::new(), |stall| format!("; {}", stood(stall)));
+    let slept = (case.slept.count != 0).then(|| {
+        let longest = millis(case.slept.longest_ns);
+        let others = count(case.slept.count, "client");
+        format!("{others} waited for room in connect(), for up to {longest}").into()
+    });
     let slow = is_slow(case);
     let waited = case.median_ns.zip(case.longest_ns).map_or(String::new(), |(median, longest)| {
         format!("; connections waited {} (median), {} (longest)", millis(median), millis(longest))
@@ -106,10 +146,10 @@ fn full(case: &ListenerCase, lost: u64, what: &str, clients: &'static str) -> Ou
         // That bursts are the reason is concluded from short waits.
         certainty: if slow == Some(true) { Certainty::Measured } else { Certainty::Inferred },
         subject: subject(case),
-        fact: format!("{} thrown away: {what} was full, and {why}", were(lost)).into(),
+        fact: format!("{} thrown away: {what} was full, and {why}{stood}", were(lost)).into(),
         consequence: clients.into(),
         fix,
-        evidence: vec![format!("{}{waited}", backlog(case)).into()],
+        evidence: [format!("{}{waited}", backlog(case)).into()].into_iter().chain(slept).collect(),
     })
 }
 
@@ -126,20 +166,36 @@ pub(super) fn unix_backlog_full(case: &ListenerCase) -> Outcome {
     full(case, case.thrown.unix_backlog_full, "its backlog", "clients got EAGAIN")
 }
 
+/// Whether the accept queue was full at any time, by what it threw away and by the longest that was seen; `None`
+/// where neither tells. A stall alone is no sign: one connection that waits fills no queue.
+fn was_accept_queue_full(case: &ListenerCase) -> Option<bool> {
+    if case.thrown.accept_queue_full > 0 {
+        return Some(true);
+    }
+    let (longest, limit) = case.peak.zip(case.effective)?;
+    Some(longest > limit)
+}
+
 pub(super) fn syn_queue_full(case: &ListenerCase) -> Outcome {
     let lost = case.thrown.syn_queue_full;
     if lost == 0 {
         return Outcome::Clear;
     }
-    let slow = case.thrown.accept_queue_full > 0 || !case.stalls.is_empty();
-    let (why, fix) = if slow {
-        ("its accept queue is full, too, so requests are not taken over", "accept faster")
-    } else {
-        (
-            "its accept queue has room, so requests come that nobody completes (a SYN flood, or \
+    let (why, fix) = match was_accept_queue_full(case) {
+        Some(true) => (
+            "its accept queue was full, too, so requests are not taken over",
+            "accept faster (more workers, or what they wait for); a larger backlog only delays this",
+        ),
+        Some(false) => (
+            "its accept queue had room, so requests come that nobody completes (a SYN flood, or \
              clients whose way back is broken)",
             "turn net.ipv4.tcp_syncookies on, and see who sends the SYNs (ss -tn state syn-recv)",
-        )
+        ),
+        None => (
+            "whether its accept queue had room is not known",
+            "see which queue is full (ss -ltn: Recv-Q above Send-Q is the accept queue; ss -tn state \
+             syn-recv has the SYN queue)",
+        ),
     };
     Outcome::found(Cause {
         severity: Severity::Error,
@@ -185,21 +241,76 @@ pub(super) fn thrown_otherwise(case: &ListenerCase) -> Outcome {
     if other + unknown == 0 {
         return Outcome::Clear;
     }
-    let why = if other == 0 {
-        "for a reason that this tier cannot tell"
+    let lost = were(other + unknown);
+    let reserves = case.memory.reserve_drops.unwrap_or(0);
+    let tcp = (other != 0).then(|| tcp_memory(case)).flatten();
+    let short = if tcp.is_some() { "; TCP was short of memory meanwhile" } else { "" };
+    let (certainty, why, fix) = if other == 0 {
+        let fix = "look at nstat -az TcpExtListenDrops TcpExtListenOverflows TcpExtTCPReqQFullDrop";
+        (Certainty::Unknown, ", for a reason that this tier cannot tell".to_owned(), fix)
+    } else if reserves != 0 {
+        let why = format!(
+            ", and not for want of room: the host had no free memory for them, as {} that came into its \
+             last reserves {} discarded, too",
+            count(reserves, "packet"),
+            if reserves == 1 { "was" } else { "were" },
+        );
+        let fix = "find what uses the memory (free -m, /proc/pressure/memory); against bursts raise \
+                   vm.min_free_kbytes";
+        (Certainty::Inferred, why, fix)
     } else {
-        "and not for want of room: memory, a security module, or no route back"
+        let why = format!(", and not for want of room: {}", candidates(case));
+        let fix =
+            "see dmesg for failed allocations and denials, ip route get CLIENT for the way back";
+        (Certainty::Unknown, why, fix)
     };
     Outcome::found(Cause {
         severity: Severity::Error,
-        certainty: Certainty::Unknown,
+        certainty,
         subject: subject(case),
-        fact: format!("{} thrown away, {why}", were(other + unknown)).into(),
+        fact: format!("{lost} thrown away{why}{short}").into(),
         consequence: "clients try again, and may time out".into(),
-        fix: "look at nstat -az TcpExtTCPMemoryPressures TcpExtListenDrops TcpExtListenOverflows"
-            .into(),
-        evidence: vec![backlog(case).into()],
+        fix: fix.into(),
+        evidence: [backlog(case).into()].into_iter().chain(tcp).collect(),
     })
+}
+
+/// What is left where the kernel says only that it was not for want of room.
+fn candidates(case: &ListenerCase) -> String {
+    let mut all = vec!["no memory for the connection", "no route back to the client"];
+    // The others are asked at the first packet.
+    if case.thrown.other > case.thrown.other_at_ack {
+        all.push("a security module");
+        match case.syncookies {
+            Some(0) => all.push(
+                "less than a quarter of net.ipv4.tcp_max_syn_backlog left (net.ipv4.tcp_syncookies is 0)",
+            ),
+            Some(_) => {}
+            None => all.push(
+                "where net.ipv4.tcp_syncookies is 0, less than a quarter of net.ipv4.tcp_max_syn_backlog left",
+            ),
+        }
+    }
+    let last = all.pop().unwrap_or_default();
+    format!("{}, or {last}", all.join(", "))
+}
+
+/// That TCP was short of memory. It throws no request away for that, so it is no cause, but a sign of one.
+fn tcp_memory(case: &ListenerCase) -> Option<Phrase> {
+    let memory = &case.memory;
+    let times = |number: Option<u64>| number.filter(|number| *number != 0);
+    let above = memory.tcp_pages.zip(memory.tcp_pressure).filter(|(now, mark)| now >= mark);
+    let said: Vec<String> = [
+        times(memory.pressures).map(|it| {
+            format!("came above the pressure mark of net.ipv4.tcp_mem {}", count(it, "time"))
+        }),
+        times(memory.aborts).map(|it| format!("aborted {}", count(it, "connection"))),
+        above.map(|(now, mark)| format!("held {now} pages in the end, pressure mark {mark}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!said.is_empty()).then(|| format!("TCP {}", said.join(", ")).into())
 }
 
 pub(super) fn closed(case: &ListenerCase) -> Outcome {

@@ -13,6 +13,7 @@ pub(super) mod words;
 #[cfg(test)]
 mod told_apart;
 
+pub(super) use listener::stood;
 use nix::errno::Errno;
 
 use super::{
@@ -20,6 +21,9 @@ use super::{
     listener::ListenerCase,
     rule::{Described, Rule, Step},
 };
+
+/// The rule to whose findings a report adds for how long the queue has stood.
+pub(super) const BACKLOG_FULL: &str = "unix-backlog-full";
 
 /// Every rule of reports, those of failures first.
 pub fn all() -> impl Iterator<Item = Described> {
@@ -165,7 +169,7 @@ pub const TABLE: &[Rule<Case>] = &[
         decide: unix_socket::shut_down,
     },
     Rule {
-        name: "unix-backlog-full",
+        name: BACKLOG_FULL,
         about: "the listener's backlog is full, and the client does not wait, or no longer (SO_SNDTIMEO)",
         errnos: &[Errno::EAGAIN],
         step: Step::Queue,

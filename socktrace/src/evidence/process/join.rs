@@ -16,7 +16,7 @@ use crate::{
     event::Phrase,
     evidence::Namespaces,
     host::{
-        Host, SocketOwners, SocketProtocol,
+        Host, PipeHolders, SocketOwners, SocketProtocol,
         sock_diag::{TcpListener, TcpSocket, UnixQueue, UnixSocket, UnixState},
     },
 };
@@ -26,7 +26,8 @@ const MOST_HOLDERS: usize = 4096;
 /// Listeners on the same address that are kept for one.
 const MOST_SHARDS: usize = 256;
 
-/// The facts of all sockets; `second` is `None` where there was no second look.
+/// The facts of all sockets, and who holds the process's pipes, which the same pass over all processes tells;
+/// `second` is `None` where there was no second look.
 pub(super) fn join(
     host: &Host,
     namespaces: &Namespaces,
@@ -34,7 +35,7 @@ pub(super) fn join(
     held: &Held,
     first: &Look,
     second: Option<&Look>,
-) -> SocketFacts {
+) -> (SocketFacts, Option<PipeHolders>) {
     let mut facts = SocketFacts {
         complete: first.complete,
         left_out: held.more_sockets,
@@ -42,7 +43,7 @@ pub(super) fn join(
         ..SocketFacts::default()
     };
     count_others(&mut facts, held, first);
-    let known = Known::read(host, namespaces, pid, first, second);
+    let (known, pipes) = Known::read(host, namespaces, pid, held, first, second);
     facts.unreadable = known.owners.as_ref().map_or(0, |owners| owners.unreadable);
     for (netns, row) in first.rows.iter().filter(|(_, row)| first.is_own(row)) {
         match row {
@@ -61,7 +62,7 @@ pub(super) fn join(
             Row::Unix(it) => facts.unix.push(known.unix(it)),
         }
     }
-    facts
+    (facts, pipes)
 }
 
 /// Sockets that no list has, and those of other protocols.
@@ -125,9 +126,10 @@ impl<'a> Known<'a> {
         host: &Host,
         namespaces: &Namespaces,
         pid: u32,
+        held: &Held,
         first: &'a Look,
         second: Option<&'a Look>,
-    ) -> Self {
+    ) -> (Self, Option<PipeHolders>) {
         let again = second.map(|look| look.rows.as_slice()).unwrap_or_default();
         let mut known = Self {
             pid,
@@ -155,13 +157,20 @@ impl<'a> Known<'a> {
             }
         }
         let wanted = known.other_ends();
-        known.owners = if wanted.is_empty() {
-            Some(SocketOwners::default())
+        let pipes: HashSet<u64> = held.pipes.keys().copied().collect();
+        let found = if wanted.is_empty() && pipes.is_empty() {
+            Some((SocketOwners::default(), PipeHolders::default()))
         } else {
-            host.read_socket_owners(&wanted).ok()
+            host.read_holders(&wanted, &pipes).ok()
         };
+        let (owners, pipes) = found.unzip();
+        known.owners = owners;
+        // Nobody was looked for, so nobody is missing.
+        if wanted.is_empty() {
+            known.owners = Some(SocketOwners::default());
+        }
         known.somaxconn = read_somaxconn(host, namespaces, first);
-        known
+        (known, pipes)
     }
 
     /// Sockets whose holders are looked for.

@@ -43,7 +43,6 @@ pub fn check_process(
     // What is read once fills the time between.
     let mut facts = Facts {
         identity: identity::read(host, pid, comm),
-        pipes: pipes::read(host, pid, &held),
         memory: memory::read(host, pid),
         ..Facts::default()
     };
@@ -54,7 +53,9 @@ pub fn check_process(
     });
     let second = between.map(|_| first.again(namespaces));
     facts.memory.throttled = quota.map(|before| (before, memory::read_throttled(host, pid)));
-    facts.sockets = join::join(host, namespaces, pid, &held, &first, second.as_ref());
+    let (sockets, pipe_holders) = join::join(host, namespaces, pid, &held, &first, second.as_ref());
+    facts.sockets = sockets;
+    facts.pipes = pipes::read(host, pid, &held, pipe_holders);
     facts.sockets.between_ms =
         between.map(|between| u64::try_from(between.as_millis()).unwrap_or(u64::MAX));
     facts.descriptors = held.facts;

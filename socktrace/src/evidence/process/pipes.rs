@@ -1,23 +1,22 @@
 //! Who holds the other ends of the process's pipes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::descriptors::Held;
 use crate::{
     diagnose::process::{Pipe, PipeFacts, Process},
-    host::{Host, PipeEnd},
+    host::{Host, PipeEnd, PipeHolders},
 };
 
 /// Processes at the other ends of which the name is read, for each pipe and side.
 const NAMED: usize = 16;
 
-pub(super) fn read(host: &Host, pid: u32, held: &Held) -> PipeFacts {
+/// `found` are the holders of all of them; `None` where processes could not be listed.
+pub(super) fn read(host: &Host, pid: u32, held: &Held, found: Option<PipeHolders>) -> PipeFacts {
     if held.pipes.is_empty() {
         return PipeFacts { complete: true, ..PipeFacts::default() };
     }
-    let wanted: HashSet<u64> = held.pipes.keys().copied().collect();
-    let found = host.read_pipe_holders(&wanted);
-    let complete = found.as_ref().is_ok_and(|found| found.left_out == 0) && !held.more_pipes;
+    let complete = found.as_ref().is_some_and(|found| found.left_out == 0) && !held.more_pipes;
     let found = found.unwrap_or_default();
     let mut names = Names { host, known: HashMap::new() };
     let all = held.pipes.iter().map(|(inode, (reads, writes))| {

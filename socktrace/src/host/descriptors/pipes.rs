@@ -1,12 +1,11 @@
 //! Which processes hold the ends of a pipe.
 //!
-//! Owns that one pass over all processes. A pipe whose other end nobody holds is told by there being
+//! Owns that part of the pass over all processes (`sockets`). A pipe whose other end nobody holds is told by there being
 //! none here, where nothing is unreadable or left out.
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::sockets::ProcessDir;
-use super::super::{Host, HostError, bracketed_inode};
+use super::super::{Host, HostError, SocketOwners, bracketed_inode};
 use super::access;
 
 /// Ends that one pass keeps.
@@ -36,44 +35,28 @@ pub struct PipeEnd {
 }
 
 impl Host {
-    /// Finds who holds the ends of the `wanted` pipes, by their inodes, in one pass over all
-    /// processes.
-    pub fn read_pipe_holders(&self, wanted: &HashSet<u64>) -> Result<PipeHolders, HostError> {
-        let (mut found, mut count) = (PipeHolders::default(), 0);
-        for pid in self.read_pids()? {
-            let keep = |inode, end| {
-                count += 1;
-                if count > MOST_ENDS {
-                    found.left_out += 1;
-                } else {
-                    found.ends.entry(inode).or_default().push(end);
-                }
-            };
-            match self.read_pipe_ends(pid, wanted, keep) {
-                Ok(()) => {}
-                Err(error) if error.is_gone() => {}
-                Err(_) if self.read_is_kernel_thread(pid).unwrap_or(false) => {}
-                Err(_) => found.unreadable += 1,
-            }
-        }
-        Ok(found)
-    }
-
-    fn read_pipe_ends(
+    /// Finds who holds the `sockets` and the ends of the `pipes`, by their inodes, in one pass over all
+    /// processes: of a host with very many, that is what takes the time.
+    pub fn read_holders(
         &self,
-        pid: u32,
-        wanted: &HashSet<u64>,
-        mut keep: impl FnMut(u64, PipeEnd),
-    ) -> Result<(), HostError> {
-        let process = ProcessDir::open(self.proc_path(pid, ""))?;
-        process.read_links(|fds, name, link| {
-            let inode = bracketed_inode(link, "pipe").filter(|inode| wanted.contains(inode));
-            if let Some(inode) = inode {
-                let access = name.to_str().ok().and_then(|name| access(fds, name));
-                let (reads, writes) = access.unzip();
-                keep(inode, PipeEnd { pid, reads, writes });
+        sockets: &HashSet<u64>,
+        pipes: &HashSet<u64>,
+    ) -> Result<(SocketOwners, PipeHolders), HostError> {
+        let (mut found, mut count) = (PipeHolders::default(), 0);
+        let owners = self.read_socket_owners_beside(sockets, |pid, fds, name, link| {
+            let inode = bracketed_inode(link, "pipe").filter(|inode| pipes.contains(inode));
+            let Some(inode) = inode else { return };
+            count += 1;
+            if count > MOST_ENDS {
+                found.left_out += 1;
+                return;
             }
-        })
+            let access = name.to_str().ok().and_then(|name| access(fds, name));
+            let (reads, writes) = access.unzip();
+            found.ends.entry(inode).or_default().push(PipeEnd { pid, reads, writes });
+        })?;
+        found.unreadable = owners.unreadable;
+        Ok((owners, found))
     }
 }
 
@@ -86,7 +69,9 @@ mod tests {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let inode = rustix::fs::fstat(&reader).expect("fstat").st_ino;
         let ends = || {
-            let found = Host::default().read_pipe_holders(&HashSet::from([inode])).expect("a pass");
+            let wanted = HashSet::from([inode]);
+            let (_, found) =
+                Host::default().read_holders(&HashSet::new(), &wanted).expect("a pass");
             assert_eq!((found.left_out, found.ends.len()), (0, 1));
             let mut ends = found.ends[&inode].clone();
             ends.retain(|end| end.pid == std::process::id());

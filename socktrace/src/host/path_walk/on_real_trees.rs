@@ -6,17 +6,19 @@
 mod tests {
     use std::ffi::CString;
     use std::fs::{self, Permissions};
+    use std::mem::MaybeUninit;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use nix::errno::Errno;
     use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
     use nix::sys::stat::Mode;
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
     use crate::host::Host;
     use crate::host::path_walk::forked::Forked;
@@ -264,6 +266,112 @@ mod tests {
         let known =
             |end: &End| matches!(end, End::Found | End::Missing { .. } | End::Unreadable(_));
         assert!(ends.iter().all(known), "{ends:?}");
+    }
+
+    /// A directory in memory with a chain of 20,000 links, and a fan: ten links, each of which leads eight times
+    /// through the next one. Whoever follows all of the fan follows a thousand million links.
+    fn maze() -> tempfile::TempDir {
+        let root = tempfile::tempdir_in("/dev/shm").expect("a temporary directory");
+        let link = |target: &str, name: String| {
+            symlink(target, root.path().join(name)).expect("a link");
+        };
+        for number in 0..20_000 {
+            link(&format!("c{}", number + 1), format!("c{number}"));
+        }
+        for level in 0..10 {
+            link(&format!("f{}/", level + 1).repeat(8), format!("f{level}"));
+            // As long as a target can be, for nothing.
+            link(&format!("{}s{}", "./".repeat(2000), level + 1), format!("s{level}"));
+            link(&format!("n{}{}", level + 1, "/".repeat(4000)), format!("n{level}"));
+        }
+        for last in ["f10", "s10", "n10"] {
+            link(".", last.to_owned());
+        }
+        root
+    }
+
+    #[test]
+    fn links_that_multiply_are_followed_no_further_than_the_kernel_does() {
+        let root = maze();
+        let (_fake, view) = jail(root.path());
+        let begin = Instant::now();
+        for (path, expected) in [
+            ("/c0", End::TooManyLinks),
+            ("/f0", End::TooManyLinks),
+            ("/f0/f0/f0/x", End::TooManyLinks),
+            // 2,000 components each: the kernel would go all the way.
+            ("/s0", End::TooManySteps),
+            ("/n0", End::Found),
+            ("/n0/n0/n0/n0", End::TooManyLinks),
+        ] {
+            let walk = view.walk(path.as_bytes());
+            assert_eq!(walk.end, expected, "{path}");
+            let links =
+                walk.steps.iter().filter(|step| matches!(step.kind, Kind::Symlink { .. })).count();
+            // The last one is looked at, and not followed.
+            assert!(links <= MOST_LINKS as usize + 1, "{path}: {links} links");
+            let kernel = fs::metadata(root.path().join(path.trim_start_matches('/')));
+            let errno = kernel.err().and_then(|error| error.raw_os_error());
+            assert_eq!(errno == Some(libc::ELOOP), expected == End::TooManyLinks, "{path}");
+        }
+        assert!(begin.elapsed() < LONG / 10, "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn a_name_that_is_another_thing_at_each_look_leads_nowhere_and_opens_nothing() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let jailed = root.path().join("jail");
+        fs::create_dir_all(jailed.join("spare")).expect("directories");
+        let spare = |name: &str| jailed.join("spare").join(name);
+        fs::write(root.path().join("secret"), b"secret").expect("a file");
+        fs::create_dir(spare("directory")).expect("a directory");
+        nix::unistd::mkfifo(&spare("fifo"), Mode::S_IRWXU).expect("a FIFO");
+        symlink("../../../../secret", spare("out")).expect("a link");
+        symlink("x/x/x/x/x/x/x/x", spare("circle")).expect("a link");
+        symlink("spare/fifo", spare("to_fifo")).expect("a link");
+        let names = ["directory", "fifo", "out", "circle", "to_fifo"];
+        let forbidden = [root.path().to_owned(), root.path().join("secret"), "/".into()]
+            .map(|path| fs::metadata(path).expect("a file").ino());
+        let watch = inotify::init(CreateFlags::NONBLOCK).expect("inotify");
+        for bait in [root.path().join("secret"), spare("fifo")] {
+            inotify::add_watch(&watch, &bait, WatchFlags::OPEN | WatchFlags::ACCESS)
+                .expect("a watch");
+        }
+        let (_fake, view) = jail(&jailed);
+        let stop = AtomicBool::new(false);
+        let turn = || {
+            for name in names.iter().cycle() {
+                let _lost = fs::rename(spare(name), jailed.join("x"));
+                let _lost = fs::rename(jailed.join("x"), spare(name));
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        };
+        let begin = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(turn);
+            for round in 0..500 {
+                let path = [b"/x".as_slice(), b"/x/y", b"/x/../x/../x", b"/x/"][round % 4];
+                let walk = view.walk_within(path, LONG);
+                let out = walk.steps.iter().find(|step| forbidden.contains(&step.inode));
+                assert_eq!(out, None);
+                let known = matches!(
+                    walk.end,
+                    End::Found
+                        | End::Missing { .. }
+                        | End::NotADirectory
+                        | End::TooManyLinks
+                        | End::Unreadable(_)
+                );
+                assert!(known, "{:?}", walk.end);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert!(begin.elapsed() < LONG / 2, "{:?}", begin.elapsed());
+        let mut buffer = [MaybeUninit::uninit(); 1024];
+        let touched = inotify::Reader::new(&watch, &mut buffer).next().map(|event| event.events());
+        assert_eq!(touched, Err(rustix::io::Errno::AGAIN), "something was opened");
     }
 
     #[test]

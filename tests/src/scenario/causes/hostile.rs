@@ -22,6 +22,9 @@ use crate::scenario::socket::Address;
 
 /// Fewer than the kernel follows by one.
 const LINKS: u32 = 39;
+/// Links of a fan, and how often each leads through the next one: all of it is 16 million links.
+const FAN: u32 = 8;
+const FAN_WIDTH: usize = 8;
 /// How often directories change their names under a failing connect.
 const ROUNDS: u32 = 300;
 
@@ -29,6 +32,7 @@ const ROUNDS: u32 = 300;
 pub(super) fn prepare(play: &mut Play<'_>) -> Result<()> {
     names(play)?;
     links(play)?;
+    fan(play)?;
     bait(play)?;
     dots(play)?;
     moving(play)
@@ -65,6 +69,23 @@ fn links(play: &mut Play<'_>) -> Result<()> {
         Ok(listener)
     });
     Ok(())
+}
+
+/// Links that multiply, among thousands that are not on the way.
+fn fan(play: &mut Play<'_>) -> Result<()> {
+    let name = "hostile_fan";
+    let directory = play.directory(name)?;
+    for number in 0..FAN {
+        let next = format!("f{}/", number + 1).repeat(FAN_WIDTH);
+        symlink(next, directory.join(format!("f{number}"))).context("symlink")?;
+    }
+    symlink(".", directory.join(format!("f{FAN}"))).context("symlink")?;
+    for number in 0..5000 {
+        symlink(format!("x{}", number + 1), directory.join(format!("x{number}")))
+            .context("symlink")?;
+    }
+    let path = directory.join("f0").join("app.sock");
+    play.client(Client::of(name, Address::path(&path)?, Errno::ELOOP))
 }
 
 /// A FIFO, which would block whoever opens it, in the middle of a path and at its end, and a file behind a

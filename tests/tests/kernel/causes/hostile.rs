@@ -8,9 +8,10 @@ use super::told;
 use crate::matrix::tell;
 
 /// What must be said of some of them: name, rule, certainty.
-const SAID: [(&str, &str, &str); 6] = [
+const SAID: [(&str, &str, &str); 7] = [
     ("bad\n\u{1b}[2J\u{1b}[7m", "unix-parent-no-search", "measured"),
     ("hostile_links", "unix-socket-mode", "measured"),
+    ("hostile_fan", "unix-symlink-loop", "measured"),
     ("bait_inside", "unix-not-a-directory", "measured"),
     ("bait_fifo", "unix-not-a-socket", "measured"),
     ("bait_secret", "unix-not-a-socket", "measured"),

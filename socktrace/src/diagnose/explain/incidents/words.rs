@@ -21,7 +21,8 @@ pub(super) const TABLE: &[Entry] = &[
         commands: &[
             NSTAT,
             ("ip route get CLIENT", "whether there is a way back"),
-            ("dmesg", "memory"),
+            ("nstat -az TcpExtPFMemallocDrop TcpExtTCPMemoryPressures", "memory"),
+            ("dmesg", "failed allocations, and what a security module denied"),
         ],
     },
     Entry {
