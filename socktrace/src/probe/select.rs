@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use socktrace_common::{Signal, Tier};
 
-use super::plan::{PLAN, Program, Slot, TierPlan, Without};
+use super::plan::{Kind, PLAN, Program, Slot, TierPlan, Without};
 use crate::kernel::Preemption;
 
 /// Why a tier was not taken.
@@ -69,12 +69,12 @@ fn select_tier(
     can: &dyn Fn(&Program) -> Result<(), String>,
 ) -> Result<Choice, String> {
     let mut programs = Vec::new();
-    let mut alone: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut alone: BTreeMap<_, Vec<Program>> = BTreeMap::new();
     let mut loses: Vec<String> = plan.loses.iter().map(|lost| (*lost).to_owned()).collect();
     for slot in plan.slots.iter().filter(|slot| slot.only.applies(preemption)) {
         let selected = select_program(slot, can);
         if let (Ok(program), Some(what)) = (&selected, slot.alone) {
-            alone.entry(what).or_default().push(program.name);
+            alone.entry(what).or_default().push(**program);
         }
         match (selected, slot.without) {
             (Ok(program), _) if programs.contains(program) => {}
@@ -83,7 +83,23 @@ fn select_tier(
             (Err(why), Without::Lose(lost)) => loses.push(format!("{lost} [{why}]")),
         }
     }
+    alone.retain(|_, group| !one_always_runs(group, preemption));
+    let names = |group: Vec<Program>| group.iter().map(|program| program.name).collect();
+    let alone = alone.into_iter().map(|(what, group)| (what, names(group))).collect();
     Ok(Choice { tier: plan.tier, programs, loses, alone })
+}
+
+/// Whether of these twins one runs, whatever the kernel skips. A program with a guard of its own is skipped where it
+/// was interrupted. Where nobody is stopped inside it, only a softirq interrupts it, which interrupts one
+/// program, and no other softirq: of two, one is free.
+fn one_always_runs(twins: &[Program], preemption: Preemption) -> bool {
+    let only_softirqs = |program: &&Program| match program.kind {
+        Kind::RawTracepoint => preemption < Preemption::Tracepoints,
+        Kind::Fentry | Kind::Fexit => preemption < Preemption::Tracing,
+        // All of them have one guard.
+        Kind::Kprobe | Kind::Kretprobe | Kind::Tracepoint => false,
+    };
+    twins.iter().filter(only_softirqs).count() > 1
 }
 
 fn select_program<'a>(
@@ -104,8 +120,6 @@ fn select_program<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::plan::Kind;
-
     const ALL: Preemption = Preemption::Tracepoints;
 
     fn without(kinds: &[Kind]) -> impl Fn(&Program) -> Result<(), String> {
@@ -147,6 +161,22 @@ mod tests {
         assert_eq!(count(ALL), (15, 6));
         assert_eq!(count(Preemption::Tracing), (9, 0));
         assert_eq!(count(Preemption::Nobody), (9, 0));
+    }
+
+    #[test]
+    fn twins_that_only_softirqs_interrupt_miss_nothing_together() {
+        let alone = |preemption| {
+            let can = without(&[Kind::Fentry, Kind::Fexit, Kind::Kprobe]);
+            let verdict =
+                select_signal(Signal::ConnectFailure, None, preemption, &|_| Ok(()), &can);
+            verdict.choice.map(|choice| choice.alone).unwrap_or_default()
+        };
+        let states = "state changes of TCP sockets";
+        assert!(alone(Preemption::Tracepoints).contains_key(states));
+        for preemption in [Preemption::Nobody, Preemption::Tracing] {
+            assert!(!alone(preemption).contains_key(states));
+            assert!(alone(preemption).contains_key("ends of connect calls"));
+        }
     }
 
     #[test]
