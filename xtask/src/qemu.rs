@@ -7,6 +7,7 @@ use std::io::{Read, Write as _, stdout};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use nix::sys::signal::Signal;
 use crate::process;
 
 const QEMU: &str = "qemu-system-x86_64";
+/// A kernel needs a second or two to find that it has no root.
+const KVM_BOOTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// What to boot.
 pub(crate) struct Guest<'a> {
@@ -77,9 +80,9 @@ fn spawn(guest: &Guest<'_>) -> Result<Child> {
         format!("console=ttyS0 panic=-1 oops=panic no_timer_check quiet {}", guest.parameters);
     let mut command = Command::new(QEMU);
     match guest.time {
-        Time::Real => {
-            command.args(["-accel", accelerator(), "-smp", "2", "-m", "1G"]).args(["-cpu", "max"])
-        }
+        Time::Real => command
+            .args(["-accel", accelerator(guest.image), "-smp", "2", "-m", "1G"])
+            .args(["-cpu", "max"]),
         Time::Instructions => command
             .args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1", "-m", "2G"])
             .args(["-cpu", &without_fast_strings()?]),
@@ -106,24 +109,37 @@ fn without_fast_strings() -> Result<String> {
     Ok(off.fold("max".to_owned(), |cpu, name| format!("{cpu},-{name}")))
 }
 
-/// `kvm` where QEMU really starts with it, else `tcg`: the device may be there and still refuse, as
-/// it does under some hypervisors.
+/// `kvm` where a kernel really boots with it, else `tcg`: the device may be there and QEMU refuse it, or a hypervisor
+/// that emulates what the CPU cannot do may fail at the first instruction that it does not know (`cmpxchg16b`). Tried
+/// once, with the kernel of the first guest.
 ///
 /// Emulated CPUs take turns on one thread. On a thread each, QEMU 7.2 goes on executing code that the
 /// guest has patched: a breakpoint at a hooked function that is long gone, for ever (see
 /// `docs/journal/emulated-code-patching.md`).
-fn accelerator() -> &'static str {
+fn accelerator(image: &Path) -> &'static str {
+    static CHOSEN: OnceLock<&str> = OnceLock::new();
+    CHOSEN.get_or_init(|| if boots_with_kvm(image) { "kvm" } else { "tcg,thread=single" })
+}
+
+/// Whether a kernel without a root comes to its panic, and so to the end of QEMU.
+fn boots_with_kvm(image: &Path) -> bool {
     let mut probe = Command::new(QEMU);
-    probe.args(["-accel", "kvm", "-cpu", "max", "-nodefaults", "-display", "none", "-S"]);
-    probe.args(["-monitor", "stdio"]).stdin(Stdio::piped());
-    probe.stdout(Stdio::null()).stderr(Stdio::null());
-    let started = probe.spawn().and_then(|mut child| {
-        if let Some(mut monitor) = child.stdin.take() {
-            let _probe_may_be_gone = monitor.write_all(b"quit\n");
+    probe.args(["-accel", "kvm", "-smp", "2", "-m", "1G", "-cpu", "max"]);
+    probe.args(["-nodefaults", "-no-reboot", "-display", "none"]);
+    probe.arg("-kernel").arg(image).args(["-append", "panic=-1 quiet"]);
+    probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(mut child) = probe.spawn() else { return false };
+    let deadline = Instant::now() + KVM_BOOTS_WITHIN;
+    while Instant::now() < deadline {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) => thread::sleep(Duration::from_millis(20)),
+            Err(_) => break,
         }
-        child.wait()
-    });
-    if started.is_ok_and(|status| status.success()) { "kvm" } else { "tcg,thread=single" }
+    }
+    let _may_have_ended = child.kill();
+    let _status = child.wait();
+    false
 }
 
 /// Reads in pieces, not lines: a hung test leaves its name in an unfinished line.

@@ -22,11 +22,9 @@ use super::{
 };
 use crate::diagnose::Slept;
 use crate::event::{
-    Address, Counters, Damage, Endpoint, Listener, MemoryCounters, NamespaceCounters, NetstatDelta,
-    Owner, Stall, StallChange, socket_unit,
+    Address, Counters, Damage, EAGAIN, Endpoint, Listener, MemoryCounters, NamespaceCounters,
+    NetstatDelta, Owner, Stall, StallChange, socket_unit,
 };
-
-const EAGAIN: u32 = 11;
 
 impl Aggregator {
     /// The report as of now.

@@ -19,7 +19,7 @@ use rustix::{
 use socktrace_common::DropReason;
 
 use crate::{
-    event::{Body, Endpoint, Event, Stall, StallChange},
+    event::{Body, EAGAIN, Endpoint, Event, Stall, StallChange},
     render::status::{Status, Worst, render_line},
 };
 
@@ -29,8 +29,6 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const COLUMNS: usize = 80;
 /// Back to the line's start, and clear it.
 const CLEAR: &[u8] = b"\r\x1b[K";
-/// `EAGAIN`: an accept that found nothing has not failed.
-const EAGAIN: u32 = 11;
 
 /// The status line, and what it tells. Cleared when dropped.
 pub(super) struct Progress {

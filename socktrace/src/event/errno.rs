@@ -2,6 +2,9 @@
 
 use nix::errno::Errno;
 
+/// `EAGAIN`: an accept that found nothing has not failed; a Unix connect met a full backlog.
+pub const EAGAIN: u32 = Errno::EAGAIN as u32;
+
 /// Errnos that the kernel uses inside and that no header names.
 const INTERNAL: [(u32, &str); 4] =
     [(512, "ERESTARTSYS"), (513, "ERESTARTNOINTR"), (514, "ERESTARTNOHAND"), (524, "ENOTSUPP")];

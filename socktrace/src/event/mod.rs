@@ -19,7 +19,7 @@ use socktrace_common::{Credentials, DropReason, DropStage, Signal, TaskKey};
 
 pub use address::{Address, Endpoint, SocketKind, glob_of};
 pub use carried::{Carried, ClassOfFailure, Delivered, Interval, WatchedListener};
-pub use errno::{errno_name, parse_errno};
+pub use errno::{EAGAIN, errno_name, parse_errno};
 pub use finding::{Certainty, Diagnosis, FailureClass, Finding, Incident, Severity};
 pub use listener::{Listener, Owner, Sighting, Sightings, Unread, socket_unit};
 pub(crate) use phrase::phrase;

@@ -114,6 +114,11 @@ impl Live {
         let baseline = !std::mem::replace(&mut self.has_looked, true);
         let new = Sightings::between(&self.seen, &seen, monotonic_now_ns());
         let new = Sightings { baseline, ..new };
+        let grown = new.changed.iter().filter(|(inode, sighting)| {
+            let before = self.seen.get(inode).map_or(Some(0), |before| before.drops);
+            !baseline && sighting.drops > before
+        });
+        self.dropping.extend(grown.map(|(inode, _)| *inode));
         if baseline || !new.changed.is_empty() || !new.gone.is_empty() {
             into.push(Record::Sightings(new));
         }

@@ -96,6 +96,8 @@ pub struct Live {
     has_looked: bool,
     /// Listeners as they were last seen.
     seen: HashMap<u64, Sighting>,
+    /// Of them, those whose `sk_drops` grew.
+    dropping: HashSet<u64>,
     checkpoint_every: Option<Duration>,
     next_checkpoint: Instant,
     /// As of the last checkpoint.
@@ -146,6 +148,7 @@ impl Live {
             baseline: Vec::new(),
             has_looked: false,
             seen: HashMap::new(),
+            dropping: HashSet::new(),
             checkpoint_every: None,
             next_checkpoint: Instant::now(),
             told_stages: Stages::default(),

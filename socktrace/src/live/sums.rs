@@ -10,7 +10,10 @@ use socktrace_common::DropKey;
 
 use super::{Live, LiveError};
 use crate::{
-    event::{Counters, MemoryCounters, NamespaceCounters, NetstatDelta, Record, Unread},
+    event::{
+        Address, Counters, EAGAIN, Endpoint, MemoryCounters, NamespaceCounters, NetstatDelta,
+        Record, Sighting, Unread,
+    },
     host::{Effort, NetworkNamespace, TcpExt},
     listener::{Owners, read_owners},
     probe::{read_misses, read_runs},
@@ -51,8 +54,8 @@ impl Live {
         counters.drops = since(counters.drops, &self.drops_at_start);
         self.tell_programs(into);
         into.push(Record::Namespaces(namespaces));
-        let new: HashSet<u64> =
-            listeners_of(&counters).filter(|inode| self.owned.insert(*inode)).collect();
+        let mut new = self.listeners_of(&counters);
+        new.retain(|inode| self.owned.insert(*inode));
         if !new.is_empty() {
             into.push(Record::Owners(read_owners(&self.host, &new).unwrap_or_default().by_inode));
         }
@@ -121,7 +124,7 @@ impl Live {
         uninvestigated: u64,
         into: &mut Vec<Record>,
     ) {
-        let inodes: HashSet<u64> = listeners_of(counters).collect();
+        let inodes = self.listeners_of(counters);
         let owners = if inodes.is_empty() {
             Ok(Owners::default())
         } else {
@@ -139,17 +142,27 @@ impl Live {
         }));
     }
 
+    /// Every listener that a total, a name or its own `sk_drops` tells of, or that a Unix client met full.
+    fn listeners_of(&self, counters: &Counters) -> HashSet<u64> {
+        let accepting = counters.accepts.keys().map(|key| key.listener);
+        let dropping = counters.drops.keys().map(|key| key.listener);
+        let mut inodes: HashSet<u64> = counters.listeners.keys().copied().collect();
+        inodes.extend(accepting.chain(dropping).chain(self.dropping.iter().copied()));
+        let turned_away = counters.connect_failures.keys().filter(|key| key.errno == EAGAIN);
+        let full: HashSet<Address> =
+            turned_away.filter_map(|key| Endpoint::from(&key.target).address).collect();
+        let is_full = |it: &Sighting| it.local.address.as_ref().is_some_and(|at| full.contains(at));
+        let met = self.seen.iter().filter(|(_, sighting)| is_full(sighting));
+        inodes.extend(met.map(|(inode, _)| *inode));
+        inodes.remove(&0);
+        inodes
+    }
+
     pub(super) fn cgroups(&self, ids: &HashSet<u64>) -> HashMap<u64, Vec<u8>> {
         let Ok(mut cgroups) = self.host.open_cgroups() else { return HashMap::new() };
         cgroups.refresh();
         ids.iter().copied().filter_map(|id| Some((id, cgroups.path(id)?.to_vec()))).collect()
     }
-}
-
-/// Every listener that a total or a name tells of.
-fn listeners_of(counters: &Counters) -> impl Iterator<Item = u64> {
-    let counted = counters.accepts.keys().map(|key| key.listener);
-    counters.listeners.keys().copied().chain(counted).filter(|inode| *inode != 0)
 }
 
 pub(super) fn cgroups_of(counters: &Counters) -> impl Iterator<Item = u64> {

@@ -40,7 +40,9 @@ pub fn fill(listener: &Listener, fit: u32) -> Result<Vec<std::os::fd::OwnedFd>> 
     for queued in 1..=fit {
         let socket = listener.at.socket(SockType::Stream, SockFlag::empty())?;
         listener.at.connect(&socket).context("a connection that fits")?;
-        wait_queued(listener, queued)?;
+        if listener.family != "unix" {
+            wait_queued(listener, queued)?;
+        }
         clients.push(socket);
     }
     Ok(clients)
@@ -70,7 +72,11 @@ pub fn note_drops(
     Ok(())
 }
 
-fn give_up(at: &Address) -> Result<()> {
+/// One blocking connect that gives up after its first retransmission.
+///
+/// # Errors
+/// When it ends in another way.
+pub fn give_up(at: &Address) -> Result<()> {
     let socket = at.socket(SockType::Stream, SockFlag::empty())?;
     set_option(&socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, 1)?;
     must_be(at, Errno::ETIMEDOUT, at.connect(&socket))

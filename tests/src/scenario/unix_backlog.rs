@@ -48,9 +48,18 @@ fn fill(at: &Address) -> Result<Failure> {
         at.connect(&socket).context("a connection that fits")?;
         queued.push(socket);
     }
-    for _ in 0..TURNED_AWAY {
+    turn_away(at, TURNED_AWAY)?;
+    failure(NAME, at, Errno::EAGAIN, TURNED_AWAY)
+}
+
+/// So many connects that do not wait, each of which must get `EAGAIN`.
+///
+/// # Errors
+/// When one gets anything else.
+pub fn turn_away(at: &Address, count: u64) -> Result<()> {
+    for _ in 0..count {
         let socket = at.socket(SockType::Stream, SockFlag::SOCK_NONBLOCK)?;
         must_be(at, Errno::EAGAIN, at.connect(&socket))?;
     }
-    failure(NAME, at, Errno::EAGAIN, TURNED_AWAY)
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! that lacks takes another shape, and says so in `Seen::lacks`.
 
 mod blocked;
+mod full_before;
 mod ia32;
 mod interrupted;
 mod io_uring;
@@ -37,6 +38,7 @@ pub const EDGES: &[Incident] = &[
     ("edge_reuseport", sharing::reuseport),
     ("edge_migration", sharing::migration),
     ("edge_mptcp", mptcp::both_kinds_of_client),
+    ("edge_mptcp_refused", mptcp::refused),
     ("edge_addresses", tcp_address::accepted),
     ("edge_targets", tcp_address::refused),
     ("edge_second_attempt", tcp_address::second_attempt),
@@ -60,6 +62,7 @@ const STAGED: &[Staged] = &[
     ("edge_blocked_tcp", blocked::tcp),
     ("edge_blocked_unix", blocked::unix),
     ("edge_queued_before", blocked::queued_before),
+    ("edge_full_before", full_before::full_before),
     ("edge_prefork", prefork::processes_and_threads),
     ("causes_paths", causes::paths),
     ("causes_ends", causes::ends),

@@ -1,4 +1,5 @@
-//! A listener that speaks MPTCP, with clients that do and clients that do not.
+//! A listener that speaks MPTCP, with clients that do and clients that do not; and clients that speak it to
+//! nobody.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -6,26 +7,22 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, SockType, bind};
 
+use crate::scenario::attempt::{failure, must_be};
 use crate::scenario::listener::{accepts, loopback};
-use crate::scenario::socket::{accept, listen_on, local_address};
+use crate::scenario::socket::{accept, bound, listen_on, local_address};
 use crate::scenario::stage::Stage;
 
 const NAME: &str = "edge_mptcp";
 const IPPROTO_MPTCP: i32 = 262;
+/// Connects that are refused.
+const REFUSED: u64 = 7;
 
 /// Five MPTCP clients and seven of TCP, in turn; a kernel without MPTCP refuses the socket.
 ///
 /// # Errors
 /// When a connection is not what its client is.
 pub(super) fn both_kinds_of_client(stage: &mut Stage) -> Result<()> {
-    let fd = match multipath() {
-        Ok(fd) => fd,
-        Err(Errno::EPROTONOSUPPORT | Errno::ENOPROTOOPT | Errno::EINVAL) => {
-            stage.seen.lacks.push("mptcp".to_owned());
-            return Ok(());
-        }
-        Err(errno) => bail!("socket(IPPROTO_MPTCP): {errno:?}"),
-    };
+    let Some(fd) = first_multipath(stage)? else { return Ok(()) };
     bind(fd.as_raw_fd(), loopback().as_sockaddr()).context("bind")?;
     let at = local_address(&fd, loopback())?;
     let listener = listen_on(fd, at, 16)?;
@@ -47,6 +44,35 @@ pub(super) fn both_kinds_of_client(stage: &mut Stage) -> Result<()> {
     stage.accepted(accepts("edge_mptcp_plain", &listener, plain)?);
     stage.seen.must_not_fail.push(listener.address);
     Ok(())
+}
+
+/// Blocking connects to a port where nobody listens; a kernel without MPTCP refuses the socket.
+///
+/// # Errors
+/// When one is not refused.
+pub(super) fn refused(stage: &mut Stage) -> Result<()> {
+    let Some(mut client) = first_multipath(stage)? else { return Ok(()) };
+    let (_reserved, at) = bound(&loopback(), SockType::Stream)?;
+    for more in (0..REFUSED).rev() {
+        must_be(&at, Errno::ECONNREFUSED, at.connect(&client))?;
+        if more > 0 {
+            client = multipath().context("socket(IPPROTO_MPTCP)")?;
+        }
+    }
+    stage.failed(failure("edge_mptcp_refused", &at, Errno::ECONNREFUSED, REFUSED)?);
+    Ok(())
+}
+
+/// A socket that speaks MPTCP; none where the kernel has no MPTCP, which is noted.
+fn first_multipath(stage: &mut Stage) -> Result<Option<OwnedFd>> {
+    match multipath() {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::EPROTONOSUPPORT | Errno::ENOPROTOOPT | Errno::EINVAL) => {
+            stage.seen.lacks.push("mptcp".to_owned());
+            Ok(None)
+        }
+        Err(errno) => bail!("socket(IPPROTO_MPTCP): {errno:?}"),
+    }
 }
 
 fn multipath() -> Result<OwnedFd, Errno> {

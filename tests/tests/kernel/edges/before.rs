@@ -1,7 +1,7 @@
 //! What was under way when tracing began, and who holds a listener.
 
 use anyhow::Result;
-use socktrace_tests::harness::compare::waits;
+use socktrace_tests::harness::compare::{drops, waits};
 use socktrace_tests::harness::report::Listener;
 use socktrace_tests::harness::run::Run;
 
@@ -64,6 +64,27 @@ fn connections_queued_before_tracing_are_counted_and_their_wait_is_unknown() -> 
         let mut problems = per_process(run);
         problems.extend(per_listener(&run.seen, &run.report));
         problems.extend(waits_unknown(run, counted(run, "edge_queued_before")));
+        problems
+    })
+}
+
+#[test]
+fn listeners_that_were_full_before_and_only_turn_clients_away_have_their_owner() -> Result<()> {
+    staged_in_every_tier("edge_full_before", |_, run| {
+        let of_listeners = run.seen.tcp_drops.iter();
+        let mut problems: Vec<String> =
+            of_listeners.flat_map(|it| drops::of_listener(it, &run.report)).collect();
+        problems.extend(drops::unix(&run.seen, &run.report));
+        let tcp = run.seen.tcp_drops.iter().map(|it| it.inode);
+        for inode in tcp.chain(run.seen.unix_drops.iter().map(|it| it.inode)) {
+            let row = run.report.listeners.iter().find(|row| row.inode == Some(inode));
+            let owners: Vec<u32> =
+                row.into_iter().flat_map(|row| &row.owners).map(|owner| owner.pid).collect();
+            if owners != [run.seen.pid] {
+                let pid = run.seen.pid;
+                problems.push(format!("listener {inode} is held by {pid}, told are {owners:?}"));
+            }
+        }
         problems
     })
 }

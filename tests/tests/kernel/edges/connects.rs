@@ -1,9 +1,11 @@
 //! Connects that fail twice, late or not at all.
 
+use std::path::Path;
+
 use anyhow::Result;
 use socktrace_tests::harness::compare::{blocked, drops};
 
-use super::{accepted, connects, exactly, in_every_tier};
+use super::{accepted, connects, exactly, in_every_tier, lacks};
 
 #[test]
 fn a_refused_connect_over_ipv6_names_the_target_that_was_passed() -> Result<()> {
@@ -13,6 +15,16 @@ fn a_refused_connect_over_ipv6_names_the_target_that_was_passed() -> Result<()> 
 #[test]
 fn a_second_attempt_on_a_socket_that_failed_is_a_failure_of_its_own() -> Result<()> {
     in_every_tier("edge_second_attempt", &[], |_, run| exactly(run))
+}
+
+#[test]
+fn a_refused_connect_of_mptcp_is_counted_once() -> Result<()> {
+    let has_it = Path::new("/proc/sys/net/mptcp").exists();
+    in_every_tier("edge_mptcp_refused", &[], |_, run| {
+        let mut problems = lacks(run, "mptcp", !has_it);
+        problems.extend(connects(run));
+        problems
+    })
 }
 
 #[test]
