@@ -490,7 +490,7 @@ impl Aggregator {
         }
     }
 
-    /// A listener's drops are a process's where it is the only one to hold it.
+    /// A listener's drops are a process's where all evidence names it alone.
     fn give_drops_to_owners(
         &self,
         listeners: &BTreeMap<u64, ListenerRow>,
@@ -571,7 +571,7 @@ mod tests {
     use super::*;
     use crate::{
         aggregate::{Selection, Session},
-        event::{Counters, Record},
+        event::{Counters, Record, Task},
     };
 
     fn session() -> Session {
@@ -627,6 +627,48 @@ mod tests {
     fn a_listener_that_the_filters_do_not_select_gets_no_drop() {
         let report = report(vec![(7, listener(b"/run/a", false))]);
         assert!(report.listeners.iter().all(|row| row.backlog_drops.is_empty()));
+    }
+
+    /// Three drops of a listener that `listen` was called for by one process and that these hold, and who has
+    /// them in the report: pid and whether it is known which process of that pid.
+    fn given(listened_by: TaskKey, holders: &[u32]) -> Vec<(Option<u32>, bool)> {
+        let mut aggregator = Aggregator::new(session(), Selection::default());
+        let owner = (listened_by != TaskKey::NONE).then_some(listened_by);
+        let known = Listener { owner, ..listener(b"/run/a", false) };
+        let key = ConnectFailureKey {
+            task: TaskKey::NONE,
+            errno: EAGAIN,
+            uid: 0,
+            target: (&endpoint(b"/run/a")).into(),
+        };
+        let holder =
+            |pid: &u32| Owner { pid: *pid, comm: b"server".to_vec(), uid: None, cgroup: None };
+        let holders = holders.iter().map(holder).collect();
+        aggregator.apply(Record::Owners(HashMap::from([(7, holders)])));
+        let task = Task { comm: b"server".to_vec(), uid: 0, gid: 0, cgroup: 0 };
+        let other = TaskKey { start_ns: 99, ..listened_by };
+        aggregator.apply(Record::Counters(Box::new(Counters {
+            connect_failures: HashMap::from([(key, 3)]),
+            listeners: HashMap::from([(7, known)]),
+            tasks: [listened_by, other].map(|key| (key, task.clone())).into(),
+            ..Counters::default()
+        })));
+        let report = aggregator.snapshot(Duration::ZERO);
+        let rows = report.processes.iter().filter(|row| !row.backlog_drops.is_empty());
+        rows.map(|row| (row.pid, row.start_time_ns.is_some())).collect()
+    }
+
+    #[test]
+    fn drops_are_a_processs_only_where_all_evidence_names_it_alone() {
+        let server = TaskKey { tgid: 5, start_ns: 1, ..TaskKey::NONE };
+        assert_eq!(
+            given(server, &[5]),
+            [(Some(5), false)],
+            "two had that pid, one after the other"
+        );
+        assert_eq!(given(server, &[5, 6]), [], "two hold it");
+        assert_eq!(given(server, &[6]), [], "one called listen(), another holds it");
+        assert_eq!(given(TaskKey::NONE, &[]), [], "nobody is known");
     }
 
     #[test]

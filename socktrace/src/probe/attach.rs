@@ -159,7 +159,7 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
         if asked || unserved.len() == verdicts.len() {
             return Err(AttachError::Refused(unserved));
         }
-        let loads = if refused.loads { 0 } else { may_load(facts) };
+        let loads = if refused.loads { 0 } else { may_load(facts, &verdicts) };
         let params = params(options, &verdicts, facts.preemption, loads);
         let mut ebpf = load(options, &offsets, &params, log)?;
         let reader = Reader::open(&mut ebpf, options.transport, options.buffer_bytes)?;
@@ -191,8 +191,14 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
 /// The helper that gives the current task with its type.
 const CURRENT_TASK: &str = "bpf_get_current_task_btf";
 
-/// What programs may read by loads.
-fn may_load(facts: &Facts) -> u32 {
+/// What programs may read by loads. Below the fentry tier nothing: for each pointer that is followed from the current
+/// task, the verifier looks through the names of all structures (since 6.3), which is most of what attaching
+/// costs, and two reads are what an accept saves.
+fn may_load(facts: &Facts, verdicts: &[Verdict]) -> u32 {
+    let mut tiers = verdicts.iter().filter_map(|verdict| Some(verdict.choice.as_ref()?.tier));
+    if !tiers.any(|tier| tier == Tier::Fentry) {
+        return 0;
+    }
     let task = facts.btf.function_arity(CURRENT_TASK).is_some();
     loads::ARGUMENTS | if task { loads::TASK } else { 0 }
 }
