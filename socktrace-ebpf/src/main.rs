@@ -2,7 +2,7 @@
 //! points per attach tier.
 //!
 //! Owns what runs inside the kernel. Which programs attach is decided in user space
-//! (`socktrace/src/probe/plan.rs`); here every program of every tier is present, and
+//! (`socktrace/src/probe/plan/`); here every program of every tier is present, and
 //! [`globals::tier`] tells a body which tier its signal runs in.
 #![no_std]
 #![no_main]
