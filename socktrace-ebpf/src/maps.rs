@@ -61,6 +61,11 @@ pub(crate) static LISTENERS: HashMap<u64, ListenerInfo> = HashMap::with_max_entr
 /// Connections in an accept queue, by the child's `struct sock`. Left by accept or destruction.
 #[map]
 pub(crate) static ACCEPT_STARTS: HashMap<u64, AcceptStart> = HashMap::with_max_entries(65536, 0);
+/// Slots of [`ACCEPTORS`].
+pub(crate) const ACCEPTOR_SLOTS: u32 = 16384;
+/// Threads that took a connection since the attach, each in the slot of its number; of two with one slot, the last.
+#[map]
+pub(crate) static ACCEPTORS: Array<u32> = Array::with_max_entries(ACCEPTOR_SLOTS, 0);
 /// Listeners that are being closed with connections in their queue, by `pid_tgid`.
 #[map]
 pub(crate) static CLOSING: HashMap<u64, Closing> = HashMap::with_max_entries(1024, 0);

@@ -20,7 +20,7 @@ use crate::{
     emit, filter,
     globals::{lean, on, param},
     kernel::{AF_UNIX, Probed, Reach, Sock, Socket, Task, Typed, now_ns, pid_tgid},
-    maps::{ACCEPT_STARTS, ACCEPT_TALLY, LISTENERS},
+    maps::{ACCEPT_STARTS, ACCEPT_TALLY, ACCEPTOR_SLOTS, ACCEPTORS, LISTENERS},
     tally::{self, Tallied},
 };
 
@@ -290,6 +290,37 @@ fn tcp_accepted(ctx: &FExitContext, listener: u64, child: u64, end: End) -> i32 
         ended(ctx, child, Sock::from_raw(listener), end);
     }
     0
+}
+
+/// `void security_sock_graft(sk, struct socket *parent)`, where nobody is preempted: no fexit sees the end of a call that
+/// was under way at the attach. It can be the first one that its thread takes a connection with, and no other.
+#[fentry]
+fn accept_graft_fentry(ctx: FEntryContext) -> i32 {
+    if takes_its_first()
+        && let Some(child) = Sock::<Typed>::from_raw(ctx.arg(0))
+        && ACCEPT_STARTS.get_ptr(child.key()).is_some()
+    {
+        // The end of a Unix accept may still come, and that of a TCP accept has been here.
+        let end = if child.is_unix() { End::Twin } else { End::Primary };
+        ended(&ctx, child, None, end);
+    }
+    0
+}
+
+/// Whether the current thread has taken no connection before, as far as is remembered; from now on it has.
+#[inline(always)]
+fn takes_its_first() -> bool {
+    let thread = pid_tgid() as u32;
+    let Some(last) = ACCEPTORS.get_ptr_mut(thread % ACCEPTOR_SLOTS) else { return true };
+    // SAFETY: a live map value and an aligned integer; who is overwritten by another takes its first once more, and
+    // what was counted is not counted again.
+    unsafe {
+        let first = *last != thread;
+        if first {
+            *last = thread;
+        }
+        first
+    }
 }
 
 /// `int security_unix_stream_connect(sk, other, newsk)`: runs under the listener's lock just

@@ -59,6 +59,8 @@ pub(super) const TIERS: [TierPlan; 3] = [
             )
             .alone_sees(UNIX_ACCEPTS)
             .only(Only::Preempted),
+            needed(&[fentry("accept_graft_fentry", &["security_sock_graft"])])
+                .only(Only::NotPreempted),
             SOCK_DESTROY.only(Only::Preempted),
             SOCK_DESTROY_TWIN.only(Only::Preempted),
             SOCK_DESTROY_PERF,
