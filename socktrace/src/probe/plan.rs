@@ -541,6 +541,7 @@ const BACKLOG_DROP: [TierPlan; 3] = [
         loses: &[
             "which packet and client a dropped SYN was (totals come from the kernel's counters)",
             "network namespaces other than socktrace's own",
+            "requests that are answered with a syncookie, which are no drops",
         ],
     },
 ];
