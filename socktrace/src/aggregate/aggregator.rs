@@ -10,14 +10,15 @@ use std::{
 use socktrace_common::{AcceptKey, Signal, TaskKey};
 
 use super::{
-    findings::Diagnoses,
+    findings::{Diagnoses, with_stall},
     selection::Selection,
     snapshot::Session,
     timeline::{Recorder, Timeline},
 };
 use crate::event::{
-    Body, Counters, Damage, Endpoint, Listener, Misses, NamespaceCounters, Owner, ReaderLoss,
-    Record, Runs, Sighting, Sightings, Stall, StallChange, Task, Unread, WaitTotals, Waiting,
+    Body, Counters, Damage, Diagnosis, Endpoint, Listener, Misses, NamespaceCounters, Owner,
+    ReaderLoss, Record, Runs, Sighting, Sightings, Stall, StallChange, Task, Unread, WaitTotals,
+    Waiting,
 };
 
 /// Stalls that are kept: of more, the oldest that are over are counted only.
@@ -294,6 +295,14 @@ impl Aggregator {
                 self.stalls.push(stall);
             }
         }
+    }
+
+    /// A diagnosis with what is known by now of the queue that the failure met, as a report would tell it.
+    pub fn told(&self, diagnosis: &Diagnosis) -> Diagnosis {
+        let Diagnosis { time_ns, listener, findings, .. } = diagnosis;
+        let findings = with_stall(findings, *listener, *time_ns, &self.stalls);
+        let findings = findings.unwrap_or_else(|| diagnosis.findings.clone());
+        Diagnosis { findings, ..diagnosis.clone() }
     }
 
     /// The address of a listener: its own where that is known, else that of a connection.

@@ -102,11 +102,7 @@ impl Diagnoses {
     pub(super) fn of_failure(&self, failure: &Failure, stalls: &[Stall]) -> Option<Arc<[Finding]>> {
         let class = self.classes.get(failure)?;
         let found = self.found.get(&Incident::ConnectFailure(FailureClass::clone(class)))?;
-        let met = |stall: &&Stall| {
-            let over = stall.change == StallChange::Closed && stall.time_ns < found.time_ns;
-            Some(stall.listener) == found.listener && stall.since_ns <= found.time_ns && !over
-        };
-        let told = stalls.iter().rev().find(met).map(|stall| with_queue(&found.findings, stall));
+        let told = with_stall(&found.findings, found.listener, found.time_ns, stalls);
         Some(told.map_or_else(|| found.findings.clone(), Arc::from))
     }
 
@@ -120,6 +116,21 @@ impl Diagnoses {
         let found = self.found.get(&Incident::AcceptError { task, listener, errno })?;
         Some(found.findings.clone())
     }
+}
+
+/// What was found of a failure at that time, with for how long the queue of the listener that it met has stood;
+/// `None` where no stall of it is known to have gone on then.
+pub(super) fn with_stall(
+    findings: &[Finding],
+    listener: Option<u64>,
+    time_ns: u64,
+    stalls: &[Stall],
+) -> Option<Vec<Finding>> {
+    let met = |stall: &&Stall| {
+        let over = stall.change == StallChange::Closed && stall.time_ns < time_ns;
+        Some(stall.listener) == listener && stall.since_ns <= time_ns && !over
+    };
+    stalls.iter().rev().find(met).map(|stall| with_queue(findings, stall))
 }
 
 /// One finding, and what it explains.

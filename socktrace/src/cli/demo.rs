@@ -18,12 +18,12 @@ use super::{
     record::Record,
     session::check_privileges,
 };
-use crate::demo::{INCIDENTS, Incident as Kind};
+use crate::demo::{INCIDENTS, Incident as Kind, OwnDirectory, Scratch};
 
 /// Make a harmless incident and record it: see a true report within seconds
 ///
-/// Everything happens in a temporary directory or on a free port of the loopback, and is gone
-/// afterwards.
+/// Everything happens in a temporary directory, on a free port of the loopback or in namespaces of its own,
+/// and is gone afterwards.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// Which incident
@@ -39,6 +39,8 @@ pub(super) struct Demo {
 pub(super) struct Incident {
     #[arg(value_parser = incidents())]
     scenario: Kind,
+    /// A directory that is its own
+    directory: PathBuf,
 }
 
 /// The incidents of the table, by name.
@@ -52,10 +54,10 @@ impl Demo {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         check_privileges()?;
         let Kind { name, story, .. } = self.scenario;
+        let directory = OwnDirectory::make().map_err(wrong)?;
+        let server = self.scenario.prepare().map_err(unprepared)?;
         let shown = format!("{story}\nThis is what `socktrace record -- …` says of it:\n\n");
         print(stdout(), "stdout", &shown)?;
-        // Ends with this scope.
-        let _server = self.scenario.prepare().map_err(wrong)?;
         let exe = std::env::current_exe().map_err(|source| Failure::System {
             what: "cannot find socktrace's own program to run the demo",
             source,
@@ -66,15 +68,25 @@ impl Demo {
             flag.push(file);
             flag
         });
-        let played = ["--".into(), exe.into(), "demo-incident".into(), name.into()];
-        Record::parse(flags.into_iter().chain(report).chain(played))?.run_to(stdout())
+        let played: [OsString; 5] =
+            ["--".into(), exe.into(), "demo-incident".into(), name.into(), directory.path().into()];
+        let record = Record::parse(flags.into_iter().chain(report).chain(played))?;
+        // When the report is written, and where Ctrl-C has ended the incident, too.
+        record.run_to(stdout(), move || drop((server, directory)))
     }
 }
 
 impl Incident {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        self.scenario.play().map_err(wrong)?;
+        self.scenario.play(&Scratch::at(self.directory)).map_err(wrong)?;
         Ok(SUCCESS)
+    }
+}
+
+fn unprepared(source: io::Error) -> Failure {
+    match source.kind() {
+        io::ErrorKind::Unsupported => Failure::Demo(source),
+        _ => wrong(source),
     }
 }
 

@@ -103,6 +103,9 @@ pub enum Failure {
         /// What went wrong.
         source: ReadError,
     },
+    /// An incident that this host cannot have.
+    #[error("this demo cannot be shown here: {0}")]
+    Demo(io::Error),
     /// What went wrong before CMD could run.
     #[error(transparent)]
     BeforeCommand(Box<Failure>),
@@ -166,6 +169,7 @@ impl Failure {
             Self::Usage(_) | Self::Input { .. } | Self::Unreadable { .. } => USAGE,
             Self::Privileges(_)
             | Self::PidNamespace
+            | Self::Demo(_)
             | Self::Attach(_)
             | Self::Host(_)
             | Self::Listeners(_) => UNABLE,

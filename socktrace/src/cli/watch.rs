@@ -143,7 +143,12 @@ impl Sink for Lines {
         Ok(self.limit.one_more())
     }
 
-    fn diagnosis(&mut self, diagnosis: &Diagnosis, _: &Aggregator) -> io::Result<ControlFlow<()>> {
+    fn diagnosis(
+        &mut self,
+        diagnosis: &Diagnosis,
+        so_far: &Aggregator,
+    ) -> io::Result<ControlFlow<()>> {
+        let diagnosis = &so_far.told(diagnosis);
         if std::mem::take(&mut self.header) {
             writeln!(self.out, "{}", text::event_header())?;
         }

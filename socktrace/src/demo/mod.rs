@@ -13,7 +13,7 @@ mod unix_socket;
 
 use std::io;
 
-pub use stage::Server;
+pub use stage::{OwnDirectory, Scratch, Server};
 
 /// One incident.
 #[derive(Clone, Copy, Debug)]
@@ -29,20 +29,21 @@ pub struct Incident {
     /// The topic of `socktrace explain` that it shows besides.
     pub topic: Option<&'static str>,
     /// What has to be there before anything is traced.
-    prepare: Option<fn() -> io::Result<Server>>,
-    play: fn() -> io::Result<()>,
+    prepare: Option<fn() -> io::Result<Option<Server>>>,
+    play: fn(&Scratch) -> io::Result<()>,
 }
 
 impl Incident {
-    /// Sets up what has to be there before anything is traced; it goes when that is dropped. To be called
-    /// while the process has one thread.
+    /// Sets up what has to be there before anything is traced: a server, which goes when it is dropped, or
+    /// a network namespace, which this process moves to. To be called while the process has one thread. An error of
+    /// the kind `Unsupported` says what this host lacks.
     pub fn prepare(&self) -> io::Result<Option<Server>> {
-        self.prepare.map(|prepare| prepare()).transpose()
+        self.prepare.map_or(Ok(None), |prepare| prepare())
     }
 
     /// Makes it happen, in this process, which has one thread.
-    pub fn play(&self) -> io::Result<()> {
-        (self.play)()
+    pub fn play(&self, scratch: &Scratch) -> io::Result<()> {
+        (self.play)(scratch)
     }
 
     /// The incident of this name.
@@ -82,6 +83,37 @@ pub const INCIDENTS: &[Incident] = &[
         topic: None,
         prepare: None,
         play: unix_access::acl,
+    },
+    Incident {
+        name: "protected-symlink",
+        about: "A link of somebody else in a directory like /tmp",
+        story: "A server listens on a Unix socket of mode 0666; a link to it, of uid 65533, \
+                lies in a sticky directory that everybody may write to; a client of uid 65534 \
+                tries twice to connect through it.",
+        rule: Some("unix-protected-symlink"),
+        topic: None,
+        prepare: Some(unix_access::guards_links),
+        play: unix_access::protected_symlink,
+    },
+    Incident {
+        name: "immutable",
+        about: "A file that nobody may change",
+        story: "A client tries twice to connect to a path where a file lies that is immutable, \
+                even for root.",
+        rule: Some("unix-immutable"),
+        topic: None,
+        prepare: Some(unix_access::keeps_flags),
+        play: unix_access::immutable,
+    },
+    Incident {
+        name: "path-too-long",
+        about: "A path that is longer than a Unix address",
+        story: "A client tries twice to connect to a path of 128 bytes, where a Unix address \
+                has room for 108.",
+        rule: Some("unix-path-too-long"),
+        topic: None,
+        prepare: None,
+        play: |_| unix_path::too_long(),
     },
     Incident {
         name: "missing-directory",
@@ -218,6 +250,17 @@ pub const INCIDENTS: &[Incident] = &[
         play: unix_socket::stopped_server,
     },
     Incident {
+        name: "inherited-unix-listener",
+        about: "Clients turned away before a listener that only an heir holds",
+        story: "A server starts another process, which inherits its listener with a backlog of \
+                1, and closes its own copy; two clients fill the backlog, nobody accepts, and \
+                another client, which does not wait, tries three times to connect.",
+        rule: Some("unix-backlog-full"),
+        topic: Some("unix-backlog-full"),
+        prepare: None,
+        play: unix_socket::inherited_listener,
+    },
+    Incident {
         name: "blocked-connect",
         about: "A Unix client that sleeps in connect()",
         story: "A server asks for a backlog of 1 and accepts nothing for 300 ms; a third client sleeps \
@@ -235,7 +278,7 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("abstract-other-network-namespace"),
         topic: Some("abstract-names"),
         prepare: Some(unix_socket::in_another_namespace),
-        play: unix_socket::abstract_namespace,
+        play: |_| unix_socket::abstract_namespace(),
     },
     Incident {
         name: "abstract-missing",
@@ -244,7 +287,7 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("abstract-not-bound"),
         topic: Some("abstract-names"),
         prepare: None,
-        play: unix_socket::abstract_missing,
+        play: |_| unix_socket::abstract_missing(),
     },
     Incident {
         name: "tcp-refused",
@@ -253,7 +296,7 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("tcp-nobody-listens"),
         topic: None,
         prepare: None,
-        play: tcp::refused,
+        play: |_| tcp::refused(),
     },
     Incident {
         name: "tcp-other-address",
@@ -263,7 +306,17 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("tcp-listens-on-other-address"),
         topic: None,
         prepare: None,
-        play: tcp::other_address,
+        play: |_| tcp::other_address(),
+    },
+    Incident {
+        name: "tcp-namespace",
+        about: "A TCP server in another network namespace",
+        story: "A server listens on port 4 of 127.0.0.1 in a network namespace of its own, as \
+                in a container; a client outside of it tries twice to connect to that address.",
+        rule: Some("tcp-listens-in-other-namespace"),
+        topic: None,
+        prepare: Some(tcp::in_another_namespace),
+        play: |_| tcp::other_namespace(),
     },
     Incident {
         name: "tcp-no-route",
@@ -273,7 +326,17 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("tcp-no-route"),
         topic: None,
         prepare: None,
-        play: tcp::no_route,
+        play: |_| tcp::no_route(),
+    },
+    Incident {
+        name: "tcp-no-ports",
+        about: "A TCP client without a local port",
+        story: "In a network namespace with four local ports, four connections to a server \
+                hold them; a client tries twice to make another one.",
+        rule: Some("tcp-ports-exhausted"),
+        topic: None,
+        prepare: Some(tcp::with_few_ports),
+        play: |_| tcp::no_ports(),
     },
     Incident {
         name: "tcp-timeout",
@@ -283,7 +346,7 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("tcp-accept-queue-full"),
         topic: Some("listen-overflow"),
         prepare: None,
-        play: tcp::timeout,
+        play: |_| tcp::timeout(),
     },
     Incident {
         name: "backlog",
@@ -292,7 +355,29 @@ pub const INCIDENTS: &[Incident] = &[
         rule: None,
         topic: Some("listen-overflow"),
         prepare: None,
-        play: tcp::backlog,
+        play: |_| tcp::backlog(),
+    },
+    Incident {
+        name: "syn-queue",
+        about: "A listener whose SYN queue is full",
+        story: "In a network namespace without syncookies, four clients of a server with a \
+                backlog of 4 complete no handshake (it waits for their data, and they send \
+                none); three more try to connect.",
+        rule: Some("syn-queue-full"),
+        topic: Some("syn-queue-full"),
+        prepare: Some(tcp::without_syncookies),
+        play: |_| tcp::full_syn_queue(),
+    },
+    Incident {
+        name: "syncookies",
+        about: "A listener that answers with syncookies (not at the tracepoint tier)",
+        story: "In a network namespace with syncookies, four clients of a server with a backlog of 4 complete no \
+                handshake (it waits for their data, and they send none); three more get cookies, which the \
+                tracepoint tier cannot see.",
+        rule: Some("syncookies"),
+        topic: Some("syncookies"),
+        prepare: Some(tcp::with_syncookies),
+        play: |_| tcp::full_syn_queue(),
     },
     Incident {
         name: "stall",
@@ -301,7 +386,7 @@ pub const INCIDENTS: &[Incident] = &[
         rule: None,
         topic: Some("accept-stall"),
         prepare: None,
-        play: late::stall,
+        play: |_| late::stall(),
     },
     Incident {
         name: "busy-server",
@@ -310,7 +395,7 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("owner-busy"),
         topic: Some("accept-stall"),
         prepare: None,
-        play: late::busy_server,
+        play: |_| late::busy_server(),
     },
     Incident {
         name: "sleeping-server",
@@ -319,17 +404,17 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("owner-asleep"),
         topic: Some("accept-stall"),
         prepare: None,
-        play: late::sleeping_server,
+        play: |_| late::sleeping_server(),
     },
     Incident {
         name: "stopped-server",
         about: "A server that is stopped while connections wait",
         story: "A server is stopped by a signal for two seconds while three connections wait to be \
                 accepted.",
-        rule: None,
+        rule: Some("owner-stopped"),
         topic: Some("accept-stall"),
         prepare: None,
-        play: late::stopped_server,
+        play: |_| late::stopped_server(),
     },
     Incident {
         name: "inherited-listener",
@@ -339,7 +424,7 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("owner-never-accepted"),
         topic: Some("accept-stall"),
         prepare: None,
-        play: late::inherited_listener,
+        play: |_| late::inherited_listener(),
     },
     Incident {
         name: "closed-listener",
@@ -348,7 +433,7 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("listener-closed"),
         topic: Some("listener-closed"),
         prepare: None,
-        play: late::closed_listener,
+        play: |_| late::closed_listener(),
     },
     Incident {
         name: "fd-limit",
@@ -357,7 +442,7 @@ pub const INCIDENTS: &[Incident] = &[
         rule: Some("accept-out-of-descriptors"),
         topic: Some("fd-limit"),
         prepare: None,
-        play: late::fd_limit,
+        play: |_| late::fd_limit(),
     },
 ];
 

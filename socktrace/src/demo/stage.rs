@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     io::{Read, Write},
+    mem,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::{fs::PermissionsExt, net::UnixStream},
@@ -14,6 +15,8 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
+    sched::{CloneFlags, unshare},
     sys::{
         prctl::set_pdeathsig,
         signal::{Signal, kill},
@@ -26,26 +29,44 @@ use nix::{
 /// An ordinary user without any right.
 pub(super) const NOBODY: u32 = 65534;
 
-/// A directory of its own that goes away with it.
-pub(super) struct Scratch(PathBuf);
+/// A directory of a demo's own that goes away with it. It is made and removed by who plays no part in the incident:
+/// those who do may be killed.
+pub struct OwnDirectory(PathBuf);
 
-impl Scratch {
-    pub(super) fn new() -> io::Result<Self> {
+impl OwnDirectory {
+    /// Makes one, in the temporary directory.
+    pub fn make() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("socktrace-demo-{}", std::process::id()));
         fs::create_dir(&path)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        Ok(Self(path))
+        let own = Self(path);
+        fs::set_permissions(&own.0, fs::Permissions::from_mode(0o755))?;
+        Ok(own)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for OwnDirectory {
+    fn drop(&mut self) {
+        // Nobody is left to tell; the directory is in the temporary one.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The directory in which an incident is played.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// That which was made for it.
+    pub const fn at(path: PathBuf) -> Self {
+        Self(path)
     }
 
     pub(super) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nobody is left to tell; the directory is in the temporary one.
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -81,8 +102,7 @@ pub(super) fn fail<T>(times: usize, connect: impl Fn() -> io::Result<T>) -> io::
     Ok(())
 }
 
-/// Runs as [`NOBODY`]. Only the effective ids change, so that the scratch directory can be removed
-/// afterwards.
+/// Runs as [`NOBODY`], and as root again afterwards: only the effective ids change.
 pub(super) fn as_nobody(run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     setgroups(&[])?;
     let (nobody, root) = (Uid::from_raw(NOBODY), Uid::from_raw(0));
@@ -113,6 +133,58 @@ pub(super) fn listener(
     let server = bound(family, SockType::Stream, address)?;
     listen(&server.as_fd(), Backlog::new(backlog)?)?;
     Ok(server)
+}
+
+/// Sets an option of a socket that is an `int`.
+pub(super) fn set_number(
+    socket: &OwnedFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
+    // SAFETY: the value lives through the call, and its size is its own.
+    let set = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length)
+    };
+    Ok(Errno::result(set).map(drop)?)
+}
+
+/// Moves this process, which has one thread, to a network namespace of its own, with a loopback that is up and
+/// these settings of `net.ipv4`.
+pub(super) fn enter_own_network(settings: &[(&str, &str)]) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    bring_up_loopback()?;
+    for (name, value) in settings {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        let told = |error| io::Error::other(format!("{path} cannot be set to {value}: {error}"));
+        fs::write(&path, value).map_err(told)?;
+    }
+    Ok(())
+}
+
+/// Sets the flag `UP` of `lo` (netdevice(7)).
+fn bring_up_loopback() -> io::Result<()> {
+    let any = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: ifreq is plain data, for which zeros are valid.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *to = from.cast_signed();
+    }
+    let up = libc::c_short::try_from(libc::IFF_UP).map_err(io::Error::other)?;
+    // SAFETY: both calls get a request that lives through them, with a name and the union's flags; the first
+    // fills the flags in before they are read.
+    unsafe {
+        Errno::result(libc::ioctl(any.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request))?;
+        request.ifr_ifru.ifru_flags |= up;
+        Errno::result(libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request))?;
+    }
+    Ok(())
+}
+
+/// What this host lacks to stage an incident, as a sentence.
+pub(super) fn cannot_be_staged(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why.into())
 }
 
 /// A server in a process of its own, which ends with it.

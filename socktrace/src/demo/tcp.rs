@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     os::fd::{AsRawFd, OwnedFd},
     thread,
     time::Duration,
@@ -11,10 +11,13 @@ use std::{
 use nix::{
     errno::Errno,
     sched::{CloneFlags, unshare},
-    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, getsockname, socket},
+    sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, connect, getsockname, listen,
+        setsockopt, socket, sockopt,
+    },
 };
 
-use super::stage::{bound, fail, listener};
+use super::stage::{Server, bound, enter_own_network, fail, linger, listener, set_number};
 
 /// A socket on a free port of 127.0.0.1 that does not listen: nobody else can take the port meanwhile.
 fn reserved() -> io::Result<(OwnedFd, u16)> {
@@ -54,21 +57,19 @@ pub(super) fn timeout() -> io::Result<()> {
     })
 }
 
-/// Lets a client give up after 3 s instead of two minutes (`TCP_SYNCNT`, tcp(7)).
+/// Lets a client give up after 3 s instead of two minutes (tcp(7)).
 fn repeat_syn_once(client: &OwnedFd) -> io::Result<()> {
-    let once: libc::c_int = 1;
-    let length = libc::socklen_t::try_from(size_of_val(&once)).map_err(io::Error::other)?;
-    // SAFETY: the value lives through the call, and its size is its own.
-    let set = unsafe {
-        libc::setsockopt(
-            client.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_SYNCNT,
-            (&raw const once).cast(),
-            length,
-        )
-    };
-    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    set_number(client, libc::IPPROTO_TCP, libc::TCP_SYNCNT, 1)
+}
+
+/// A connect that has begun.
+fn connecting(address: &SockaddrIn) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let client = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+    match connect(client.as_raw_fd(), address) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(client),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 pub(super) fn backlog() -> io::Result<()> {
@@ -76,16 +77,77 @@ pub(super) fn backlog() -> io::Result<()> {
     let address: SockaddrIn = getsockname(server.as_raw_fd())?;
     let mut clients = Vec::new();
     for _ in 0..12 {
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let client = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
-        match connect(client.as_raw_fd(), &address) {
-            Ok(()) | Err(Errno::EINPROGRESS) => clients.push(client),
-            Err(errno) => return Err(errno.into()),
-        }
+        clients.push(connecting(&address)?);
     }
     // Long enough for the clients to repeat their SYN once.
     thread::sleep(Duration::from_millis(1500));
     drop(clients);
     drop(server);
+    Ok(())
+}
+
+/// IANA has given it to nobody. The same in every run: in a namespace of its own, nothing else can have it.
+const UNASSIGNED: u16 = 4;
+
+/// A namespace that is made while socktrace traces could not be looked into: it has given up the right.
+pub(super) fn in_another_namespace() -> io::Result<Option<Server>> {
+    let server = Server::start(|| {
+        enter_own_network(&[])?;
+        listener(AddressFamily::Inet, &SockaddrIn::new(127, 0, 0, 1, UNASSIGNED), 16)
+    })?;
+    Ok(Some(server))
+}
+
+pub(super) fn other_namespace() -> io::Result<()> {
+    fail(2, || TcpStream::connect(("127.0.0.1", UNASSIGNED)))
+}
+
+/// With four ports for connections that name none.
+pub(super) fn with_few_ports() -> io::Result<Option<Server>> {
+    enter_own_network(&[("ip_local_port_range", "40000 40003")])?;
+    Ok(None)
+}
+
+pub(super) fn no_ports() -> io::Result<()> {
+    let server = TcpListener::bind("127.0.0.1:9000")?;
+    let connect = || TcpStream::connect("127.0.0.1:9000");
+    let held = (0..4).map(|_| Ok((connect()?, server.accept()?.0)));
+    let _held = held.collect::<io::Result<Vec<(TcpStream, TcpStream)>>>()?;
+    fail(2, connect)
+}
+
+/// What follows a full SYN queue is the namespace's setting.
+pub(super) fn without_syncookies() -> io::Result<Option<Server>> {
+    enter_own_network(&[("tcp_syncookies", "0")])?;
+    Ok(None)
+}
+
+/// See [`without_syncookies`].
+pub(super) fn with_syncookies() -> io::Result<Option<Server>> {
+    enter_own_network(&[("tcp_syncookies", "1")])?;
+    Ok(None)
+}
+
+/// A SYN queue that is full without a packet from a stranger: clients that send nothing keep their requests in
+/// it, as the listener waits for data (`TCP_DEFER_ACCEPT`, tcp(7)).
+pub(super) fn full_syn_queue() -> io::Result<()> {
+    const BACKLOG: usize = 4;
+    let server = bound(AddressFamily::Inet, SockType::Stream, &SockaddrIn::new(127, 0, 0, 1, 0))?;
+    set_number(&server, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 30)?;
+    listen(&server, Backlog::new(i32::try_from(BACKLOG).map_err(io::Error::other)?)?)?;
+    let address: SockaddrIn = getsockname(server.as_raw_fd())?;
+    let silent = (0..BACKLOG).map(|_| TcpStream::connect(("127.0.0.1", address.port())));
+    let silent = silent.collect::<io::Result<Vec<TcpStream>>>()?;
+    let late = (0..3).map(|_| connecting(&address)).collect::<io::Result<Vec<OwnedFd>>>()?;
+    let server = TcpListener::from(server);
+    server.set_nonblocking(true)?;
+    // Those with a cookie.
+    while server.accept().is_ok() {}
+    linger();
+    // A reset takes a request out of the queue; the last step of a handshake would move it to the other one.
+    let silent = silent.into_iter().map(OwnedFd::from);
+    for client in silent.chain(late) {
+        setsockopt(&client, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+    }
     Ok(())
 }

@@ -21,30 +21,26 @@ use nix::{
 
 use super::stage::{Scratch, Server, bound, fail, fail_to_connect, linger, listener};
 
-pub(super) fn wrong_type() -> io::Result<()> {
-    let scratch = Scratch::new()?;
+pub(super) fn wrong_type(scratch: &Scratch) -> io::Result<()> {
     let path = scratch.join("log.sock");
     let _server = UnixDatagram::bind(&path)?;
     fail_to_connect(&path, 2)
 }
 
-pub(super) fn not_listening() -> io::Result<()> {
-    let scratch = Scratch::new()?;
+pub(super) fn not_listening(scratch: &Scratch) -> io::Result<()> {
     let path = scratch.join("app.sock");
     let _server = bound(AddressFamily::Unix, SockType::Stream, &UnixAddr::new(&path)?)?;
     fail_to_connect(&path, 2)
 }
 
-pub(super) fn shut_down() -> io::Result<()> {
-    let scratch = Scratch::new()?;
+pub(super) fn shut_down(scratch: &Scratch) -> io::Result<()> {
     let path = scratch.join("app.sock");
     let server = UnixListener::bind(&path)?;
     shutdown(server.as_raw_fd(), Shutdown::Both)?;
     fail_to_connect(&path, 2)
 }
 
-pub(super) fn peer_taken() -> io::Result<()> {
-    let scratch = Scratch::new()?;
+pub(super) fn peer_taken(scratch: &Scratch) -> io::Result<()> {
     let path = scratch.join("log.sock");
     let (server, peer) = (UnixDatagram::bind(&path)?, scratch.join("client.sock"));
     let _client = UnixDatagram::bind(&peer)?;
@@ -66,15 +62,13 @@ fn try_connect(path: &Path) -> io::Result<OwnedFd> {
     Ok(client)
 }
 
-pub(super) fn backlog() -> io::Result<()> {
-    let scratch = Scratch::new()?;
+pub(super) fn backlog(scratch: &Scratch) -> io::Result<()> {
     let path = scratch.join("app.sock");
     let _full = full(&path)?;
     fail(3, || try_connect(&path))
 }
 
-pub(super) fn stopped_server() -> io::Result<()> {
-    let scratch = Scratch::new()?;
+pub(super) fn stopped_server(scratch: &Scratch) -> io::Result<()> {
     let path = scratch.join("app.sock");
     let server = Server::start(|| listener(AddressFamily::Unix, &UnixAddr::new(&path)?, 1))?;
     server.stop()?;
@@ -84,8 +78,17 @@ pub(super) fn stopped_server() -> io::Result<()> {
     fail(3, || try_connect(&path))
 }
 
-pub(super) fn blocked_connect() -> io::Result<()> {
-    let scratch = Scratch::new()?;
+pub(super) fn inherited_listener(scratch: &Scratch) -> io::Result<()> {
+    let path = scratch.join("app.sock");
+    let made = listener(AddressFamily::Unix, &UnixAddr::new(&path)?, 1)?;
+    // It keeps what it has inherited, and waits for its end.
+    let _heir = Server::start(|| Ok(()))?;
+    drop(made);
+    let _waiting = [UnixStream::connect(&path)?, UnixStream::connect(&path)?];
+    fail(3, || try_connect(&path))
+}
+
+pub(super) fn blocked_connect(scratch: &Scratch) -> io::Result<()> {
     let path = scratch.join("app.sock");
     let (server, _waiting) = full(&path)?;
     thread::scope(|scope| {
@@ -110,12 +113,13 @@ pub(super) fn abstract_missing() -> io::Result<()> {
 }
 
 /// A namespace that is made while socktrace traces could not be looked into: it has given up the right.
-pub(super) fn in_another_namespace() -> io::Result<Server> {
+pub(super) fn in_another_namespace() -> io::Result<Option<Server>> {
     let address = SocketAddr::from_abstract_name(ABSTRACT)?;
-    Server::start(|| {
+    let server = Server::start(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
         UnixListener::bind_addr(&address)
-    })
+    })?;
+    Ok(Some(server))
 }
 
 pub(super) fn abstract_namespace() -> io::Result<()> {

@@ -12,8 +12,10 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::thread::{self, ScopedJoinHandle};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, readlinkat_raw, statat};
 
@@ -44,11 +46,23 @@ pub struct SocketOwners {
 pub struct Holder {
     /// Its command name, raw.
     pub comm: Vec<u8>,
-    /// Its real uid; `None` where it could not be read.
+    /// Its real uid; `None` where it could not be read, or only names were asked for.
     pub uid: Option<u32>,
-    /// Its cgroup path; `None` where it has none or it could not be read.
+    /// Its cgroup path; `None` where it has none, it could not be read, or only names were asked for.
     pub cgroup: Option<Vec<u8>>,
 }
+
+/// What is read of each holder: a file for each of them, while a socket may have very many.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Its name alone.
+    Name,
+    /// User and cgroup, too.
+    All,
+}
+
+/// What of a file of a process is read at a time: most have less.
+const CHUNK: usize = 4096;
 
 /// `/proc/PID`, held open: it stays that process's, so that a pid which is used again is told from
 /// it. Reading below it fails once the process is gone.
@@ -57,33 +71,101 @@ pub(super) struct ProcessDir {
     path: PathBuf,
 }
 
+impl SocketOwners {
+    /// Of so many processes of which nothing is known.
+    fn of_unreadable(count: usize) -> Self {
+        Self { unreadable: u32::try_from(count).unwrap_or(u32::MAX), ..Self::default() }
+    }
+
+    /// Takes in what was found among processes with higher pids.
+    fn append(&mut self, more: Self) {
+        for (inode, pids) in more.owners {
+            self.owners.entry(inode).or_default().extend(pids);
+        }
+        self.processes.extend(more.processes);
+        self.unreadable = self.unreadable.saturating_add(more.unreadable);
+        self.left_out += more.left_out;
+    }
+}
+
+/// On how many threads so many processes are looked at: one for few, and not the whole of a large machine.
+fn parts_of(processes: usize, cores: usize) -> usize {
+    const WORTH_A_THREAD: usize = 256;
+    const MOST: usize = 4;
+    (processes / WORTH_A_THREAD).clamp(1, MOST).min(cores.max(1))
+}
+
 impl Host {
     /// Finds the holders of the `wanted` socket inodes in one pass over all processes.
     pub fn read_socket_owners(&self, wanted: &HashSet<u64>) -> Result<SocketOwners, HostError> {
-        self.read_socket_owners_up_to(wanted, MOST_PAIRS, |_, _, _, _| {})
-    }
-
-    /// The same, and hands on each link of a descriptor as [`ProcessDir::read_links`] does, with its pid.
-    pub(super) fn read_socket_owners_beside(
-        &self,
-        wanted: &HashSet<u64>,
-        take: impl FnMut(u32, &OwnedFd, &CStr, &[u8]),
-    ) -> Result<SocketOwners, HostError> {
-        self.read_socket_owners_up_to(wanted, MOST_PAIRS, take)
+        self.read_socket_owners_up_to(wanted, MOST_PAIRS)
     }
 
     fn read_socket_owners_up_to(
         &self,
         wanted: &HashSet<u64>,
         most_pairs: u64,
-        mut take: impl FnMut(u32, &OwnedFd, &CStr, &[u8]),
     ) -> Result<SocketOwners, HostError> {
+        let pids = self.read_pids()?;
+        Ok(self.read_owners_among(&pids, wanted, most_pairs, Detail::All, |_, _, _, _| {}))
+    }
+
+    /// The same with names alone, on several threads, as the kernel takes its time for each descriptor. Hands on each
+    /// link of a descriptor as [`ProcessDir::read_links`] does, with its pid, to what each thread gathers for
+    /// itself: `T`, of consecutive pids each.
+    pub(super) fn read_socket_owners_beside<T: Default + Send>(
+        &self,
+        wanted: &HashSet<u64>,
+        take: impl Fn(&mut T, u32, &OwnedFd, &CStr, &[u8]) + Sync,
+    ) -> Result<(SocketOwners, Vec<T>), HostError> {
+        let pids = self.read_pids()?;
+        let parts = parts_of(pids.len(), thread::available_parallelism().map_or(1, NonZero::get));
+        let most_pairs = MOST_PAIRS / parts as u64;
+        let read = |pids: &[u32]| {
+            let mut gathered = T::default();
+            let take = |pid, fds: &OwnedFd, name: &CStr, link: &[u8]| {
+                take(&mut gathered, pid, fds, name, link);
+            };
+            let owners = self.read_owners_among(pids, wanted, most_pairs, Detail::Name, take);
+            (owners, gathered)
+        };
+        let (mut owners, mut all) = (SocketOwners::default(), Vec::new());
+        thread::scope(|scope| {
+            let parts = pids.chunks(pids.len().div_ceil(parts).max(1));
+            let parts = parts.map(|pids| {
+                let part = move || read(pids);
+                (pids, thread::Builder::new().spawn_scoped(scope, part).ok())
+            });
+            // All of them run before the first is waited for.
+            for (pids, running) in parts.collect::<Vec<_>>() {
+                let (found, gathered) = match running.map(ScopedJoinHandle::join) {
+                    Some(Ok(found)) => found,
+                    // It ended in the middle: what it had seen is gone.
+                    Some(Err(_)) => (SocketOwners::of_unreadable(pids.len()), T::default()),
+                    // No thread was to be had.
+                    None => read(pids),
+                };
+                owners.append(found);
+                all.push(gathered);
+            }
+        });
+        Ok((owners, all))
+    }
+
+    fn read_owners_among(
+        &self,
+        pids: &[u32],
+        wanted: &HashSet<u64>,
+        most_pairs: u64,
+        detail: Detail,
+        mut take: impl FnMut(u32, &OwnedFd, &CStr, &[u8]),
+    ) -> SocketOwners {
         let mut found = SocketOwners::default();
         let (mut held, mut pairs) = (Vec::new(), 0);
-        for pid in self.read_pids()? {
+        for pid in pids.iter().copied() {
             held.clear();
             let take = |fds: &OwnedFd, name: &CStr, link: &[u8]| take(pid, fds, name, link);
-            match self.read_holder(pid, wanted, &mut held, take) {
+            match self.read_holder(pid, wanted, detail, &mut held, take) {
                 Ok(None) => {}
                 Ok(Some(holder)) => {
                     let count = held.len() as u64;
@@ -102,7 +184,7 @@ impl Host {
                 Err(_) => found.unreadable += 1,
             }
         }
-        Ok(found)
+        found
     }
 
     /// The `wanted` sockets that one process holds, each once, and who it is if it holds any.
@@ -110,6 +192,7 @@ impl Host {
         &self,
         pid: u32,
         wanted: &HashSet<u64>,
+        detail: Detail,
         held: &mut Vec<u64>,
         mut take: impl FnMut(&OwnedFd, &CStr, &[u8]),
     ) -> Result<Option<Holder>, HostError> {
@@ -125,8 +208,8 @@ impl Host {
         held.sort_unstable();
         held.dedup();
         let comm = process.read("comm")?;
-        let status = process.read("status").ok();
-        let cgroup = process.read("cgroup").ok();
+        let more = |name| if detail == Detail::All { process.read(name).ok() } else { None };
+        let (status, cgroup) = (more("status"), more("cgroup"));
         Ok(Some(Holder {
             comm: parse_comm(&comm).to_vec(),
             uid: status.and_then(|bytes| parse_uid(&bytes).ok()),
@@ -156,9 +239,10 @@ impl ProcessDir {
     }
 
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, HostError> {
-        let mut file = File::from(self.open_below(name, OFlags::empty())?);
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(self.failed(name))?;
+        let file = File::from(self.open_below(name, OFlags::empty())?);
+        // Such files say that they are empty: `File` itself would ask, and then read by a few bytes.
+        let mut bytes = Vec::with_capacity(CHUNK);
+        file.take(u64::MAX).read_to_end(&mut bytes).map_err(self.failed(name))?;
         Ok(bytes)
     }
 
@@ -273,11 +357,38 @@ mod tests {
     fn holders_past_the_limit_are_counted_and_take_no_memory() {
         let both: &[&str] = &["socket:[5]", "socket:[6]"];
         let (_root, host) = fake(&[(1, both), (2, both), (3, &["socket:[5]"])]);
-        let found = host
-            .read_socket_owners_up_to(&HashSet::from([5, 6]), 3, |_, _, _, _| {})
-            .expect("a pass");
+        let found = host.read_socket_owners_up_to(&HashSet::from([5, 6]), 3).expect("a pass");
         assert_eq!(found.owners, HashMap::from([(5, vec![1, 3]), (6, vec![1])]));
         assert_eq!((found.left_out, found.processes.len()), (2, 2));
+    }
+
+    #[test]
+    fn what_several_threads_find_is_what_one_finds() {
+        const LINKS: [&[&str]; 3] =
+            [&["socket:[5]", "pipe:[9]"], &["socket:[6]", "socket:[5]"], &["/dev/null"]];
+        let processes: Vec<(u32, &[&str])> = (1..=1100).zip(LINKS.into_iter().cycle()).collect();
+        let (root, host) = fake(&processes);
+        fs::remove_dir_all(root.path().join("proc/900/fd")).expect("the fake one");
+        fs::write(root.path().join("proc/900/fd"), b"").expect("a table that is no directory");
+        let wanted = HashSet::from([5, 6, 7]);
+        let (found, pipes) = host
+            .read_socket_owners_beside(&wanted, |pids: &mut Vec<u32>, pid, _, _, link| {
+                if link == b"pipe:[9]" {
+                    pids.push(pid);
+                }
+            })
+            .expect("a pass");
+        let one = host.read_socket_owners(&wanted).expect("a pass");
+        assert_eq!(found, one);
+        assert_eq!((one.owners[&5].len(), one.unreadable), (734, 1));
+        let with_pipe: Vec<u32> = (1..=1100).step_by(3).collect();
+        assert_eq!(pipes.concat(), with_pipe);
+    }
+
+    #[test]
+    fn few_processes_are_looked_at_on_one_thread_and_many_on_no_more_than_there_are_cores() {
+        assert_eq!([parts_of(0, 8), parts_of(300, 8), parts_of(9000, 8)], [1, 1, 4]);
+        assert_eq!([parts_of(9000, 1), parts_of(9000, 2), parts_of(9000, 0)], [1, 2, 1]);
     }
 
     #[test]

@@ -22,7 +22,10 @@ use self::{
     sums::{cgroups_of, since},
 };
 use crate::{
-    event::{Body, Counters, Event, Listener, Owner, ReaderLoss, Record, Sighting, Source, Stages},
+    event::{
+        Body, Counters, Diagnosis, Event, Listener, Owner, ReaderLoss, Record, Sighting, Source,
+        Stages,
+    },
     evidence::{Investigator, Worker},
     host::{Host, TcpExt},
     listener::{Lookout, read_owners},
@@ -243,7 +246,16 @@ impl Live {
     fn take_findings(&mut self, into: &mut Vec<Record>) {
         let mut found = Vec::new();
         self.worker.found(&mut found);
-        into.extend(found.into_iter().map(|it| Record::Diagnosis(Box::new(it))));
+        self.tell_findings(found, into);
+    }
+
+    /// Puts how the queue that a failure met stands before what was found of it.
+    fn tell_findings(&self, found: Vec<Diagnosis>, into: &mut Vec<Record>) {
+        for diagnosis in found {
+            let stall = diagnosis.listener.and_then(|inode| self.scout.still(inode));
+            into.extend(stall.map(|stall| Record::Stall(Box::new(stall))));
+            into.push(Record::Diagnosis(Box::new(diagnosis)));
+        }
     }
 
     /// Puts the name of each listener before the events that are the first to need it.
@@ -325,7 +337,7 @@ impl Source for Live {
         into.push(Record::Namespaces(namespaces));
         let mut found = Vec::new();
         let uninvestigated = self.worker.finish(&mut found);
-        into.extend(found.into_iter().map(|it| Record::Diagnosis(Box::new(it))));
+        self.tell_findings(found, into);
         self.add_owners(&counters, uninvestigated, into);
         into.push(Record::Cgroups(self.cgroups(&cgroups_of(&counters).collect())));
         into.push(Record::Counters(Box::new(counters)));

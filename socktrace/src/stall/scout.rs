@@ -56,8 +56,8 @@ pub struct Scout {
     throttled: HashMap<u32, u64>,
     /// Owners of listeners that are about to stall, or do.
     owners: HashMap<u64, Vec<Owner>>,
-    /// What held the owners up when it was last told.
-    told: HashMap<u64, Option<Hold>>,
+    /// The stalls as they were last told, with what the looks since have counted.
+    told: HashMap<u64, Stall>,
 }
 
 impl Scout {
@@ -98,16 +98,22 @@ impl Scout {
                 Some((Change::Opened, _)) => StallChange::Opened,
                 Some(_) => StallChange::Grown,
                 // Only what holds it up from outside: between running and sleeping it may go to and fro.
-                None if self.told.get(&inode) != Some(&hold)
+                None if self.told.get(&inode).is_none_or(|told| told.hold != hold)
                     && hold.is_some_and(|hold| hold < Hold::Running) =>
                 {
                     StallChange::Grown
                 }
-                None => continue,
+                None => {
+                    if let Some(told) = self.told.get_mut(&inode) {
+                        recount(told, sight, now);
+                    }
+                    continue;
+                }
             };
-            self.told.insert(inode, hold);
             let known = (stalls.len() < EXAMINED).then(|| known.of(inode));
-            stalls.push(self.describe(sight, inode, now, change, (hold, words), known));
+            let stall = self.describe(sight, inode, now, change, (hold, words), known);
+            self.told.insert(inode, stall.clone());
+            stalls.push(stall);
         }
         for (inode, (change, was)) in &changes {
             if *change == Change::Closed {
@@ -136,6 +142,11 @@ impl Scout {
             stalls.push(self.describe(sight, inode, now, change, holds, known));
         }
         stalls
+    }
+
+    /// A listener that stalled at the look before, as it was then.
+    pub fn still(&self, inode: u64) -> Option<Stall> {
+        Some(Stall { change: StallChange::Still, ..self.told.get(&inode)?.clone() })
     }
 
     /// Owners are looked for when a listener may soon stall, and once more when it does.
@@ -280,6 +291,18 @@ impl Scout {
     }
 }
 
+/// What a look counts anew of a stall of which it has nothing to tell.
+fn recount(told: &mut Stall, sight: &Sight<'_>, now: Stalling) {
+    told.time_ns = sight.now_ns;
+    told.since_ns = now.since_ns;
+    told.is_lower_bound = now.is_lower_bound;
+    told.pending = now.pending;
+    told.pending_peak = now.pending_peak;
+    told.accepted_ns = (sight.progress)(told.listener).accepted_ns;
+    let sleepers = sleepers_on(sight, told.listener, &told.local).len();
+    told.blocked = u32::try_from(sleepers).unwrap_or(u32::MAX);
+}
+
 /// When a stall that is over ended: a look comes later. Its oldest connection was taken out no later than
 /// the last one that was; where none was since, it went away otherwise.
 fn ended_ns(since_ns: u64, accepted_ns: Option<u64>, now_ns: u64) -> u64 {
@@ -320,5 +343,38 @@ mod tests {
         assert_eq!(ended_ns(100, Some(250), 400), 250);
         assert_eq!(ended_ns(100, Some(90), 400), 400);
         assert_eq!(ended_ns(100, None, 400), 400);
+    }
+
+    /// A listener of nobody, with two connections in its queue of which one was accepted at `accepted_ns`.
+    fn sight_at<R>(now_ns: u64, accepted_ns: Option<u64>, then: impl FnOnce(&Sight<'_>) -> R) -> R {
+        let sighting = Sighting { queue: Some(2), ..Sighting::default() };
+        let progress = Progress { accepted_ns, ..Progress::default() };
+        then(&Sight {
+            now_ns,
+            sightings: &HashMap::from([(7, sighting)]),
+            queued: &[],
+            sleepers: &[],
+            accepted_before: &HashMap::new(),
+            unlooked: &|_| false,
+            progress: &|_| progress,
+            named: &|_| None,
+        })
+    }
+
+    #[test]
+    fn a_stall_of_which_nothing_new_is_to_be_told_is_known_as_the_last_look_saw_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut scout = Scout::new(Host::at(dir.path()), 100);
+        let look = |scout: &mut Scout, now_ns, accepted_ns| {
+            sight_at(now_ns, accepted_ns, |sight| scout.look(sight)).len()
+        };
+        assert_eq!(look(&mut scout, 1000, None), 0);
+        assert_eq!(scout.still(7), None, "it does not stall yet");
+        assert_eq!(look(&mut scout, 1100, None), 1);
+        assert_eq!(look(&mut scout, 1150, Some(900)), 0, "nothing to be told");
+        let still = scout.still(7).expect("it stalls");
+        assert_eq!((still.change, still.time_ns), (StallChange::Still, 1150));
+        assert_eq!((still.since_ns, still.accepted_ns), (1000, Some(900)));
+        assert_eq!(scout.still(8), None, "another one");
     }
 }

@@ -3,8 +3,20 @@
 //! The words are those of the one rule that is to explain it. Its certainty is not asked for: whoever else
 //! makes a file in the temporary directory meanwhile changes that directory, and the finding is inferred.
 
-use anyhow::{Result, ensure};
-use socktrace_tests::harness::run::run;
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use socktrace_tests::harness::kernels::this_kernel;
+use socktrace_tests::harness::process::{Finished, Running, wait_for};
+use socktrace_tests::harness::report::Report;
+use socktrace_tests::harness::run::{run, socktrace};
+use socktrace_tests::scenario::causes::files::tmpfs_keeps_flags;
+
+/// Longer than a tracer takes to attach on a slow machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs a demo; what it says must contain all of `words`.
 fn demo(name: &str, words: &[&str]) -> Result<()> {
@@ -14,6 +26,41 @@ fn demo(name: &str, words: &[&str]) -> Result<()> {
     for word in words {
         ensure!(text.contains(word), "demo {name} does not say `{word}`: {}", finished.told());
     }
+    Ok(())
+}
+
+/// Runs a demo to its end; its report as JSON, where it was not refused.
+fn report(name: &str) -> Result<(Finished, Option<Report>)> {
+    let dir = tempfile::tempdir().context("a directory for the report")?;
+    let file = dir.path().join("report.json");
+    let path = file.to_str().context("a path that is text")?;
+    let finished = run(&["demo", name, "--report", path])?;
+    let read = std::fs::read(&file).ok();
+    let parsed = read.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+    Ok((finished, parsed.context("the report")?))
+}
+
+/// Runs a demo; its first finding is of `rule`, and what it says contains all of `words`.
+fn first_is(name: &str, rule: &str, words: &[&str]) -> Result<Report> {
+    let (finished, report) = report(name)?;
+    ensure!(finished.code() == Some(0), "{}", finished.told());
+    let report = report.with_context(|| finished.told())?;
+    let first = report.findings.first();
+    ensure!(first.is_some_and(|it| it.rule == rule), "not {rule}: {:?}", report.findings);
+    let text = finished.out();
+    for word in words {
+        ensure!(text.contains(word), "demo {name} does not say `{word}`: {}", finished.told());
+    }
+    Ok(report)
+}
+
+/// A host that cannot have the incident is told so, and nothing is recorded.
+fn refused(name: &str, why: &str) -> Result<()> {
+    let (finished, report) = report(name)?;
+    ensure!(finished.code() == Some(3), "{}", finished.told());
+    let text = finished.err();
+    ensure!(text.contains("this demo cannot be shown here: ") && text.contains(why), "{text}");
+    ensure!(report.is_none() && finished.out().is_empty(), "{}", finished.told());
     Ok(())
 }
 
@@ -194,4 +241,93 @@ fn demo_closed_listener_counts_what_lay_in_its_queue() -> Result<()> {
 #[test]
 fn demo_fd_limit_names_the_errno_and_the_limit() -> Result<()> {
     demo("fd-limit", &["EMFILE", "had no descriptor left", " of 16 were open"])
+}
+
+#[test]
+fn demo_protected_symlink_names_the_link_and_the_setting_or_says_that_it_is_off() -> Result<()> {
+    let setting = "/proc/sys/fs/protected_symlinks";
+    if std::fs::read_to_string(setting).context(setting)?.trim() != "1" {
+        return refused("protected-symlink", "fs.protected_symlinks is 0 on this host");
+    }
+    let words = ["EACCES", "/tmp/app.sock", "fs.protected_symlinks"];
+    first_is("protected-symlink", "unix-protected-symlink", &words).map(drop)
+}
+
+#[test]
+fn demo_immutable_names_the_flag_or_says_that_it_cannot_be_had() -> Result<()> {
+    if !tmpfs_keeps_flags()? {
+        return refused("immutable", "tmpfs keeps no such flag");
+    }
+    first_is("immutable", "unix-immutable", &["EPERM", "it is immutable (chattr +i)"]).map(drop)
+}
+
+#[test]
+fn demo_path_too_long_names_both_lengths() -> Result<()> {
+    let words = ["EINVAL", "the address has 128 bytes of path", "holds 108"];
+    first_is("path-too-long", "unix-path-too-long", &words).map(drop)
+}
+
+#[test]
+fn demo_inherited_unix_listener_says_who_holds_it_and_does_not_accept() -> Result<()> {
+    let words = ["EAGAIN", "Also: ", "holds the listener"];
+    let report = first_is("inherited-unix-listener", "unix-backlog-full", &words)?;
+    let heir = report.findings.iter().any(|it| it.rule == "owner-never-accepts");
+    ensure!(heir, "{:?}", report.findings);
+    Ok(())
+}
+
+#[test]
+fn demo_tcp_namespace_names_both_namespaces() -> Result<()> {
+    let words = ["ECONNREFUSED", "listens on 127.0.0.1:4 in network namespace net:["];
+    first_is("tcp-namespace", "tcp-listens-in-other-namespace", &words).map(drop)
+}
+
+#[test]
+fn demo_tcp_no_ports_says_that_all_are_in_use() -> Result<()> {
+    let words = ["EADDRNOTAVAIL", "4 of 4 local ports towards 127.0.0.1:9000 are in use"];
+    first_is("tcp-no-ports", "tcp-ports-exhausted", &words).map(drop)
+}
+
+#[test]
+fn demo_stopped_server_is_found_to_be_stopped_first() -> Result<()> {
+    first_is("stopped-server", "owner-stopped", &["(SIGSTOP)", "kill -CONT"]).map(drop)
+}
+
+#[test]
+fn demo_syn_queue_says_that_it_was_full() -> Result<()> {
+    first_is("syn-queue", "syn-queue-full", &["its SYN queue was full", "were thrown away"])
+        .map(drop)
+}
+
+/// What a tier cannot see is not found, and the report says that it is not.
+#[test]
+fn demo_syncookies_counts_them_where_the_tier_sees_them() -> Result<()> {
+    if this_kernel()?.auto.get("backlog_drop").is_some_and(|tier| tier != "tracepoint") {
+        let words = ["answered with a syncookie"];
+        return first_is("syncookies", "syncookies", &words).map(drop);
+    }
+    let (finished, report) = report("syncookies")?;
+    let report = report.with_context(|| finished.told())?;
+    ensure!(finished.code() == Some(0) && report.findings.is_empty(), "{}", finished.told());
+    ensure!(report.loses("backlog_drop", "syncookie"), "{}", finished.told());
+    ensure!(finished.out().contains("the tracepoint tier cannot see"), "{}", finished.told());
+    Ok(())
+}
+
+/// As from a terminal: all that belongs to the demo gets the signal, before the client has tried.
+#[test]
+fn a_demo_that_ctrl_c_ends_leaves_nothing_behind_and_tells_what_it_saw() -> Result<()> {
+    let dir = tempfile::tempdir().context("a temporary directory")?;
+    let mut command = socktrace(&["demo", "stopped-unix-server"])?;
+    let demo = Running::start(command.env("TMPDIR", dir.path()).process_group(0))?;
+    let inside = || std::fs::read_dir(dir.path()).into_iter().flatten().flatten();
+    let listens = || inside().any(|entry| entry.path().join("app.sock").exists());
+    ensure!(wait_for(PATIENCE, listens), "nobody listens");
+    killpg(Pid::from_raw(i32::try_from(demo.pid())?), Signal::SIGINT).context("Ctrl-C")?;
+    let finished = demo.finish()?;
+    let text = finished.out();
+    ensure!(text.contains("LISTENERS") && !text.contains("EAGAIN"), "{}", finished.told());
+    let left: Vec<_> = inside().map(|entry| entry.path()).collect();
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use socktrace_tests::harness::kernels::this_kernel;
 use socktrace_tests::harness::process::Finished;
 use socktrace_tests::harness::process::Running;
-use socktrace_tests::harness::run::{play, socktrace};
+use socktrace_tests::harness::run::{play, run, socktrace};
 use socktrace_tests::scenario::record::{Failure, Seen};
 
 /// The uid of the client that is refused.
@@ -105,5 +105,49 @@ fn a_hostile_path_takes_one_line_and_no_control_character() -> Result<()> {
     let lines: Vec<&str> = text.lines().filter(|line| line.contains(&pid)).collect();
     ensure!(lines.iter().all(|line| line.contains("ENOENT")), "broken lines: {lines:?}");
     ensure!(!lines.is_empty(), "no line for pid {pid}: {}", finished.told());
+    Ok(())
+}
+
+/// The finding of a full backlog, as `watch` tells it while a demo's incident goes on beside it.
+fn full_backlog_of(incident: &str) -> Result<Value> {
+    let dir = tempfile::tempdir().context("a directory for the incident")?;
+    let path = dir.path().to_str().context("a path that is text")?;
+    let mut watch = Running::start(&mut socktrace(&["watch", "--json", "--unix"])?)?;
+    watch.wait_err("attached")?;
+    let played = run(&["demo-incident", incident, path])?;
+    ensure!(played.code() == Some(0), "{}", played.told());
+    watch.signal(Signal::SIGINT)?;
+    let finished = watch.finish()?;
+    let text = finished.out();
+    let events = text.lines().map(serde_json::from_str::<Value>);
+    let events = events.collect::<Result<Vec<_>, _>>()?;
+    let of_it = |event: &&Value| {
+        event["rule"] == "unix-backlog-full"
+            && event["target"].as_str().is_some_and(|target| target.starts_with(path))
+    };
+    let found = events.iter().find(of_it).cloned();
+    found.with_context(|| format!("no such finding: {}", finished.told()))
+}
+
+#[test]
+fn a_full_backlog_is_told_with_for_how_long_it_has_stood_where_its_listener_stalls() -> Result<()> {
+    let finding = full_backlog_of("stopped-unix-server")?;
+    let fact = finding["fact"].as_str().context("a fact")?;
+    let (_, stood) = fact
+        .split_once("; the oldest connection in its queue has waited for ")
+        .with_context(|| format!("not for how long: {fact}"))?;
+    let seconds = stood.trim_start_matches("at least ").split(' ').next().unwrap_or_default();
+    let seconds: f64 = seconds.parse().with_context(|| fact.to_owned())?;
+    // It stalls from 1 s on, and the client fails after 1.5 s.
+    ensure!((1.0..30.0).contains(&seconds), "{fact}");
+    ensure!(stood.contains("nobody has accepted"), "{fact}");
+    Ok(())
+}
+
+#[test]
+fn a_full_backlog_whose_listener_does_not_stall_is_told_without_a_time() -> Result<()> {
+    let finding = full_backlog_of("unix-backlog")?;
+    let fact = finding["fact"].as_str().context("a fact")?;
+    ensure!(fact.contains("was full") && !fact.contains("the oldest connection"), "{fact}");
     Ok(())
 }

@@ -116,14 +116,18 @@ impl Record {
         // What is on stdout is CMD's, or the session.
         let streams = self.output.as_deref().is_some_and(|path| path.as_os_str() == "-");
         if self.command.is_empty() && !streams {
-            self.run_to(stdout())
+            self.run_to(stdout(), || ())
         } else {
-            self.run_to(stderr())
+            self.run_to(stderr(), || ())
         }
     }
 
-    /// Records and prints the report to `stream`.
-    pub(super) fn run_to(self, stream: impl Write) -> Result<ExitCode, Failure> {
+    /// Records and prints the report to `stream`; calls `at_end` when that is done.
+    pub(super) fn run_to(
+        self,
+        stream: impl Write,
+        at_end: impl FnOnce(),
+    ) -> Result<ExitCode, Failure> {
         let format = if self.json { Some(ReportFormat::Json) } else { self.format };
         if format == Some(ReportFormat::Perfetto) {
             return Err(Failure::Usage(NO_TRACE.to_owned()));
@@ -154,6 +158,8 @@ impl Record {
         let failures = [session, reported, printed].into_iter().filter_map(Result::err);
         // Whoever closed a pipe has seen enough; each of the others is told.
         let own = failures.filter(|it| !it.is_closed_pipe()).map(|it| it.report()).last();
+        // Who ends like CMD may end of its signal.
+        at_end();
         // CMD's failure is told before socktrace's own.
         let failed = || status.filter(|status| !status.success()).map(child::exit_like);
         Ok(judged.or_else(failed).or(own).unwrap_or(SUCCESS))

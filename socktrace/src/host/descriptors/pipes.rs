@@ -4,17 +4,23 @@
 //! none here, where nothing is unreadable or left out.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
 
 use super::super::{Host, HostError, SocketOwners, bracketed_inode};
 use super::access;
 
-/// Ends that one pass keeps.
+/// Ends that each thread of one pass keeps.
 const MOST_ENDS: u64 = 1 << 18;
+/// Processes on each side of a pipe after which no more are looked for: which side an end is of takes a call
+/// for each, and a pipe may be inherited by everybody.
+const ENOUGH: u32 = 32;
 
 /// The ends of the pipes that were asked for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct PipeHolders {
-    /// By inode of the pipe: every descriptor that leads to it, by ascending pid.
+    /// By inode of the pipe: the descriptors that lead to it, by ascending pid. Of a pipe with very many on either
+    /// side, the first ones.
     pub ends: HashMap<u64, Vec<PipeEnd>>,
     /// Processes whose descriptors could not be read to the end, for another reason than their exit.
     /// Threads of the kernel do not count.
@@ -42,27 +48,97 @@ impl Host {
         sockets: &HashSet<u64>,
         pipes: &HashSet<u64>,
     ) -> Result<(SocketOwners, PipeHolders), HostError> {
-        let (mut found, mut count) = (PipeHolders::default(), 0);
-        let owners = self.read_socket_owners_beside(sockets, |pid, fds, name, link| {
+        let take = |part: &mut Part, pid, fds: &OwnedFd, name: &CStr, link: &[u8]| {
             let inode = bracketed_inode(link, "pipe").filter(|inode| pipes.contains(inode));
             let Some(inode) = inode else { return };
-            count += 1;
-            if count > MOST_ENDS {
-                found.left_out += 1;
-                return;
+            part.add(inode, pid, || access(fds, name.to_str().ok()?));
+        };
+        let (owners, parts) = self.read_socket_owners_beside(sockets, take)?;
+        let mut found = PipeHolders { unreadable: owners.unreadable, ..PipeHolders::default() };
+        for part in parts {
+            found.left_out += part.found.left_out;
+            for (inode, ends) in part.found.ends {
+                found.ends.entry(inode).or_default().extend(ends);
             }
-            let access = name.to_str().ok().and_then(|name| access(fds, name));
-            let (reads, writes) = access.unzip();
-            found.ends.entry(inode).or_default().push(PipeEnd { pid, reads, writes });
-        })?;
-        found.unreadable = owners.unreadable;
+        }
         Ok((owners, found))
+    }
+}
+
+/// What one thread has found.
+#[derive(Default)]
+struct Part {
+    found: PipeHolders,
+    count: u64,
+    sides: HashMap<u64, Sides>,
+}
+
+impl Part {
+    fn add(&mut self, inode: u64, pid: u32, access: impl FnOnce() -> Option<(bool, bool)>) {
+        let sides = self.sides.entry(inode).or_default();
+        if sides.are_enough(pid) {
+            return;
+        }
+        self.count += 1;
+        if self.count > MOST_ENDS {
+            self.found.left_out += 1;
+            return;
+        }
+        let (reads, writes) = access().unzip();
+        let end = PipeEnd { pid, reads, writes };
+        sides.add(end);
+        self.found.ends.entry(inode).or_default().push(end);
+    }
+}
+
+/// How many processes are known on each side of a pipe.
+#[derive(Default)]
+struct Sides {
+    /// How many, and which came last: they come by ascending pid.
+    readers: (u32, Option<u32>),
+    writers: (u32, Option<u32>),
+}
+
+impl Sides {
+    /// Whether this process would add nothing. One that has been added is added to its end.
+    fn are_enough(&self, pid: u32) -> bool {
+        let is_enough = |(count, last): (u32, Option<u32>)| count >= ENOUGH && last != Some(pid);
+        is_enough(self.readers) && is_enough(self.writers)
+    }
+
+    fn add(&mut self, end: PipeEnd) {
+        let both = [(end.reads, &mut self.readers), (end.writes, &mut self.writers)];
+        for (is_on, (count, last)) in both {
+            if is_on == Some(true) && *last != Some(end.pid) {
+                *count += 1;
+                *last = Some(end.pid);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_has_enough_ends_when_both_sides_have_and_not_before() {
+        let end = |pid, reads| PipeEnd { pid, reads: Some(reads), writes: Some(!reads) };
+        let mut sides = Sides::default();
+        for pid in 0..ENOUGH * 2 {
+            sides.add(end(pid, true));
+            // Twice by the same process.
+            sides.add(end(pid, true));
+        }
+        assert!(!sides.are_enough(1000), "nobody is known to write");
+        for pid in 0..ENOUGH {
+            assert!(!sides.are_enough(1000), "{pid} writers");
+            sides.add(end(2000 + pid, false));
+            sides.add(end(2000 + pid, false));
+        }
+        assert!(sides.are_enough(3000));
+        assert!(!sides.are_enough(2000 + ENOUGH - 1), "it has not been read to its end");
+    }
 
     #[test]
     fn the_ends_of_a_pipe_are_found_with_what_each_is_open_for() {

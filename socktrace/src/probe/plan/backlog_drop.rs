@@ -72,6 +72,7 @@ pub(super) const TIERS: [TierPlan; 3] = [
         loses: &[
             "which packet and client a dropped SYN was (totals come from the kernel's counters)",
             "network namespaces other than socktrace's own",
+            "requests that are answered with a syncookie, which are no drops",
         ],
     },
 ];

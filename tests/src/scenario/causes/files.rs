@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// `POSIX_ACL_XATTR_VERSION`, and the tags of entries (`include/uapi/linux/posix_acl.h`).
 const VERSION: u32 = 2;
@@ -73,8 +74,20 @@ impl Immutable {
 /// # Errors
 /// When no file can be made there, or the kernel answers otherwise.
 pub fn keeps_flags(dir: &Path) -> Result<bool> {
-    let file = tempfile::tempfile_in(dir).context("a file")?;
-    match change_flags(&file, |flags| flags) {
+    flags_of(&tempfile::tempfile_in(dir).context("a file")?)
+}
+
+/// The same of tmpfs, wherever it is mounted or not.
+///
+/// # Errors
+/// When the kernel gives no file in memory, or answers otherwise.
+pub fn tmpfs_keeps_flags() -> Result<bool> {
+    let file = memfd_create(c"flags", MFdFlags::MFD_CLOEXEC).context("memfd_create")?;
+    flags_of(&File::from(file))
+}
+
+fn flags_of(file: &File) -> Result<bool> {
+    match change_flags(file, |flags| flags) {
         Ok(()) => Ok(true),
         Err(Errno::ENOTTY | Errno::EOPNOTSUPP) => Ok(false),
         Err(errno) => Err(errno).context("FS_IOC_GETFLAGS"),
