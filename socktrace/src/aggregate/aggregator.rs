@@ -21,7 +21,7 @@ use crate::event::{
     Waiting,
 };
 
-/// Stalls that are kept: of more, the oldest that are over are counted only.
+/// Stalls that are kept: of more, the oldest that are over are counted only, and what comes while all go on.
 const MOST_STALLS: usize = 1000;
 
 /// Names of one kind that are kept: four times what a map of the kernel side has.
@@ -71,7 +71,10 @@ pub struct Aggregator {
     /// Every stall that was told, as it was last.
     pub(super) stalls: Vec<Stall>,
     pub(super) stalls_left_out: u64,
+    /// Stalls that go on and are among those left out, by listener.
+    stalls_unkept: HashSet<u64>,
     pub(super) diagnoses: Diagnoses,
+    pub(super) diagnoses_left_out: u64,
     pub(super) delivered: [u64; Signal::COUNT],
     pub(super) course: Recorder,
 }
@@ -100,7 +103,9 @@ impl Aggregator {
             left_out: 0,
             stalls: Vec::new(),
             stalls_left_out: 0,
+            stalls_unkept: HashSet::new(),
             diagnoses: Diagnoses::default(),
+            diagnoses_left_out: 0,
             delivered: [0; Signal::COUNT],
         }
     }
@@ -137,7 +142,9 @@ impl Aggregator {
             Record::Carried(carried) => self.resume(*carried),
             Record::Damage(damage) => self.damage = Some(damage),
             Record::Stall(stall) => self.apply_stall(*stall),
-            Record::Diagnosis(diagnosis) => self.diagnoses.take(*diagnosis),
+            Record::Diagnosis(diagnosis) => {
+                self.diagnoses_left_out += u64::from(!self.diagnoses.take(*diagnosis));
+            }
         }
     }
 
@@ -285,15 +292,29 @@ impl Aggregator {
                     known.clients = known_before;
                 }
             }
-            None => {
-                if self.stalls.len() >= MOST_STALLS {
-                    let over = |known: &Stall| known.change == StallChange::Closed;
-                    let oldest = self.stalls.iter().position(over).unwrap_or(0);
-                    self.stalls.remove(oldest);
-                    self.stalls_left_out += 1;
-                }
-                self.stalls.push(stall);
+            None => self.keep_stall(stall),
+        }
+    }
+
+    /// Keeps a stall that is told for the first time, or counts it where there are too many.
+    fn keep_stall(&mut self, stall: Stall) {
+        let is_over = stall.change == StallChange::Closed;
+        if self.stalls_unkept.contains(&stall.listener) {
+            if is_over {
+                self.stalls_unkept.remove(&stall.listener);
             }
+            return;
+        }
+        if self.stalls.len() < MOST_STALLS {
+            return self.stalls.push(stall);
+        }
+        self.stalls_left_out += 1;
+        let over = |known: &Stall| known.change == StallChange::Closed;
+        if let Some(oldest) = self.stalls.iter().position(over) {
+            self.stalls.remove(oldest);
+            self.stalls.push(stall);
+        } else if !is_over && self.stalls_unkept.len() < MOST_ROWS {
+            self.stalls_unkept.insert(stall.listener);
         }
     }
 

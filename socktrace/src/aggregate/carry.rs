@@ -40,8 +40,12 @@ impl Aggregator {
         let classes: Vec<_> = self.diagnoses.classes().collect();
         let timeline = self.timeline();
         let intervals = timeline.intervals.chunks(INTERVALS);
-        let stalls_left_out = self.stalls_left_out;
-        let first = Carried { delivered: delivered.into(), stalls_left_out, ..Carried::default() };
+        let first = Carried {
+            delivered: delivered.into(),
+            stalls_left_out: self.stalls_left_out,
+            diagnoses_left_out: self.diagnoses_left_out,
+            ..Carried::default()
+        };
         let mut all = vec![first];
         all.extend(
             watched
@@ -60,8 +64,10 @@ impl Aggregator {
     }
 
     pub(super) fn resume(&mut self, carried: Carried) {
-        let Carried { delivered, watched, classes, intervals, stalls_left_out } = carried;
-        self.stalls_left_out += stalls_left_out;
+        let Carried { delivered, watched, classes, intervals, .. } = carried;
+        self.stalls_left_out = self.stalls_left_out.saturating_add(carried.stalls_left_out);
+        self.diagnoses_left_out =
+            self.diagnoses_left_out.saturating_add(carried.diagnoses_left_out);
         for row in delivered {
             let sum = &mut self.delivered[row.signal as usize];
             *sum = sum.saturating_add(row.count);

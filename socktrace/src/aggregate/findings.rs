@@ -71,12 +71,14 @@ impl Diagnoses {
         }
     }
 
-    /// Takes a diagnosis in; a newer one of the same incident replaces it.
-    pub(super) fn take(&mut self, diagnosis: Diagnosis) {
-        if self.found.len() < MOST_DIAGNOSES || self.found.contains_key(&diagnosis.of) {
+    /// Takes a diagnosis in; a newer one of the same incident replaces it. Says whether there was room.
+    pub(super) fn take(&mut self, diagnosis: Diagnosis) -> bool {
+        let room = self.found.len() < MOST_DIAGNOSES || self.found.contains_key(&diagnosis.of);
+        if room {
             let Diagnosis { time_ns, of, listener, findings } = diagnosis;
             self.found.insert(of, Found { time_ns, listener, findings: findings.into() });
         }
+        room
     }
 
     /// All of them.
@@ -153,6 +155,8 @@ pub struct FindingRow {
 pub(super) struct Around {
     /// Clients of its own that slept.
     pub(super) slept: Slept,
+    /// Whether all accepts are counted, whoever made them.
+    pub(super) sees_accepts: bool,
     /// Memory, of the whole host.
     pub(super) memory: MemoryCounters,
     /// Of its network namespace.
@@ -170,7 +174,7 @@ pub(super) fn of_listener(row: &ListenerRow, stalls: &[Stall], around: Around) -
         effective: row.effective,
         somaxconn: row.somaxconn,
         peak: row.queue_peak,
-        accepted: waits.count(),
+        accepted: around.sees_accepts.then(|| waits.count()),
         median_ns: waits.any().then(|| waits.permille_ns(500)),
         longest_ns: waits.any().then(|| waits.max_ns()),
         thrown: thrown(&row.backlog_drops),

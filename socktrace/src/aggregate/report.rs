@@ -9,7 +9,7 @@ use std::{
 use socktrace_common::{DropReason, DropStage, Signal, TaskKey, Tier};
 
 use super::{
-    Aggregator,
+    Aggregator, Selection,
     completeness::{Completeness, Evidence, Unattributed},
     drops::{self, Seen},
     findings::{self, Around, Failure, FindingRow},
@@ -23,7 +23,7 @@ use super::{
 use crate::diagnose::Slept;
 use crate::event::{
     Address, Counters, Damage, EAGAIN, Endpoint, Listener, MemoryCounters, NamespaceCounters,
-    NetstatDelta, Owner, Stall, StallChange, socket_unit,
+    NetstatDelta, Owner, Stall, StallChange, Unread, socket_unit,
 };
 
 impl Aggregator {
@@ -77,7 +77,10 @@ impl Aggregator {
             stalls: self.stalls.clone(),
             stalls_left_out: self.stalls_left_out,
             namespaces,
-            unread: self.unread.clone(),
+            unread: self.unread.clone().map(|unread| Unread {
+                uninvestigated: unread.uninvestigated.saturating_add(self.diagnoses_left_out),
+                ..unread
+            }),
             timeline: self.timeline(),
         }
     }
@@ -144,7 +147,12 @@ impl Aggregator {
         let slept = self.slept_by_listener();
         let memory = self.namespaces.iter().filter_map(|namespace| namespace.memory);
         let memory = memory.fold(MemoryCounters::default(), MemoryCounters::and);
+        let is_filtered =
+            |selection: &Selection| selection.selects_processes() || selection.only_errnos();
+        let sees_accepts = self.session.tier(Signal::Accept).is_some()
+            && self.every(|selection| !is_filtered(selection));
         let around = |row: &ListenerRow| Around {
+            sees_accepts,
             slept: slept.get(&row.inode).copied().unwrap_or_default(),
             memory,
             syncookies: self.namespace_of(row).and_then(|namespace| namespace.syncookies),
@@ -349,10 +357,14 @@ impl Aggregator {
 
     /// Whether a listener is in the tracer's own network namespace, for all that is known.
     fn is_here(&self, inode: u64) -> bool {
-        let counted = self.counters.listeners.get(&inode).and_then(|known| known.netns);
-        let seen = || self.watched.get(&inode).and_then(|watched| watched.last.netns);
-        let netns = counted.or_else(seen);
+        let netns = self.netns_of(inode);
         netns.is_none() || netns.map(u64::from) == self.session.netns
+    }
+
+    /// The network namespace of a listener.
+    fn netns_of(&self, inode: u64) -> Option<u32> {
+        let counted = self.counters.listeners.get(&inode).and_then(|known| known.netns);
+        counted.or_else(|| self.watched.get(&inode).and_then(|watched| watched.last.netns))
     }
 
     /// Every TCP listener that there was in the tracer's own network namespace.
@@ -418,9 +430,8 @@ impl Aggregator {
         let tier = self.session.tier(Signal::BacklogDrop)?;
         let counted = namespace.counted?;
         // A listener whose namespace is not known is taken for one of the own.
-        let netns_of = |inode| self.counters.listeners.get(&inode).and_then(|known| known.netns);
         let inside =
-            |inode| netns_of(inode).map_or(namespace.own, |netns| netns == namespace.netns);
+            |inode| self.netns_of(inode).map_or(namespace.own, |netns| netns == namespace.netns);
         let attributed = |wanted: &dyn Fn(Drops) -> bool| -> u64 {
             let rows = drops.iter().filter(|(inode, _)| inside(**inode));
             let rows = rows.flat_map(|(_, rows)| rows).filter(|row| wanted(row.reason));
@@ -570,7 +581,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        aggregate::{Selection, Session},
+        aggregate::Session,
         event::{Counters, Record, Task},
     };
 

@@ -24,8 +24,8 @@ pub struct ListenerCase {
     pub somaxconn: Option<u32>,
     /// The longest accept queue that was seen.
     pub peak: Option<u32>,
-    /// Connections that were accepted.
-    pub accepted: u64,
+    /// Connections that were accepted; `None` where somebody may have accepted whom nobody looked at.
+    pub accepted: Option<u64>,
     /// Half of them waited no longer, nanoseconds; `None` where no wait is known.
     pub median_ns: Option<u64>,
     /// None waited longer, nanoseconds.
@@ -126,7 +126,7 @@ mod tests {
         };
         ListenerCase {
             listened_by: by.map(process),
-            accepted,
+            accepted: Some(accepted),
             stalls: vec![stall],
             ..ListenerCase::default()
         }

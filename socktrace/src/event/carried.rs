@@ -27,6 +27,8 @@ pub struct Carried {
     pub intervals: Vec<Interval>,
     /// Stalls that were too many to keep.
     pub stalls_left_out: u64,
+    /// Diagnoses that were too many to keep.
+    pub diagnoses_left_out: u64,
 }
 
 /// Events of one signal that were delivered.

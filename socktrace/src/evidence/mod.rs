@@ -16,7 +16,10 @@ mod units;
 mod unix_target;
 mod worker;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 use nix::errno::Errno;
 use socktrace_common::TaskKey;
@@ -47,6 +50,11 @@ impl Investigator {
     pub fn new(host: Host, namespaces: Namespaces) -> Self {
         let accounts = host.read_accounts().unwrap_or_default();
         Self { units: UnitFiles::new(host.clone()), host, namespaces, accounts }
+    }
+
+    /// Lets all network namespaces but these go.
+    fn keep_only(&mut self, namespaces: &HashSet<u32>) {
+        self.namespaces.keep_only(namespaces);
     }
 
     /// What is to be said of an incident that happened at `time_ns` (monotonic) to `actor`; `None` where

@@ -4,7 +4,7 @@
 //! namespaces.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -94,8 +94,7 @@ impl Namespaces {
         };
         let known = listed.as_ref().map(|found| found.all.as_slice()).unwrap_or_default();
         let is_known = |inode: &u32| known.iter().any(|namespace| namespace.inode == *inode);
-        self.windows.retain(|inode, _| is_known(inode));
-        self.settings.retain(|inode, _| is_known(inode));
+        keep_only(&mut self.windows, &mut self.settings, is_known);
         for namespace in known {
             let Some(sockets) = self.reach(namespace) else {
                 answers.complete = false;
@@ -111,6 +110,11 @@ impl Namespaces {
             answers.found.extend(dump.sockets.into_iter().map(|it| (namespace.inode, it)));
         }
         answers
+    }
+
+    /// Lets those go that are none of these.
+    pub(super) fn keep_only(&mut self, known: &HashSet<u32>) {
+        keep_only(&mut self.windows, &mut self.settings, |inode| known.contains(inode));
     }
 
     /// Every namespace; `None` where they cannot be listed.
@@ -131,4 +135,13 @@ impl Namespaces {
         }
         self.of(namespace.inode)
     }
+}
+
+fn keep_only(
+    windows: &mut BTreeMap<u32, NamespaceWindow>,
+    settings: &mut BTreeMap<u32, NetworkSettings>,
+    is_known: impl Fn(&u32) -> bool,
+) {
+    windows.retain(|inode, _| is_known(inode));
+    settings.retain(|inode, _| is_known(inode));
 }

@@ -113,6 +113,11 @@ fn resolved(case: &Case) -> Option<Vec<u8>> {
     }
 }
 
+/// Whether it is a path that depends on the working directory; abstract names begin with a NUL.
+fn is_relative(name: &[u8]) -> bool {
+    !matches!(name.first(), None | Some(b'/' | 0))
+}
+
 fn last(case: &Case) -> Option<&Step> {
     let walk = &case.path.as_ref()?.walk;
     walk.steps.last().filter(|step| walk.end == End::Found && step.kind == Kind::Socket)
@@ -127,7 +132,9 @@ fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets
     let full = resolved(case);
     let is_named = |socket: &UnixSocket| {
         let name = socket.name.as_deref();
-        name.is_some() && (name == Some(asked) || name == full.as_deref())
+        // A relative name means another file in each working directory: it is compared by its full path only.
+        let is_asked = !is_relative(asked) && name == Some(asked);
+        name.is_some() && (is_asked || name == full.as_deref())
     };
     let is_there = |socket: &UnixSocket| {
         file.zip(socket.file).is_some_and(|(step, bound)| is_file(&bound, step))

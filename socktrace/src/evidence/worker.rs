@@ -4,7 +4,7 @@
 //! a while, as the cause may have changed.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel},
     sync::{
         Arc,
@@ -59,6 +59,13 @@ impl Assignment {
     }
 }
 
+/// What the thread is to do.
+enum Task {
+    LookInto(Box<Assignment>),
+    /// Network namespaces but these are gone: what keeps them is let go.
+    KeepOnly(HashSet<u32>),
+}
+
 /// How much CPU time the thread may take: five seconds at once, and a tenth of the time in the long run, so that a
 /// host where many different things fail for long does not pay for their explanation.
 struct Budget {
@@ -101,7 +108,7 @@ fn nanos(time: Duration) -> i64 {
 
 /// The thread, and what it was given.
 pub struct Worker {
-    queue: Option<SyncSender<Box<Assignment>>>,
+    queue: Option<SyncSender<Task>>,
     answers: Receiver<Option<Diagnosis>>,
     thread: Option<JoinHandle<()>>,
     /// Set at the end of a session, when nothing is gained by going slowly.
@@ -115,14 +122,20 @@ pub struct Worker {
 impl Worker {
     /// Starts the thread; its rights are those of the caller.
     pub fn start(mut investigator: Investigator) -> std::io::Result<Self> {
-        let (queue, assignments) = sync_channel::<Box<Assignment>>(WAITING);
+        let (queue, tasks) = sync_channel(WAITING);
         let (tell, answers) = channel();
         let hurry = Arc::new(AtomicBool::new(false));
         let hurried = Arc::clone(&hurry);
         let thread = thread::Builder::new().name("diagnose".into()).spawn(move || {
             let mut budget = Budget::new();
-            for assignment in assignments {
-                let Assignment { of, actor, time_ns } = *assignment;
+            for task in tasks {
+                let Assignment { of, actor, time_ns } = match task {
+                    Task::LookInto(assignment) => *assignment,
+                    Task::KeepOnly(namespaces) => {
+                        investigator.keep_only(&namespaces);
+                        continue;
+                    }
+                };
                 budget.wait(&hurried);
                 let effort = Effort::with_children();
                 let found = investigator.investigate(&of, &actor, time_ns);
@@ -164,7 +177,7 @@ impl Worker {
         }
         let of = assignment.of.clone();
         let taken = match &self.queue {
-            Some(queue) => queue.try_send(Box::new(assignment)).is_ok(),
+            Some(queue) => queue.try_send(Task::LookInto(Box::new(assignment))).is_ok(),
             None => false,
         };
         if taken {
@@ -172,6 +185,14 @@ impl Worker {
             self.looked.insert(of, now);
         } else {
             self.skipped += 1;
+        }
+    }
+
+    /// Lets all network namespaces but these go.
+    pub fn keep_only(&self, namespaces: HashSet<u32>) {
+        if let Some(queue) = &self.queue {
+            // Where there is no room, something is looked into, and they are enumerated for that.
+            let _ = queue.try_send(Task::KeepOnly(namespaces));
         }
     }
 

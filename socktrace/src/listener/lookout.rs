@@ -31,6 +31,8 @@ pub struct Lookout {
     /// Every namespace that was once refused.
     not_entered: BTreeSet<u32>,
     next_enumeration: Option<Instant>,
+    /// Whether an enumeration found fewer.
+    some_went: bool,
     unread: Unread,
 }
 
@@ -45,6 +47,7 @@ impl Lookout {
             refused: HashSet::new(),
             not_entered: BTreeSet::new(),
             next_enumeration: None,
+            some_went: false,
             unread: Unread::default(),
         }
     }
@@ -90,6 +93,12 @@ impl Lookout {
         look
     }
 
+    /// The network namespaces that are left, by inode, if some have gone since this was asked last.
+    pub fn left(&mut self) -> Option<HashSet<u32>> {
+        let left = || self.namespaces.iter().map(|namespace| namespace.inode).collect();
+        std::mem::take(&mut self.some_went).then(left)
+    }
+
     /// What all looks so far could not read; nothing is known of owners here.
     pub fn unread(&self) -> Unread {
         Unread { not_entered: self.not_entered.iter().copied().collect(), ..self.unread.clone() }
@@ -113,6 +122,8 @@ impl Lookout {
         self.units = UnitsByAddress::read(&self.host);
         // Those known before are still good where `/proc` cannot be read now.
         if let Ok(found) = self.host.read_network_namespaces() {
+            let is_gone = |was: &NetworkNamespace| found.all.iter().all(|it| it.inode != was.inode);
+            self.some_went |= self.namespaces.iter().any(is_gone);
             self.namespaces = found.all;
             self.windows.retain_known(&self.namespaces);
             self.refused.clear();

@@ -35,6 +35,9 @@ impl Live {
         let effort = Effort::of_thread();
         let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
+        if let Some(left) = self.lookout.left() {
+            self.worker.keep_only(left);
+        }
         let idles = self.idles(&look, &accepted_before);
         // A refused dump leaves queues unknown, and drops without a listener.
         if look.unseen.not_listed.is_empty() {

@@ -389,7 +389,7 @@ pub(crate) fn select_listener(
         drops_at_close: u64::MAX,
         accepted: 0,
         accepted_ns: 0,
-        netns: 0,
+        netns: sighting.netns.unwrap_or(0),
         requested: BACKLOG_UNKNOWN,
         effective: sighting.effective.unwrap_or(0),
         selected: 0,

@@ -156,7 +156,8 @@ impl Redactor {
     }
 
     fn carried(&mut self, carried: Carried) -> Carried {
-        let Carried { delivered, watched, classes, intervals, stalls_left_out } = carried;
+        let Carried { delivered, watched, classes, intervals, stalls_left_out, diagnoses_left_out } =
+            carried;
         let watched = watched.into_iter().map(|it| {
             let WatchedListener { inode, last, peak, drops_at_start, gone } = it;
             WatchedListener { inode, last: self.sighting(last), peak, drops_at_start, gone }
@@ -166,7 +167,14 @@ impl Redactor {
             task,
             class: self.failure_class(class),
         });
-        Carried { delivered, watched, classes: classes.collect(), intervals, stalls_left_out }
+        Carried {
+            delivered,
+            watched,
+            classes: classes.collect(),
+            intervals,
+            stalls_left_out,
+            diagnoses_left_out,
+        }
     }
 
     fn counters(&mut self, counters: Counters) -> Counters {

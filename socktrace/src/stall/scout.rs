@@ -48,6 +48,9 @@ pub struct Sight<'a> {
     pub named: &'a dyn Fn(u64) -> Option<Listener>,
 }
 
+/// What the owners of each suspect do.
+type Holds = HashMap<u64, (Option<Hold>, Option<String>)>;
+
 /// Watches all listeners.
 pub struct Scout {
     host: Host,
@@ -79,6 +82,11 @@ impl Scout {
 
     /// Takes in one look; returns the stalls that changed.
     pub fn look(&mut self, sight: &Sight<'_>) -> Vec<Stall> {
+        self.look_closely(sight).0
+    }
+
+    /// As [`Scout::look`], with what the owners of each suspect do.
+    fn look_closely(&mut self, sight: &Sight<'_>) -> (Vec<Stall>, Holds) {
         let known = Known::assign(sight.queued, sight.sightings);
         let glances =
             known.glances(sight.sightings, sight.accepted_before, sight.unlooked, sight.progress);
@@ -124,15 +132,14 @@ impl Scout {
             }
         }
         stalls.sort_by_key(|stall| stall.listener);
-        stalls
+        (stalls, holds)
     }
 
     /// Every listener that stalls, as it is now.
     pub fn last_look(&mut self, sight: &Sight<'_>) -> Vec<Stall> {
-        let mut stalls = self.look(sight);
+        let (mut stalls, holds) = self.look_closely(sight);
         let told: HashSet<u64> = stalls.iter().map(|stall| stall.listener).collect();
         let known = Known::assign(sight.queued, sight.sightings);
-        let holds = self.look_at_owners();
         let still: Vec<(u64, Stalling)> =
             self.watch.stalling().filter(|(inode, _)| !told.contains(inode)).collect();
         for (inode, now) in still {
@@ -169,7 +176,7 @@ impl Scout {
     }
 
     /// What the owners of each suspect do now.
-    fn look_at_owners(&mut self) -> HashMap<u64, (Option<Hold>, Option<String>)> {
+    fn look_at_owners(&mut self) -> Holds {
         let mut throttled = HashMap::new();
         let mut holds = HashMap::new();
         for (inode, owners) in self.owners.iter().take(EXAMINED) {

@@ -77,20 +77,46 @@ pub(super) fn out_of_files(case: &Case) -> Outcome {
             Some(_) => {}
         }
     }
-    let numbers = host.map_or(String::new(), |(open, limit)| {
-        let then = if case.errno.is_some() { "when looked at afterwards, " } else { "" };
-        format!(": {then}{} open, fs.file-max is {limit}", count(open, "file"))
-    });
+    let (certainty, fact, fix): (_, Phrase, Phrase) = match (case.errno, host) {
+        (None, Some((open, limit))) => (
+            Certainty::Inferred,
+            format!("the host has no file left: {} open, fs.file-max is {limit}", count(open, "file"))
+                .into(),
+            RAISE.into(),
+        ),
+        (_, Some((open, limit))) if open >= limit => (
+            Certainty::Inferred,
+            format!(
+                "the host had no file left: when looked at afterwards, {} open, fs.file-max is {limit}",
+                count(open, "file")
+            )
+            .into(),
+            RAISE.into(),
+        ),
+        (_, host) => (
+            Certainty::Unknown,
+            phrase![
+                "the host had no file left, or there was no memory for the new socket",
+                host.map_or(String::new(), |(open, limit)| format!(
+                    ": when looked at afterwards, {} open, fs.file-max is {limit}",
+                    count(open, "file")
+                ))
+            ],
+            "compare fs.file-nr with fs.file-max, and look at the memory limits of its cgroup".into(),
+        ),
+    };
     Outcome::found(Cause {
         severity: Severity::Error,
-        certainty: if case.errno.is_some() { Certainty::Measured } else { Certainty::Inferred },
+        certainty,
         subject: subject(case),
-        fact: phrase!["the host had no file left", numbers],
-        consequence: "no process without CAP_SYS_ADMIN can open another".into(),
-        fix: "find who holds them (lsof), or raise fs.file-max".into(),
+        fact,
+        consequence: "accept() fails, and the connection stays in the queue".into(),
+        fix,
         evidence: Vec::new(),
     })
 }
+
+const RAISE: &str = "find who holds them (lsof), or raise fs.file-max";
 
 #[cfg(test)]
 mod tests {

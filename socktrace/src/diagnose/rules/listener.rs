@@ -68,10 +68,17 @@ fn is_capped(case: &ListenerCase) -> bool {
 
 /// What is known of how fast it accepts: slowly, quickly, or not at all seen.
 fn is_slow(case: &ListenerCase) -> Option<bool> {
-    if !case.stalls.is_empty() || case.accepted == 0 {
+    if !case.stalls.is_empty() || case.accepted == Some(0) {
         return Some(true);
     }
     Some(case.median_ns? >= SLOW_NS)
+}
+
+/// Whether it accepted slowly when the queue was full, and not at some other time only.
+fn was_slow_then(case: &ListenerCase) -> bool {
+    worst_full(case).is_some()
+        || case.accepted == Some(0)
+        || case.median_ns.is_some_and(|median| median >= SLOW_NS)
 }
 
 /// For how long connections stood in a queue, and since when nobody has accepted.
@@ -124,7 +131,7 @@ fn full(case: &ListenerCase, lost: u64, what: &str, clients: &'static str) -> Ou
         format!("; connections waited {} (median), {} (longest)", millis(median), millis(longest))
     });
     let why = match slow {
-        Some(true) if case.accepted == 0 => "nobody accepted meanwhile",
+        Some(true) if case.accepted == Some(0) => "nobody accepted meanwhile",
         Some(true) => "it accepts more slowly than connections come",
         Some(false) => "it accepts quickly: bursts are longer than its queue",
         None => "how fast it accepts is not known",
@@ -144,7 +151,7 @@ fn full(case: &ListenerCase, lost: u64, what: &str, clients: &'static str) -> Ou
     Outcome::found(Cause {
         severity: Severity::Error,
         // That bursts are the reason is concluded from short waits.
-        certainty: if slow == Some(true) { Certainty::Measured } else { Certainty::Inferred },
+        certainty: if was_slow_then(case) { Certainty::Measured } else { Certainty::Inferred },
         subject: subject(case),
         fact: format!("{} thrown away: {what} was full, and {why}{stood}", were(lost)).into(),
         consequence: clients.into(),
@@ -448,7 +455,8 @@ pub(super) fn owner_asleep(case: &ListenerCase) -> Outcome {
 /// What nobody accepts from who did not make it: each process that holds it got it from another.
 pub(super) fn never_accepted(case: &ListenerCase) -> Outcome {
     let (Some(by), Some(stall)) = (&case.listened_by, worst(case)) else { return Outcome::Clear };
-    let never = case.accepted == 0 && case.stalls.iter().all(|stall| stall.accepted_ns.is_none());
+    let never =
+        case.accepted == Some(0) && case.stalls.iter().all(|stall| stall.accepted_ns.is_none());
     let heirs = stall.owners.as_slice();
     if !never || heirs.is_empty() || heirs.iter().any(|heir| heir.pid == by.pid) {
         return Outcome::Clear;
@@ -494,7 +502,7 @@ pub(super) fn slow(case: &ListenerCase) -> Outcome {
             "it accepted late: a connection waited up to {} in its queue (median {} of {})",
             millis(longest),
             millis(median),
-            case.accepted,
+            case.accepted.unwrap_or(0),
         )
         .into(),
         consequence: Phrase::default(),
