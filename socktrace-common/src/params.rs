@@ -90,7 +90,7 @@ pub struct Params {
     pub pad: u32,
 }}
 
-wire! { 304,
+wire! { 312,
 /// Where this kernel keeps what the programs read, from its BTF and symbols. Offsets in bytes.
 #[derive(PartialEq, Eq)]
 pub struct Offsets {
@@ -208,6 +208,8 @@ pub struct Offsets {
     pub file_private_data: u32,
     /// `file.f_inode`
     pub file_inode: u32,
+    /// `file.f_flags`
+    pub file_flags: u32,
     /// `mptcp_sock.first`; [`ABSENT`] without MPTCP
     pub mptcp_first: u32,
     /// `io_kiocb.file`; [`ABSENT`] before 5.19
@@ -232,4 +234,6 @@ pub struct Offsets {
     pub mib_reqq_full_cookies: u32,
     /// `SKB_DROP_REASON_TCP_LISTEN_OVERFLOW`; [`ABSENT`] before 6.15
     pub reason_listen_overflow: u32,
+    /// Always 0.
+    pub pad: u32,
 }}

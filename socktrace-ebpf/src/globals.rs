@@ -85,6 +85,7 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     fdt_fd: 0,
     file_private_data: 0,
     file_inode: 0,
+    file_flags: 0,
     mptcp_first: 0,
     io_kiocb_file: 0,
     skb_head: 0,
@@ -97,6 +98,7 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     mib_reqq_full_drop: 0,
     mib_reqq_full_cookies: 0,
     reason_listen_overflow: 0,
+    pad: 0,
 };
 
 /// Reads one field of [`PARAMS`], with an optional array index.

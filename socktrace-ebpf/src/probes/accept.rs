@@ -12,13 +12,13 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext},
 };
 use socktrace_common::{
-    AcceptEvent, AcceptKey, AcceptStart, Endpoint, Signal, Stage, WAIT_UNKNOWN,
+    AcceptEvent, AcceptKey, AcceptStart, Endpoint, Signal, Stage, Tier, WAIT_UNKNOWN,
 };
 
-use super::{accept_error, backlog_drop, is_true};
+use super::{accept_error, backlog_drop, connect_blocked, is_true};
 use crate::{
     emit, filter,
-    globals::{lean, on, param},
+    globals::{lean, on, param, tier},
     kernel::{AF_UNIX, Probed, Reach, Sock, Socket, Task, Typed, now_ns, pid_tgid},
     maps::{ACCEPT_STARTS, ACCEPT_TALLY, ACCEPTOR_SLOTS, ACCEPTORS, LISTENERS},
     tally::{self, Tallied},
@@ -331,6 +331,9 @@ fn accept_unix_start_fexit(ctx: FExitContext) -> i32 {
         && let Some(child) = Sock::<Typed>::from_raw(ctx.arg(2))
     {
         unix_started(Sock::from_raw(ctx.arg(0)), Sock::from_raw(ctx.arg(1)), child);
+        if tier(Signal::ConnectBlocked, Tier::Fentry) {
+            connect_blocked::came_through();
+        }
     }
     0
 }
@@ -374,7 +377,8 @@ fn unix_accepted(ctx: &FExitContext, result: i32, end: End) -> i32 {
 #[fentry]
 fn accept_unix_release_fentry(ctx: FEntryContext) -> i32 {
     let embrion = ctx.arg::<u64>(1);
-    // A connect that has come so far as to be a start does not fail any more, and no twin has left a mark.
+    // A connect that has come so far as to be a start does not fail any more. A mark that is left of a call that was
+    // under way at the attach (one for each thread) may stay: whoever lies there next writes over it.
     if !lean(SIGNAL) || embrion as u32 != 0 {
         released(&ctx, ctx.arg(0), embrion);
     }

@@ -79,9 +79,10 @@ pub(super) fn returned(ctx: &impl EbpfContext, errno: u32, passed: Option<&Endpo
         // It may be made anew at once: then its sleep begins anew, too.
         return forgotten();
     }
-    let now = now_ns();
-    event.wait_ns = now.saturating_sub(event.header.time_ns);
-    event.header.time_ns = now;
+    if event.wait_ns == 0 {
+        event.wait_ns = now_ns().saturating_sub(event.header.time_ns);
+    }
+    event.header.time_ns += event.wait_ns;
     event.errno = errno;
     if let Some(passed) = passed
         && passed.len != 0
@@ -90,6 +91,31 @@ pub(super) fn returned(ctx: &impl EbpfContext, errno: u32, passed: Option<&Endpo
     }
     blocked(ctx, event);
     forgotten();
+}
+
+/// The current task's `connect()` has come through, and will return that: how long it had slept. The end of a call
+/// that was under way at the attach is not seen.
+#[inline(always)]
+pub(super) fn came_through() {
+    if tally::any(UnderWay::BlockedCalls)
+        && let Some(call) = BLOCKED_CALLS.get_ptr_mut(pid_tgid())
+    {
+        // SAFETY: a live map value; only this task writes this entry.
+        let event = unsafe { &mut (*call).event };
+        event.wait_ns = now_ns().saturating_sub(event.header.time_ns).max(1);
+    }
+}
+
+/// What an earlier call of the current task left, which came through and whose end was not seen.
+#[inline(always)]
+fn end_earlier(ctx: &impl EbpfContext) {
+    if tally::any(UnderWay::BlockedCalls)
+        && let Some(call) = BLOCKED_CALLS.get_ptr(pid_tgid())
+        // SAFETY: a live map value; only this task writes this entry.
+        && unsafe { (*call).event.wait_ns } != 0
+    {
+        returned(ctx, 0, None);
+    }
 }
 
 /// As [`returned`], in a tier that does not see it sleep: a Unix stream `connect()` that went to
@@ -160,6 +186,7 @@ fn note_address(address: u64, len: i32) {
 /// `long unix_wait_for_peer(struct sock *other, long timeo)`: sleeps until there is room.
 #[fentry]
 fn connect_blocked_fentry(ctx: FEntryContext) -> i32 {
+    end_earlier(&ctx);
     if let Some(listener) = Sock::from_raw(ctx.arg(0)) {
         sleeps(listener);
     }

@@ -22,7 +22,7 @@ use socktrace_common::{
 use super::{connect_blocked, interrupted};
 use crate::{
     emit, filter,
-    globals::{lean, param, tier},
+    globals::{lean, offset, param, tier},
     kernel::{
         AF_UNIX, Reach, Sock, Socket, Task, Typed, pid_tgid, read_kernel_address, read_user_address,
     },
@@ -46,6 +46,7 @@ const EINVAL: i32 = -22;
 /// Size of `struct sockaddr_storage`: no longer address is copied into the kernel.
 const SOCKADDR_STORAGE: i32 = 128;
 const ECONNABORTED: u32 = 103;
+const O_NONBLOCK: u32 = 0o4000;
 const EISCONN: u32 = 106;
 const EALREADY: u32 = 114;
 const EINPROGRESS: u32 = 115;
@@ -71,7 +72,7 @@ fn is_failure(sock: Option<Sock>, errno: u32) -> bool {
 #[inline(always)]
 fn fetched(sock: Sock, errno: u32) -> bool {
     let sock = sock.handshake();
-    // SAFETY: copied at once; the entry goes away only here, at the next connect, or with the socket.
+    // SAFETY: copied at once; the entry goes away only here, when the socket is connected, at the next connect, or with it.
     let Some((reported, inode)) =
         (unsafe { CONNECT_SOCKS.get(sock.key()) }).map(|entry| (entry.reported, entry.inode))
     else {
@@ -175,17 +176,18 @@ fn failed_meanwhile(sock: Sock, address: impl FnOnce(&mut Endpoint)) -> Option<u
     if sock.is_unix() || !sock.in_scope() {
         return None;
     }
+    let outer = sock;
     let sock = sock.handshake();
     if sock.is_syn_sent() {
         let mut entry = begun();
         entry.inode = sock.inode();
         address(&mut entry.target);
         remember(sock, &entry);
-        if sock.is_syn_sent() {
+        // The kernel sets the error, then comes by the hook on the end, then changes the state.
+        if sock.is_syn_sent() && sock.error() == 0 {
             return None;
         }
-        // It ended while it was noted down. The hook on the end comes before the state changes: if it saw the
-        // entry, that says so.
+        // It ended, or is about to, while it was noted down: if the hook on the end saw the entry, that says so.
         let seen = CONNECT_SOCKS.get_ptr(sock.key());
         // SAFETY: a live map value, and an aligned integer.
         if seen.is_some_and(|entry| unsafe { (*entry).reported } != 0) {
@@ -193,9 +195,12 @@ fn failed_meanwhile(sock: Sock, address: impl FnOnce(&mut Endpoint)) -> Option<u
         }
         forgotten(sock.key());
     }
-    // Else it is connected, or another thread has closed it.
-    let errno = sock.error();
-    (sock.is_closed() && errno != 0).then_some(errno)
+    // Else it is connected, or another thread has closed it. MPTCP takes the error from its subflow.
+    let errno = match sock.error() {
+        0 => outer.error(),
+        errno => errno,
+    };
+    (errno != 0 && (sock.is_closed() || sock.is_syn_sent())).then_some(errno)
 }
 
 /// The program fetches this error of `sock` later: then it is known.
@@ -299,6 +304,9 @@ pub(super) fn forgotten(sock: u64) {
 #[fexit]
 fn connect_failure_fexit(ctx: FExitContext) -> i32 {
     let (result, address) = (ctx.arg::<i32>(4), Address { at: ctx.arg(1), len: ctx.arg(2) });
+    if result == -EAGAIN.cast_signed() && only_tries(&ctx) {
+        return 0;
+    }
     if tier(Signal::ConnectBlocked, Tier::Fentry) {
         connect_blocked::returned_from(&ctx, result, address.at, address.len);
     }
@@ -309,11 +317,21 @@ fn connect_failure_fexit(ctx: FExitContext) -> i32 {
     0
 }
 
+/// Whether io_uring tries a blocking socket without blocking: an EAGAIN is its own then, and it calls again.
+#[inline(always)]
+fn only_tries(ctx: &FExitContext) -> bool {
+    let file_flags = Typed::read::<u32>(ctx.arg(0), offset!(file_flags));
+    ctx.arg::<u32>(3) & O_NONBLOCK != 0 && file_flags & O_NONBLOCK == 0
+}
+
 /// `int kernel_connect(sock, struct sockaddr *address, int addrlen, int flags)`: what a part of the kernel connects
 /// (NFS, iSCSI).
 #[fexit]
 fn connect_failure_kernel_fexit(ctx: FExitContext) -> i32 {
     let (result, address) = (ctx.arg::<i32>(4), Address { at: ctx.arg(1), len: ctx.arg(2) });
+    if tier(Signal::ConnectBlocked, Tier::Fentry) {
+        connect_blocked::returned_from(&ctx, result, address.at, address.len);
+    }
     if result < 0 {
         call_ended(&ctx, Some(Socket::from_raw(ctx.arg(0))), result, address);
     }

@@ -75,6 +75,7 @@ const FIELDS: &[Row] = &[
     (|o| &mut o.fdt_fd, "fdtable", &["fd"]),
     (|o| &mut o.file_private_data, "file", &["private_data"]),
     (|o| &mut o.file_inode, "file", &["f_inode"]),
+    (|o| &mut o.file_flags, "file", &["f_flags"]),
     (|o| &mut o.skb_head, "sk_buff", &["head"]),
     (|o| &mut o.skb_end, "sk_buff", &["end"]),
     (|o| &mut o.shinfo_gso_segs, "skb_shared_info", &["gso_segs"]),
@@ -188,6 +189,7 @@ const fn empty() -> Offsets {
         fdt_fd: ABSENT,
         file_private_data: ABSENT,
         file_inode: ABSENT,
+        file_flags: ABSENT,
         mptcp_first: ABSENT,
         io_kiocb_file: ABSENT,
         skb_head: ABSENT,
@@ -200,6 +202,7 @@ const fn empty() -> Offsets {
         mib_reqq_full_drop: ABSENT,
         mib_reqq_full_cookies: ABSENT,
         reason_listen_overflow: ABSENT,
+        pad: 0,
     }
 }
 

@@ -79,7 +79,7 @@ fn read_chosen(debugfs: &Path) -> io::Result<String> {
     }
 }
 
-/// Where debugfs does not tell, nobody can have changed by it what was chosen at boot.
+/// Where debugfs does not tell, nobody is taken to have changed by it what was chosen at boot.
 fn read_chosen_at_boot(release: &str) -> Option<String> {
     let cmdline = fs::read_to_string("/proc/cmdline").ok()?;
     let config = fs::read_to_string(format!("/boot/config-{release}"))

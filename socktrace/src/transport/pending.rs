@@ -48,12 +48,13 @@ pub fn read_sleepers(ebpf: &Ebpf) -> Result<Vec<Sleeper>, CountersError> {
     let mut all = Vec::new();
     each(ebpf, "BLOCKED_CALLS", |call: BlockedCall| {
         let event = &call.event;
-        all.push(Sleeper {
+        // One that has come through sleeps no more.
+        all.extend((event.wait_ns == 0).then(|| Sleeper {
             since_ns: event.header.time_ns,
             listener: known(event.key.listener),
             actor: actor(&event.header.actor),
             target: (&event.key.target).into(),
-        });
+        }));
     })?;
     Ok(all)
 }

@@ -5,8 +5,8 @@ use socktrace_common::Tier;
 use super::{
     Only, Requirement, TierPlan, fentry, fexit, kprobe, kretprobe, needed, or_lose, raw,
     shared::{
-        SOCK_DESTROY, SOCK_DESTROY_PERF, SOCK_DESTROY_TWIN, SOCK_STATE, SOCK_STATE_PERF,
-        SOCK_STATE_TWIN,
+        CALLS_ABANDONED, SOCK_DESTROY, SOCK_DESTROY_PERF, SOCK_DESTROY_TWIN, SOCK_STATE,
+        SOCK_STATE_PERF, SOCK_STATE_TWIN,
     },
 };
 
@@ -16,6 +16,7 @@ pub(super) const TIERS: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Fentry,
         slots: &[
+            CALLS_ABANDONED.only(Only::Preempted),
             needed(&[fexit("backlog_drop_syn_fexit", &["tcp_conn_request"]).requires(MIB)]),
             needed(&[fexit("backlog_drop_ack_fexit", &["tcp_check_req"]).requires(MIB)]),
             needed(&[fexit("backlog_drop_cookie_fexit", &["tcp_get_cookie_sock"]).requires(MIB)]),

@@ -14,6 +14,7 @@ pub(super) const TIERS: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Fentry,
         slots: &[
+            CALLS_ABANDONED,
             CONNECT_RETURNS.alone_sees("ends of blocked connects"),
             needed(&[fentry("connect_blocked_fentry", &["unix_wait_for_peer"])])
                 .alone_sees("blocked connects"),

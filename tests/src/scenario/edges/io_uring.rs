@@ -1,21 +1,26 @@
 //! Accepts and connects through io_uring: no system call of that name is made.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockFlag, SockType};
 
 use super::ring::Ring;
 use crate::scenario::actor::{Role, prepare};
 use crate::scenario::attempt::{failure, must_be};
 use crate::scenario::clock::{now_ns, sleep_ms};
-use crate::scenario::listener::{self, loopback, wait_queued};
+use crate::scenario::listener::{self, drain, loopback, wait_queued};
 use crate::scenario::record::{Accepts, Failure};
-use crate::scenario::socket::{Address, Listener, bound, listen};
+use crate::scenario::socket::{Address, Listener, accept, bound, listen};
 use crate::scenario::stage::Stage;
+use crate::scenario::tcp_timeout::fill;
 
 const NAME: &str = "edge_ring_accept";
+/// How long a backlog stays full.
+const FULL_MS: u16 = 100;
 
 /// A ring, or a note that this kernel allows none.
 pub(super) fn ring(stage: &mut Stage, by_worker: bool) -> Result<Option<Ring>> {
@@ -117,6 +122,40 @@ pub(super) fn connects(stage: &mut Stage) -> Result<()> {
 /// As [`connects`].
 pub(super) fn connects_by_worker(stage: &mut Stage) -> Result<()> {
     connect_all(stage, true)
+}
+
+/// A connect to a Unix listener whose backlog is full: io_uring tries without blocking first, gets `EAGAIN`, keeps that to
+/// itself and waits. It succeeds once there is room.
+///
+/// # Errors
+/// When it fails.
+pub(super) fn connects_when_there_is_room(stage: &mut Stage) -> Result<()> {
+    let name = "edge_ring_connect_full";
+    // Dropped at once: the scenario forks below.
+    if ring(stage, false)?.is_none() {
+        return Ok(());
+    }
+    let at = Address::path(&stage.path("room.sock"))?;
+    let mut client = prepare(Role::named("st-ring"), move || {
+        let ring = Ring::new(false)?.context("a ring")?;
+        let socket = at.socket(SockType::Stream, SockFlag::empty())?;
+        ring.connect(&socket, &at)?.context("connect through io_uring")
+    })?;
+    let listener = listen(&at, SockType::Stream, 0)?;
+    stage.listens(name, &listener);
+    let queued = fill(&listener, 1)?;
+    client.start()?;
+    let mut end = [PollFd::new(client.finished().as_fd(), PollFlags::POLLIN)];
+    let ended = poll(&mut end, PollTimeout::from(FULL_MS)).context("poll")?;
+    ensure!(ended == 0, "it did not wait for room");
+    accept(&listener, SockFlag::empty()).context("accept")?;
+    client.finish()?;
+    let late = drain(&listener)?;
+    ensure!(late == 1, "{late} connections came later");
+    stage.accepted(listener::accepts(name, &listener, 2)?);
+    stage.seen.must_not_fail.push(listener.address);
+    drop(queued);
+    Ok(())
 }
 
 fn connect_all(stage: &mut Stage, by_worker: bool) -> Result<()> {

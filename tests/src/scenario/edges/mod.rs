@@ -46,6 +46,7 @@ pub const EDGES: &[Incident] = &[
     ("edge_ring_accept_worker", io_uring::accepts_by_worker),
     ("edge_ring_connect", io_uring::connects),
     ("edge_ring_connect_worker", io_uring::connects_by_worker),
+    ("edge_ring_connect_full", io_uring::connects_when_there_is_room),
     ("edge_ia32_accept", ia32::accepts),
     ("edge_ia32_connect", ia32::connects),
     ("edge_interrupted", interrupted::by_signals),

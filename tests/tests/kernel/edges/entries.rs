@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::Result;
-use socktrace_tests::harness::compare::{Strangers, failures};
+use socktrace_tests::harness::compare::{Strangers, drops, failures};
 use socktrace_tests::harness::run::Run;
 use socktrace_tests::scenario::record::Failure;
 
-use super::{admitted, exactly, in_every_tier, lacks};
+use super::{admitted, connects, exactly, in_every_tier, lacks};
 
 /// Accepts that the tracepoint tier alone does not see: it must say so, and report none.
 fn accepts_unless_tracepoint(tier: &str, run: &Run, word: &str) -> Vec<String> {
@@ -79,6 +79,16 @@ fn connects_through_io_uring_that_fail_are_counted_or_said_to_be_missing() -> Re
 #[test]
 fn connects_by_a_worker_of_io_uring_that_fail_are_those_of_the_process() -> Result<()> {
     ring_connects("edge_ring_connect_worker")
+}
+
+#[test]
+fn what_io_uring_tries_without_blocking_is_no_failure_and_no_drop() -> Result<()> {
+    in_every_tier("edge_ring_connect_full", &[], |_, run| {
+        let mut problems = connects(run);
+        problems.extend(drops::unix(&run.seen, &run.report));
+        problems.extend(lacks(run, "io_uring", io_uring_is_off()));
+        problems
+    })
 }
 
 /// Whether this kernel takes 32-bit calls is asked of its symbols.
