@@ -53,6 +53,9 @@ pub enum StallChange {
     Closed,
 }
 
+/// Of more owners, only so many are looked at for what holds them up.
+pub const OWNERS_LOOKED_AT: usize = 4;
+
 /// What holds a process up that does not accept, the plainest first.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,

@@ -12,16 +12,15 @@ use super::{
 };
 use crate::{
     event::{
-        Address, Endpoint, Hold, Listener, Owner, Queued, Sighting, Sleeper, Stall, StallChange,
-        Waiting,
+        Address, Endpoint, Hold, Listener, OWNERS_LOOKED_AT, Owner, Queued, Sighting, Sleeper,
+        Stall, StallChange, Waiting,
     },
     host::{Host, sock_diag::tcp_clients},
     listener::read_owners,
     transport::Progress,
 };
 
-/// Owners that are described, and clients that are named, at most.
-const DESCRIBED: usize = 4;
+/// Clients that are named at most.
 const NAMED: usize = 32;
 /// Listeners whose owners are looked at, and stalls whose clients are looked for, in one look at most:
 /// each is a pass over `/proc`, while nobody reads events.
@@ -182,7 +181,7 @@ impl Scout {
         for (inode, owners) in self.owners.iter().take(EXAMINED) {
             let mut words = Vec::new();
             let mut hold = None;
-            for owner in owners.iter().take(DESCRIBED) {
+            for owner in owners.iter().take(OWNERS_LOOKED_AT) {
                 let before = self.throttled.get(&owner.pid).copied();
                 let activity = read_activity(&self.host, owner.pid, before);
                 throttled.extend(activity.throttled_times.map(|times| (owner.pid, times)));

@@ -105,6 +105,9 @@ fn prepare() -> Result<()> {
         mount(Some(*kind), *target, Some(*kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("{kind} was not mounted on {target}"))?;
     }
+    // As distributions have it.
+    let links = "/proc/sys/fs/protected_symlinks";
+    fs::write(links, "1").context(links)?;
     sethostname("socktrace-vm").context("the host name was not set")?;
     load_modules()?;
     bring_up_loopback()
@@ -122,10 +125,10 @@ fn load_modules() -> Result<()> {
     let none = CString::default();
     for path in list.lines() {
         let module = File::open(path).with_context(|| format!("{path} cannot be opened"))?;
+        let (fd, flags) = (module.as_raw_fd(), 0);
         // SAFETY: the descriptor is open and the parameters are a NUL-terminated string, both for
         // the length of the call.
-        let result =
-            unsafe { libc::syscall(libc::SYS_finit_module, module.as_raw_fd(), none.as_ptr(), 0) };
+        let result = unsafe { libc::syscall(libc::SYS_finit_module, fd, none.as_ptr(), flags) };
         Errno::result(result).with_context(|| format!("{path} was not loaded"))?;
     }
     Ok(())

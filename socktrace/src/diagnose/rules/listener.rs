@@ -6,8 +6,8 @@ use crate::{
         rule::{Cause, Outcome},
     },
     event::{
-        Address, Certainty, Endpoint, Hold, Owner, Phrase, Severity, Stall, StallChange, Waiting,
-        name, phrase,
+        Address, Certainty, Endpoint, Hold, OWNERS_LOOKED_AT, Owner, Phrase, Severity, Stall,
+        StallChange, Waiting, name, phrase,
     },
 };
 
@@ -356,7 +356,9 @@ fn held(case: &ListenerCase, by: &[Hold], fix: &'static str) -> Outcome {
     if !stall.hold.is_some_and(|hold| by.contains(&hold)) {
         return Outcome::Clear;
     }
-    told(case, stall, fix, Certainty::Measured)
+    // Of more owners, only some were looked at.
+    let all = stall.owners.len() <= OWNERS_LOOKED_AT;
+    told(case, stall, fix, if all { Certainty::Measured } else { Certainty::Inferred })
 }
 
 fn told(case: &ListenerCase, stall: &Stall, fix: &'static str, certainty: Certainty) -> Outcome {
