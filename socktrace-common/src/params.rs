@@ -32,6 +32,8 @@ pub mod loads {
     pub const ARGUMENTS: u32 = 1;
     /// The current task (`bpf_get_current_task_btf`).
     pub const TASK: u32 = 2;
+    /// What is gathered of the current task for an event or a new row: names and credentials.
+    pub const DETAILS: u32 = 4;
 }
 
 /// Values of [`Params::preempted`], each with what the one before it has: who may be stopped inside a program, so

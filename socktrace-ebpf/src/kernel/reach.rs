@@ -55,6 +55,18 @@ impl Reach for Current {
     }
 }
 
+/// As [`Current`], for what is read of few calls only: each field that a program follows is searched for by the verifier
+/// on every path that leads there.
+#[derive(Clone, Copy)]
+pub(crate) struct Details;
+
+impl Reach for Details {
+    #[inline(always)]
+    fn typed() -> bool {
+        param!(loads) & loads::DETAILS != 0
+    }
+}
+
 /// Volatile, so that LLVM does not read two neighbours at once: the verifier takes no read over a field's end.
 #[inline(always)]
 fn load<T: Copy>(base: u64, offset: u32) -> T {

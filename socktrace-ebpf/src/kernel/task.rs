@@ -8,7 +8,11 @@ use aya_ebpf::helpers::{
 };
 use socktrace_common::{Actor, Credentials, TaskKey};
 
-use super::{Probed, Reach, Socket, reach::Current, read};
+use super::{
+    Probed, Reach, Socket,
+    reach::{Current, Details},
+    read,
+};
 use crate::globals::offset;
 
 /// `CLOCK_MONOTONIC`, nanoseconds.
@@ -82,7 +86,7 @@ impl Task {
     /// leaves the rest of that there.
     #[inline(always)]
     pub(crate) fn comm(self) -> [u8; 16] {
-        comm(self.leader())
+        comm(detail(self.0, offset!(task_group_leader)))
     }
 
     /// The user that runs on this CPU.
@@ -94,10 +98,10 @@ impl Task {
     /// Everything known of the current task.
     #[inline(always)]
     pub(crate) fn actor() -> Actor {
-        let leader = Self::current().leader();
+        let leader = detail(Self::current().0, offset!(task_group_leader));
         let (ids, threads) = (bpf_get_current_uid_gid(), pid_tgid());
         Actor {
-            task: key::<Current>(leader, (threads >> 32) as u32),
+            task: key::<Details>(leader, (threads >> 32) as u32),
             tid: threads as u32,
             uid: ids as u32,
             gid: (ids >> 32) as u32,
@@ -111,19 +115,19 @@ impl Task {
     /// What decides over a path that this task passes.
     #[inline(always)]
     pub(crate) fn credentials(self, into: &mut Credentials) {
-        let cred: u64 = follow(self.0, offset!(task_cred));
-        into.cap_effective = follow(cred, offset!(cred_cap_effective));
-        into.fsuid = follow(cred, offset!(cred_fsuid));
-        into.fsgid = follow(cred, offset!(cred_fsgid));
-        into.groups = follow(follow(cred, offset!(cred_group_info)), offset!(group_info_ngroups));
-        into.user_namespace = follow(follow(cred, offset!(cred_user_ns)), offset!(user_ns_inum));
-        let fs: u64 = follow(self.0, offset!(task_fs));
-        into.root = inode_number(follow(fs, offset!(fs_root_dentry)));
-        into.cwd = inode_number(follow(fs, offset!(fs_pwd_dentry)));
-        let namespaces: u64 = follow(self.0, offset!(task_nsproxy));
+        let cred: u64 = detail(self.0, offset!(task_cred));
+        into.cap_effective = detail(cred, offset!(cred_cap_effective));
+        into.fsuid = detail(cred, offset!(cred_fsuid));
+        into.fsgid = detail(cred, offset!(cred_fsgid));
+        into.groups = detail(detail(cred, offset!(cred_group_info)), offset!(group_info_ngroups));
+        into.user_namespace = detail(detail(cred, offset!(cred_user_ns)), offset!(user_ns_inum));
+        let fs: u64 = detail(self.0, offset!(task_fs));
+        into.root = inode_number(detail(fs, offset!(fs_root_dentry)));
+        into.cwd = inode_number(detail(fs, offset!(fs_pwd_dentry)));
+        let namespaces: u64 = detail(self.0, offset!(task_nsproxy));
         into.mount_namespace =
-            follow(follow(namespaces, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
-        into.net_namespace = follow(follow(namespaces, offset!(nsproxy_net_ns)), offset!(net_inum));
+            detail(detail(namespaces, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
+        into.net_namespace = detail(detail(namespaces, offset!(nsproxy_net_ns)), offset!(net_inum));
     }
 
     /// How often this task went to sleep of its own accord.
@@ -161,17 +165,23 @@ fn key<R: Reach>(leader: u64, tgid: u32) -> TaskKey {
 /// The name of a process, from its `leader`.
 #[inline(always)]
 fn comm(leader: u64) -> [u8; 16] {
-    let [first, second]: [u64; 2] = follow(leader, offset!(task_comm));
+    let [first, second]: [u64; 2] = detail(leader, offset!(task_comm));
     let kept = kept_bytes(first);
     let second = if kept == u64::MAX { second & kept_bytes(second) } else { 0 };
     let comm = u128::from(first & kept) | u128::from(second) << 64;
     comm.to_le_bytes()
 }
 
+/// The same, of what is read of few calls only.
+#[inline(always)]
+fn detail<T: Copy>(base: u64, offset: u32) -> T {
+    Details::read(base, offset)
+}
+
 /// The inode number behind a `struct dentry`.
 #[inline(always)]
 fn inode_number(dentry: u64) -> u64 {
-    follow(follow(dentry, offset!(dentry_inode)), offset!(inode_ino))
+    detail(detail(dentry, offset!(dentry_inode)), offset!(inode_ino))
 }
 
 /// A mask of the bytes before the first zero byte, where the lowest is the first. Without a loop, which

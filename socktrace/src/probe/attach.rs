@@ -191,16 +191,15 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
 /// The helper that gives the current task with its type.
 const CURRENT_TASK: &str = "bpf_get_current_task_btf";
 
-/// What programs may read by loads. Below the fentry tier nothing: for each pointer that is followed from the current
-/// task, the verifier looks through the names of all structures (since 6.3), which is most of what attaching
-/// costs, and two reads are what an accept saves.
+/// What programs may read by loads. Details only in the fentry tier: for each pointer that is followed from the current
+/// task, the verifier looks through the names of all structures (since 6.3), which is much of what attaching costs.
 fn may_load(facts: &Facts, verdicts: &[Verdict]) -> u32 {
-    let mut tiers = verdicts.iter().filter_map(|verdict| Some(verdict.choice.as_ref()?.tier));
-    if !tiers.any(|tier| tier == Tier::Fentry) {
-        return 0;
+    if facts.btf.function_arity(CURRENT_TASK).is_none() {
+        return loads::ARGUMENTS;
     }
-    let task = facts.btf.function_arity(CURRENT_TASK).is_some();
-    loads::ARGUMENTS | if task { loads::TASK } else { 0 }
+    let mut tiers = verdicts.iter().filter_map(|verdict| Some(verdict.choice.as_ref()?.tier));
+    let details = if tiers.any(|tier| tier == Tier::Fentry) { loads::DETAILS } else { 0 };
+    loads::ARGUMENTS | loads::TASK | details
 }
 
 fn select_all(facts: &Facts, options: &Options, refused: &Refused) -> Vec<Verdict> {
