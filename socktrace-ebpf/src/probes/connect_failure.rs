@@ -182,6 +182,7 @@ fn failed_meanwhile(sock: Sock, address: impl FnOnce(&mut Endpoint)) -> Option<u
         let mut entry = begun();
         entry.inode = sock.inode();
         address(&mut entry.target);
+        entry.target.kind = outer.kind();
         remember(sock, &entry);
         // The kernel sets the error, then comes by the hook on the end, then changes the state.
         if sock.is_syn_sent() && sock.error() == 0 {

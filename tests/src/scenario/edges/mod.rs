@@ -41,6 +41,7 @@ pub const EDGES: &[Incident] = &[
     ("edge_mptcp_refused", mptcp::refused),
     ("edge_addresses", tcp_address::accepted),
     ("edge_targets", tcp_address::refused),
+    ("edge_refused_late", tcp_address::refused_late),
     ("edge_second_attempt", tcp_address::second_attempt),
     ("edge_ring_accept", io_uring::accepts),
     ("edge_ring_accept_worker", io_uring::accepts_by_worker),

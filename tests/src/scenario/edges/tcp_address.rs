@@ -12,6 +12,7 @@ use crate::scenario::listener::{accepts, loopback};
 use crate::scenario::socket::{Address, bound, listen};
 use crate::scenario::stage::Stage;
 use crate::scenario::tcp_connect::{begin, wait_answer};
+use crate::scenario::tcp_timeout::fill;
 
 /// 127.0.0.1 as IPv6 sees it.
 fn mapped() -> IpAddr {
@@ -60,6 +61,26 @@ pub(super) fn refused(stage: &mut Stage) -> Result<()> {
         }
         stage.failed(failure(name, &at, errno, 5)?);
     }
+    Ok(())
+}
+
+/// Refused connects to one address: one that is answered a second later, since its first SYN was dropped, and two
+/// that are answered at once.
+///
+/// # Errors
+/// When the incident cannot be made.
+pub(super) fn refused_late(stage: &mut Stage) -> Result<()> {
+    let (name, errno) = ("edge_refused_late", Errno::ECONNREFUSED);
+    let listener = listen(&loopback(), SockType::Stream, 0)?;
+    stage.listens(name, &listener);
+    let queued = fill(&listener, 1)?;
+    let at = listener.at;
+    let late = begin(&at)?;
+    drop((listener, queued));
+    wait_answer(&late)?;
+    must_be(&at, errno, at.connect(&late))?;
+    must_fail(name, &at, SockType::Stream, errno, 2)?;
+    stage.failed(failure(name, &at, errno, 3)?);
     Ok(())
 }
 

@@ -13,6 +13,11 @@ fn a_refused_connect_over_ipv6_names_the_target_that_was_passed() -> Result<()> 
 }
 
 #[test]
+fn failures_that_come_at_once_and_later_are_one_row() -> Result<()> {
+    in_every_tier("edge_refused_late", &[], |_, run| connects(run))
+}
+
+#[test]
 fn a_second_attempt_on_a_socket_that_failed_is_a_failure_of_its_own() -> Result<()> {
     in_every_tier("edge_second_attempt", &[], |_, run| exactly(run))
 }
