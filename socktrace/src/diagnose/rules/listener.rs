@@ -457,8 +457,9 @@ pub(super) fn owner_asleep(case: &ListenerCase) -> Outcome {
 /// What nobody accepts from who did not make it: each process that holds it got it from another.
 pub(super) fn never_accepted(case: &ListenerCase) -> Outcome {
     let (Some(by), Some(stall)) = (&case.listened_by, worst(case)) else { return Outcome::Clear };
-    let never =
-        case.accepted == Some(0) && case.stalls.iter().all(|stall| stall.accepted_ns.is_none());
+    // Stalls tell of every accept, whoever made it.
+    let never = case.accepted.unwrap_or(0) == 0
+        && case.stalls.iter().all(|stall| stall.accepted_ns.is_none());
     let heirs = stall.owners.as_slice();
     if !never || heirs.is_empty() || heirs.iter().any(|heir| heir.pid == by.pid) {
         return Outcome::Clear;
