@@ -94,7 +94,7 @@ pub struct ConnectBlockedEvent {
     pub header: EventHeader,
     /// On whom.
     pub key: ConnectBlockedKey,
-    /// From the first sleep until `connect()` returned, nanoseconds.
+    /// From the first sleep until `connect()` returned, or (fentry) had queued the connection, nanoseconds.
     pub wait_ns: u64,
     /// The errno, positive; 0 if it connected.
     pub errno: u32,

@@ -172,7 +172,7 @@ fn comm(leader: u64) -> [u8; 16] {
     comm.to_le_bytes()
 }
 
-/// The same, of what is read of few calls only.
+/// As [`follow`], of what is read of few calls only.
 #[inline(always)]
 fn detail<T: Copy>(base: u64, offset: u32) -> T {
     Details::read(base, offset)

@@ -669,6 +669,40 @@ mod tests {
         rows.map(|row| (row.pid, row.start_time_ns.is_some())).collect()
     }
 
+    fn stall(listener: u64, change: StallChange) -> Record {
+        Record::Stall(Box::new(Stall {
+            time_ns: 9,
+            listener,
+            local: Endpoint::default(),
+            netns: None,
+            selected: true,
+            change,
+            since_ns: 1,
+            is_lower_bound: false,
+            pending: 1,
+            pending_peak: 1,
+            blocked: 0,
+            accepted_ns: None,
+            owners: Vec::new(),
+            hold: None,
+            acceptor: None,
+            clients: Vec::new(),
+        }))
+    }
+
+    #[test]
+    fn a_stall_that_is_one_too_many_is_counted_once() {
+        let mut aggregator = Aggregator::new(session(), Selection::default());
+        for change in [StallChange::Opened, StallChange::Grown, StallChange::Closed] {
+            for listener in 1..=1002 {
+                aggregator.apply(stall(listener, change));
+            }
+        }
+        let report = aggregator.snapshot(Duration::ZERO);
+        assert_eq!((report.stalls.len(), report.stalls_left_out), (1000, 2));
+        assert!(report.stalls.iter().all(|stall| stall.change == StallChange::Closed));
+    }
+
     #[test]
     fn drops_are_a_processs_only_where_all_evidence_names_it_alone() {
         let server = TaskKey { tgid: 5, start_ns: 1, ..TaskKey::NONE };

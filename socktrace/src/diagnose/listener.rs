@@ -185,6 +185,33 @@ mod tests {
         );
     }
 
+    /// How sure the cause of a full backlog is, and its words.
+    fn full(case: &ListenerCase) -> (Certainty, String) {
+        let found = diagnose_listener(case);
+        let is_it = |it: &&Finding| it.rule == "unix-clients-turned-away";
+        let found = found.iter().find(is_it).expect("a finding");
+        (found.certainty, plain(&found.fact))
+    }
+
+    #[test]
+    fn that_nobody_accepted_is_said_only_where_accepts_are_looked_at() {
+        let quiet = ListenerCase { stalls: Vec::new(), ..turned_away() };
+        let (certainty, words) = full(&quiet);
+        assert_eq!(certainty, Certainty::Measured);
+        assert!(words.contains("nobody accepted meanwhile"), "{words}");
+        let (certainty, words) = full(&ListenerCase { accepted: None, ..quiet });
+        assert_ne!(certainty, Certainty::Measured);
+        assert!(words.contains("how fast it accepts is not known"), "{words}");
+    }
+
+    #[test]
+    fn a_stall_in_which_the_queue_was_not_full_does_not_make_a_cause_measured() {
+        let mut case = ListenerCase { accepted: None, ..turned_away() };
+        assert_eq!(full(&case).0, Certainty::Measured);
+        case.stalls[0].pending_peak = 1;
+        assert_eq!(full(&case).0, Certainty::Inferred);
+    }
+
     #[test]
     fn a_stall_whose_queue_was_not_full_tells_nothing_of_clients_that_were_turned_away() {
         let not_full = ListenerCase { effective: Some(2), ..turned_away() };

@@ -144,7 +144,7 @@ pub enum Body {
         listener: Option<u64>,
         /// Whereto.
         target: Endpoint,
-        /// From the first sleep until `connect()` returned, nanoseconds.
+        /// From the first sleep until `connect()` returned, or (fentry) had queued the connection, nanoseconds.
         wait_ns: u64,
         /// The errno, positive; `None` if it connected.
         #[serde(default, with = "written::errno_option", skip_serializing_if = "Option::is_none")]

@@ -146,6 +146,22 @@ mod tests {
         Some(words.collect())
     }
 
+    /// How sure it is that the host had no file left.
+    fn sure(errno: Option<Errno>, open: u64) -> Option<Certainty> {
+        let mut case = Case::new(Question::Accept, errno);
+        case.descriptors = Some(Descriptors { host: Some((open, 100)), ..Descriptors::default() });
+        let Outcome::Found(found) = out_of_files(&case) else { return None };
+        Some(found[0].certainty)
+    }
+
+    #[test]
+    fn enfile_is_want_of_files_only_where_the_host_has_none_left() {
+        assert_eq!(sure(Some(Errno::ENFILE), 100), Some(Certainty::Inferred));
+        assert_eq!(sure(Some(Errno::ENFILE), 6), Some(Certainty::Unknown), "it may be memory");
+        assert_eq!(sure(None, 100), Some(Certainty::Inferred));
+        assert_eq!(sure(None, 6), None);
+    }
+
     #[test]
     fn numbers_that_were_read_afterwards_are_said_to_be() {
         let still = told(Some(Errno::EMFILE), 100).expect("EMFILE says it");
