@@ -92,7 +92,7 @@ pub struct Params {
     pub pad: u32,
 }}
 
-wire! { 312,
+wire! { 320,
 /// Where this kernel keeps what the programs read, from its BTF and symbols. Offsets in bytes.
 #[derive(PartialEq, Eq)]
 pub struct Offsets {
@@ -134,6 +134,10 @@ pub struct Offsets {
     pub sk_type: u32,
     /// `sock.sk_protocol`
     pub sk_protocol: u32,
+    /// `tcp_sock.packets_out`
+    pub tcp_packets_out: u32,
+    /// `tcp_sock.rcv_nxt`
+    pub tcp_rcv_nxt: u32,
     /// `unix_sock.addr`
     pub unix_addr: u32,
     /// `unix_sock.peer`

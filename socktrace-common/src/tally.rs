@@ -56,6 +56,11 @@ pub struct ConnectFailureKey {
     pub target: Endpoint,
 }}
 
+impl ConnectFailureKey {
+    /// In the place of the errno: no failure, but a TCP connect that the program closed before there was an answer.
+    pub const ABANDONED: u32 = 0;
+}
+
 wire! { 144,
 /// Key of the totals of blocked connects: who, on whom.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]

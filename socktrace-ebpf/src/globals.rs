@@ -47,6 +47,8 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     sk_socket: 0,
     sk_type: 0,
     sk_protocol: 0,
+    tcp_packets_out: 0,
+    tcp_rcv_nxt: 0,
     unix_addr: 0,
     unix_peer: 0,
     unix_address_len: 0,

@@ -43,6 +43,7 @@ const fn rows(rows: Rows) -> &'static str {
         Rows::AcceptsOfListeners => "`accept` of `listeners`",
         Rows::AcceptErrors => "`accept_errors` of `processes`",
         Rows::ConnectFailures => "`connect_failures` of `processes`",
+        Rows::ConnectsAbandoned => "`connects_abandoned` of `processes`",
         Rows::ConnectBlocked => "`connect_blocked` of `processes`",
         Rows::Drops => "`backlog_drops` of `listeners`",
         Rows::Stalls => "`stalls`",

@@ -2,7 +2,7 @@
 
 use core::{marker::PhantomData, num::NonZeroU64};
 
-use socktrace_common::Endpoint;
+use socktrace_common::{ABSENT, Endpoint};
 
 use super::{Net, Probed, Reach, read};
 use crate::globals::offset;
@@ -248,6 +248,12 @@ impl<R: Reach> Sock<R> {
         if self.is_unix() { 0 } else { R::read(self.key(), offset!(skc_num)) }
     }
 
+    /// The peer's TCP port, host order.
+    #[inline(always)]
+    pub(crate) fn remote_port(self) -> u16 {
+        u16::from_be(R::read(self.key(), offset!(skc_dport)))
+    }
+
     /// What says between whom it is a connection, in one read (TCP).
     #[inline(always)]
     pub(crate) fn ends(self) -> Ends<R> {
@@ -257,13 +263,27 @@ impl<R: Reach> Sock<R> {
 }
 
 impl Sock {
+    /// Whether a TCP socket that is being connected has sent its SYN: `connect()` fails before that for want of a route
+    /// or a port.
+    #[inline(always)]
+    pub(crate) fn has_sent(self) -> bool {
+        read::<u32>(self.key(), offset!(tcp_packets_out)) != 0
+    }
+
+    /// Whether the peer of a TCP socket has ever answered: `tcp_connect_init()` begins with 0.
+    #[inline(always)]
+    pub(crate) fn is_answered(self) -> bool {
+        read::<u32>(self.key(), offset!(tcp_rcv_nxt)) != 0
+    }
+
     /// The TCP socket that makes the connection: of an MPTCP socket its first subflow.
     #[inline(always)]
     pub(crate) fn handshake(self) -> Self {
-        if read::<u16>(self.key(), offset!(sk_protocol)) != IPPROTO_MPTCP {
+        let first = offset!(mptcp_first);
+        if first == ABSENT || read::<u16>(self.key(), offset!(sk_protocol)) != IPPROTO_MPTCP {
             return self;
         }
-        Self::from_raw(read(self.key(), offset!(mptcp_first))).unwrap_or(self)
+        Self::from_raw(read(self.key(), first)).unwrap_or(self)
     }
 
     /// The other end of a connected Unix socket.
@@ -293,7 +313,7 @@ impl Sock {
                 peer.read_unix_name(end);
             }
         } else {
-            end.port = u16::from_be(read(self.key(), offset!(skc_dport)));
+            end.port = self.remote_port();
             self.read_inet(end, offset!(skc_daddr), offset!(skc_v6_daddr));
         }
     }

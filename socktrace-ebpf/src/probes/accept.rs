@@ -297,7 +297,7 @@ fn tcp_accepted(ctx: &FExitContext, listener: u64, child: u64, end: End) -> i32 
 #[fentry]
 fn accept_graft_fentry(ctx: FEntryContext) -> i32 {
     if takes_its_first()
-        && let Some(child) = Sock::<Typed>::from_raw(ctx.arg(0))
+        && let Some(child) = Sock::<Probed>::from_raw(ctx.arg(0)).map(Sock::handshake)
         && ACCEPT_STARTS.get_ptr(child.key()).is_some()
     {
         // The end of a Unix accept may still come, and that of a TCP accept has been here.
@@ -430,7 +430,7 @@ fn accept_unix_start_kprobe(ctx: ProbeContext) -> u32 {
 }
 
 /// `void security_sock_graft(sk, struct socket *parent)`: `accept()` gives the connection its
-/// descriptor's socket, TCP and Unix alike. An entry probe, because a kretprobe on a function
+/// descriptor's socket, TCP and Unix alike; of MPTCP, another socket than the one that was queued. An entry probe, because a kretprobe on a function
 /// that blocks loses calls.
 #[kprobe]
 fn accept_graft_kprobe(ctx: ProbeContext) -> u32 {
@@ -441,8 +441,9 @@ fn accept_graft_kprobe(ctx: ProbeContext) -> u32 {
 /// one does not make it skip both.
 #[kprobe]
 fn accept_graft_kprobe_twin(ctx: ProbeContext) -> u32 {
+    let child = ctx.arg(0).and_then(Sock::<Probed>::from_raw).map(Sock::handshake);
     // Nothing is left to do for a connection that the primary hook has counted.
-    if ctx.arg::<u64>(0).is_some_and(|child| ACCEPT_STARTS.get_ptr(child).is_some()) {
+    if child.is_some_and(|child| ACCEPT_STARTS.get_ptr(child.key()).is_some()) {
         grafted(&ctx, End::Twin);
     }
     0
@@ -453,7 +454,7 @@ fn grafted(ctx: &ProbeContext, end: End) -> u32 {
     if let Some(child) = ctx.arg(0).and_then(Sock::<Probed>::from_raw)
         && child.in_scope()
     {
-        ended(ctx, child, accept_error::listener_of_call(), end);
+        ended(ctx, child.handshake(), accept_error::listener_of_call(), end);
     }
     0
 }

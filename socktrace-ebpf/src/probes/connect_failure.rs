@@ -107,6 +107,16 @@ fn tallied(
     wanted: bool,
     remember_task: impl FnOnce(),
 ) -> Option<Tallied> {
+    counted(key, wanted, remember_task).filter(|tallied| emit::admits(SIGNAL, *tallied))
+}
+
+/// Tallies one failure, or a connect without one; returns what came of that if it is wanted.
+#[inline(always)]
+fn counted(
+    key: &mut ConnectFailureKey,
+    wanted: bool,
+    remember_task: impl FnOnce(),
+) -> Option<Tallied> {
     if filter::self_test(SIGNAL, key.task) {
         return None;
     }
@@ -125,7 +135,7 @@ fn tallied(
     if tallied != Tallied::Again {
         remember_task();
     }
-    emit::admits(SIGNAL, tallied).then_some(tallied)
+    Some(tallied)
 }
 
 /// When an error came.
@@ -256,13 +266,19 @@ fn remember(sock: Sock, entry: &ConnectSock) {
 
 /// A TCP socket left SYN_SENT for CLOSE. Both twins of the hook run one after the other on the
 /// same CPU, so the second finds `reported` set.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
-    let errno = sock.error();
-    if errno == 0 {
-        // Closed by the program, or a local error that connect() itself returns.
-        return forgotten(sock.key());
+    match sock.error() {
+        0 if sock.has_sent() => abandoned(sock.key()),
+        // connect() itself returns a local error.
+        0 => forgotten(sock.key()),
+        errno => failed_later(ctx, sock, errno),
     }
+}
+
+/// A TCP socket that was being connected ended with this error.
+#[inline(never)]
+fn failed_later(ctx: &impl EbpfContext, sock: Sock, errno: u32) {
     let Some(entry) = CONNECT_SOCKS.get_ptr_mut(sock.key()) else { return };
     // SAFETY: a live map value; a socket changes state under its own lock.
     let entry = unsafe { &mut *entry };
@@ -290,12 +306,35 @@ pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
 #[inline(always)]
 pub(super) fn forgotten(sock: u64) {
     // Most sockets are not there, or not any more: looking takes no lock.
-    if tally::any(UnderWay::ConnectSocks)
-        && CONNECT_SOCKS.get_ptr(sock).is_some()
-        && CONNECT_SOCKS.remove(sock).is_ok()
-    {
+    if tally::any(UnderWay::ConnectSocks) && CONNECT_SOCKS.get_ptr(sock).is_some() {
+        taken_out(sock);
+    }
+}
+
+#[inline(always)]
+fn taken_out(sock: u64) {
+    if CONNECT_SOCKS.remove(sock).is_ok() {
         tally::ends(UnderWay::ConnectSocks);
     }
+}
+
+/// The program closed a TCP socket (or shut it down, or disconnected it, or ended) before there was an answer to its
+/// SYN: no failure, but tallied.
+#[inline(never)]
+fn abandoned(sock: u64) {
+    let Some(entry) = CONNECT_SOCKS.get_ptr_mut(sock) else { return };
+    // SAFETY: a live map value; a socket changes state under its own lock.
+    let entry = unsafe { &mut *entry };
+    if entry.reported == 0 {
+        let Actor { task, uid, .. } = entry.actor;
+        let errno = ConnectFailureKey::ABANDONED;
+        let mut key = ConnectFailureKey { task, errno, uid, target: entry.target };
+        let remember_task = || tally::remember_task(SIGNAL, &entry.actor);
+        if counted(&mut key, entry.wanted != 0, remember_task).is_some() {
+            tally::count(SIGNAL, Stage::BelowThreshold, 1);
+        }
+    }
+    taken_out(sock);
 }
 
 // --- fentry tier -------------------------------------------------------------------------------
@@ -370,7 +409,7 @@ fn call_ended(ctx: &impl EbpfContext, socket: Option<Socket>, result: i32, addre
     }
     let Some(sock) = sock else { return };
     if result == 0 {
-        return forgotten(sock.handshake().key());
+        return abandoned(sock.handshake().key());
     }
     if let Some(errno) = failed_meanwhile(sock, |target| {
         read_kernel_address(target, address.at, address.len);
@@ -415,8 +454,21 @@ fn done(ctx: &FEntryContext) {
         && let Some(sock) = Sock::<Typed>::from_raw(ctx.arg(0))
         && sock.is_syn_sent()
     {
-        syn_sent_closed(ctx, sock.probed());
+        let sock = sock.probed();
+        if is_to_another_port(sock) {
+            // `shutdown()` has ended the connect that is remembered, and its program has begun another one.
+            abandoned(sock.key());
+        } else {
+            syn_sent_closed(ctx, sock);
+        }
     }
+}
+
+#[inline(always)]
+fn is_to_another_port(sock: Sock) -> bool {
+    // SAFETY: read at once.
+    let entry = unsafe { CONNECT_SOCKS.get(sock.key()) };
+    entry.is_some_and(|entry| entry.target.port != sock.remote_port())
 }
 
 /// `void tcp_finish_connect(sk, skb)`: connected.
@@ -430,7 +482,16 @@ fn connect_failure_finish_fentry(ctx: FEntryContext) -> i32 {
 /// socket's entry stays; its inode tells that it is not of the next socket at that address.
 #[fentry]
 fn connect_failure_destroy_fentry(ctx: FEntryContext) -> i32 {
-    forgotten(ctx.arg(0));
+    if tally::any(UnderWay::ConnectSocks)
+        && let Some(sock) = Sock::from_raw(ctx.arg(0))
+    {
+        if sock.is_answered() {
+            // By a SYN of a peer that connected, too.
+            forgotten(sock.key());
+        } else {
+            abandoned(sock.key());
+        }
+    }
     0
 }
 

@@ -66,7 +66,7 @@ fn accept_returned(ctx: &impl EbpfContext, result: i64) {
         if child.is_unix() {
             accept_meeting::unix_accept_returned(ctx, child, listener);
         } else {
-            accept::ended(ctx, child, listener, accept::End::Primary);
+            accept::ended(ctx, child.handshake(), listener, accept::End::Primary);
         }
     }
 }

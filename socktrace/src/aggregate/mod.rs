@@ -23,8 +23,8 @@ pub use diff::Diff;
 pub use findings::FindingRow;
 pub use selection::{PathGlob, Selection};
 pub use snapshot::{
-    AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,
-    Session, SessionSignal, Snapshot,
+    AbandonedRow, AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow,
+    ProcessRow, Session, SessionSignal, Snapshot,
 };
 pub use timeline::Timeline;
 pub use waits::Waits;

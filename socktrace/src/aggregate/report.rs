@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use socktrace_common::{DropReason, DropStage, Signal, TaskKey, Tier};
+use socktrace_common::{ConnectFailureKey, DropReason, DropStage, Signal, TaskKey, Tier};
 
 use super::{
     Aggregator, Selection,
@@ -14,8 +14,8 @@ use super::{
     drops::{self, Seen},
     findings::{self, Around, Failure, FindingRow},
     snapshot::{
-        AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow, ProcessRow,
-        Snapshot,
+        AbandonedRow, AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow,
+        ProcessRow, Snapshot,
     },
     timeline::Reading,
     waits::Waits,
@@ -117,7 +117,9 @@ impl Aggregator {
             }
         }
         for (key, count) in &self.counters.connect_failures {
-            if self.wants_failures(key, &(&key.target).into()) {
+            if key.errno != ConnectFailureKey::ABANDONED
+                && self.wants_failures(key, &(&key.target).into())
+            {
                 *reading.connect_failures.entry(key.errno).or_default() += count;
             }
         }
@@ -246,14 +248,20 @@ impl Aggregator {
 
     fn add_connect_failures(&self, processes: &mut BTreeMap<TaskKey, ProcessRow>) {
         for (key, count) in &self.counters.connect_failures {
-            let target = Endpoint::from(&key.target);
-            if self.wants_failures(key, &target) {
-                let failure = Failure { task: key.task, errno: key.errno, uid: key.uid, target };
-                let findings = self.diagnoses.of_failure(&failure, &self.stalls);
-                let Failure { errno, uid, target, .. } = failure;
-                let row = ConnectFailureRow { target, errno, uid, count: *count, findings };
-                self.process(processes, key.task).connect_failures.push(row);
+            let (target, count) = (Endpoint::from(&key.target), *count);
+            if !self.wants_failures(key, &target) {
+                continue;
             }
+            if key.errno == ConnectFailureKey::ABANDONED {
+                let row = AbandonedRow { target, uid: key.uid, count };
+                self.process(processes, key.task).connects_abandoned.push(row);
+                continue;
+            }
+            let failure = Failure { task: key.task, errno: key.errno, uid: key.uid, target };
+            let findings = self.diagnoses.of_failure(&failure, &self.stalls);
+            let Failure { errno, uid, target, .. } = failure;
+            let row = ConnectFailureRow { target, errno, uid, count, findings };
+            self.process(processes, key.task).connect_failures.push(row);
         }
     }
 
@@ -559,6 +567,8 @@ fn worst_first(processes: BTreeMap<TaskKey, ProcessRow>) -> Vec<ProcessRow> {
         row.accept_errors
             .sort_by_cached_key(|row| (Reverse(row.count), row.errno, row.listener.clone()));
         row.connect_blocked.sort_by(|(a, _), (b, _)| a.cmp(b));
+        row.connects_abandoned
+            .sort_by_cached_key(|row| (Reverse(row.count), row.target.clone(), row.uid));
     }
     let failures = |row: &ProcessRow| -> u64 {
         row.connect_failures.iter().map(|failure| failure.count).sum::<u64>()
@@ -577,8 +587,6 @@ fn worst_first(processes: BTreeMap<TaskKey, ProcessRow>) -> Vec<ProcessRow> {
 
 #[cfg(test)]
 mod tests {
-    use socktrace_common::ConnectFailureKey;
-
     use super::*;
     use crate::{
         aggregate::Session,

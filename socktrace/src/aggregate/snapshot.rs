@@ -122,6 +122,8 @@ pub struct ProcessRow {
     pub accept_would_block: u64,
     /// Connects that failed.
     pub connect_failures: Vec<ConnectFailureRow>,
+    /// TCP connects that it closed before there was an answer: no failures.
+    pub connects_abandoned: Vec<AbandonedRow>,
     /// Unix connects that slept on a full backlog, by target.
     pub connect_blocked: Vec<(Endpoint, Waits)>,
     /// Drops of listeners that are this process's alone, by the listener's address.
@@ -154,6 +156,17 @@ pub struct ConnectFailureRow {
     pub count: u64,
     /// What was found out, the explanation first; `None` where nobody looked.
     pub findings: Option<Arc<[Finding]>>,
+}
+
+/// TCP connects to one target that the client closed before there was an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbandonedRow {
+    /// What the client passed to `connect()`.
+    pub target: Endpoint,
+    /// Real uid of the client when it connected.
+    pub uid: u32,
+    /// How many.
+    pub count: u64,
 }
 
 /// Why connections were thrown away.

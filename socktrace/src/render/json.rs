@@ -181,6 +181,14 @@ fn process(row: &ProcessRow) -> Value {
     object.insert("accept_errors".into(), errors.collect());
     let failures = row.connect_failures.iter().map(connect_failure);
     object.insert("connect_failures".into(), failures.collect());
+    let abandoned = row.connects_abandoned.iter().map(|row| {
+        let mut object = Map::new();
+        put_target(&mut object, &row.target);
+        object.insert("uid".into(), json!(row.uid));
+        object.insert("count".into(), json!(row.count));
+        Value::Object(object)
+    });
+    object.insert("connects_abandoned".into(), abandoned.collect());
     let drops = row.backlog_drops.iter().map(|(local, drop)| {
         let mut object = drop_row(drop);
         put_endpoint(&mut object, "listener", local);

@@ -33,6 +33,7 @@ pub fn render_report(snapshot: &Snapshot, cost: Option<Cost>) -> String {
     for (title, table) in [
         ("CONNECT FAILURES", failures(snapshot)),
         ("BLOCKED CONNECTS", blocked(snapshot)),
+        ("ABANDONED CONNECTS", abandoned(snapshot)),
         ("LISTENERS", listeners(snapshot)),
         ("DROPS", drops(snapshot)),
         ("ACCEPT ERRORS", accept_errors(snapshot)),
@@ -160,6 +161,24 @@ fn blocked(snapshot: &Snapshot) -> Option<Table> {
     }
     other::add_row(&mut rows, snapshot, &[(0, Signal::ConnectBlocked)], 3);
     right(&mut rows, &[0, 1, 2, 4, 6]);
+    (rows.row_count() > 0).then_some(rows)
+}
+
+fn abandoned(snapshot: &Snapshot) -> Option<Table> {
+    let mut rows = table(&["COUNT", "FAM", "TARGET", "PID", "COMM", "UID"]);
+    for process in &snapshot.processes {
+        for row in &process.connects_abandoned {
+            rows.add_row([
+                row.count.to_string(),
+                family(&row.target).to_owned(),
+                endpoint(&row.target),
+                number(process.pid),
+                bytes(process.comm.as_deref()),
+                row.uid.to_string(),
+            ]);
+        }
+    }
+    right(&mut rows, &[0, 3, 5]);
     (rows.row_count() > 0).then_some(rows)
 }
 

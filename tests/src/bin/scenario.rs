@@ -11,6 +11,7 @@
 //! scenario inherits                                prints what it was run with
 //! scenario background MS                           ends, and leaves a child that sleeps
 //! scenario --gate DIR wait | deaf                  waits; takes no notice of Ctrl-C
+//! scenario measured FILE PROGRAM ARGS              runs a program, and writes how much memory it had
 //! scenario shell TTY [FLAG...] -- PROGRAM ARGS     a job in a terminal
 //! ```
 //! With `--gate` it first writes `DIR/ready`, waits for `DIR/go`, and ends with `DIR/done`; with `--stay`
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, raise};
+use socktrace_tests::harness::measured::measure;
 use socktrace_tests::scenario::flood::flood;
 use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::{Place, hold};
@@ -63,6 +65,7 @@ fn run(args: Vec<String>) -> Result<ExitCode> {
             command::deaf(&Gate::at(options.gate.as_deref().context("deaf needs --gate")?))?;
         }
         ["wait"] => Gate::at(options.gate.as_deref().context("wait needs --gate")?).arrive()?,
+        ["measured", ..] => return measure(&rest[1..]),
         ["shell", ..] => shell::run(&rest[1..])?,
         ["netns", ..] => netns::enter_and_execute(&rest[1..])?,
         ["sleep", ms] => clock::sleep_ms(ms.parse().context("milliseconds")?),
@@ -82,7 +85,7 @@ fn parse(args: Vec<String>) -> Result<(Options, Vec<String>)> {
             "--gate" => options.gate = Some(value()?.into()),
             "--port" => options.port = Some(value()?.parse().context("--port")?),
             // Everything after it is for somebody else.
-            "netns" | "shell" if rest.is_empty() => {
+            "measured" | "netns" | "shell" if rest.is_empty() => {
                 rest.push(word);
                 rest.extend(args.by_ref());
             }

@@ -201,11 +201,26 @@ pub struct Process {
     /// What `connect()` refused it.
     #[serde(default)]
     pub connect_failures: Vec<ConnectFailure>,
+    /// Connects that it took back before there was an answer.
+    pub connects_abandoned: Option<Vec<Abandoned>>,
     /// On whom it slept in `connect()`.
     pub connect_blocked: Option<Vec<Blocked>>,
     /// What its listeners threw away.
     #[serde(default)]
     pub backlog_drops: Vec<Drops>,
+}
+
+/// Connects that were taken back.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Abandoned {
+    /// `inet` or `inet6`.
+    pub family: String,
+    /// What the client passed.
+    pub target: Option<String>,
+    /// Who it was.
+    pub uid: u32,
+    /// How many.
+    pub count: u64,
 }
 
 /// Connects that slept.

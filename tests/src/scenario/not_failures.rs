@@ -67,6 +67,7 @@ fn closed_before_answer(stage: &mut Stage) -> Result<()> {
         let socket = begin(&listener.at)?;
         must_be(&listener.at, Errno::EALREADY, listener.at.connect(&socket))?;
     }
+    stage.abandoned(&listener.at, stage.seen.pid, 6);
     note_drops(stage, NAME, &listener, &before, 0)?;
     drop(clients);
     let accepted = drain(&listener)?;

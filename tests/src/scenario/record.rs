@@ -18,6 +18,9 @@ pub struct Seen {
     pub somaxconn: u32,
     /// Connect attempts that failed, one row per process and target.
     pub failures: Vec<Failure>,
+    /// TCP connects that clients took back before there was an answer.
+    #[serde(default)]
+    pub abandoned: Vec<Abandoned>,
     /// Targets (as in [`Failure::target`]) towards which no attempt failed.
     pub must_not_fail: Vec<String>,
     /// Connections accepted, one row per listener.
@@ -67,6 +70,21 @@ pub struct Failure {
     /// By name, e.g. `ECONNREFUSED`.
     pub errno: String,
     /// How many attempts failed so.
+    pub count: u64,
+}
+
+/// Connects of one process to one TCP address that it took back before there was an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abandoned {
+    /// The client.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// `inet` or `inet6`.
+    pub family: String,
+    /// What it passed.
+    pub target: String,
+    /// How many.
     pub count: u64,
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use super::record::{Accepts, Failure, Listen, Seen};
-use super::socket::Listener;
+use super::record::{Abandoned, Accepts, Failure, Listen, Seen};
+use super::socket::{Address, Listener};
 
 /// The place of a run and what was seen there so far.
 pub struct Stage {
@@ -49,6 +49,12 @@ impl Stage {
     /// Notes failed connects.
     pub fn failed(&mut self, failure: Failure) {
         self.seen.failures.push(failure);
+    }
+
+    /// Notes connects that a process of this user took back.
+    pub fn abandoned(&mut self, at: &Address, pid: u32, count: u64) {
+        let (family, uid) = (at.family().to_owned(), self.seen.uid);
+        self.seen.abandoned.push(Abandoned { pid, uid, family, target: at.text(), count });
     }
 
     /// Notes accepted connections.

@@ -1,6 +1,6 @@
 //! A session of very many events: it is read as it comes, and not kept.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -73,5 +73,18 @@ fn a_million_events_are_read_in_seconds_and_not_kept() -> Result<()> {
         ensure!(took <= MOST_TIME, "{args:?}: {took:?}");
         ensure!(peak <= MOST_BYTES, "{args:?}: {} MiB", peak >> 20);
     }
+    Ok(())
+}
+
+#[test]
+fn what_is_measured_of_a_program_is_its_own() -> Result<()> {
+    let large = vec![1u8; 300 << 20];
+    let mut shell = Command::new("/bin/sh");
+    let ended = measured(shell.args(["-c", "cat; echo b >&2; exit 3"]), Stdio::null())?;
+    let (finished, peak) = (ended.finished, ended.peak_bytes);
+    ensure!((finished.code(), finished.err().as_str()) == (Some(3), "b\n"), "{}", finished.told());
+    ensure!((100_000..large.len() as u64 / 10).contains(&peak), "{peak} bytes");
+    let killed = measured(Command::new("/bin/sh").args(["-c", "kill -9 $$"]), Stdio::null())?;
+    ensure!(killed.finished.signal() == Some(9), "{}", killed.finished.told());
     Ok(())
 }

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     aggregate::{
-        AcceptErrorRow, ConnectFailureRow, FindingRow, ListenerRow, ProcessRow, Snapshot, Waits,
+        AbandonedRow, AcceptErrorRow, ConnectFailureRow, FindingRow, ListenerRow, ProcessRow,
+        Snapshot, Waits,
     },
     event::{Owner, Stall},
 };
@@ -40,6 +41,7 @@ pub(super) fn parts(rows: Rows, snapshot: &Snapshot, every_reason: bool) -> Vec<
         Rows::AcceptsOfListeners => of_listeners(&|row| vec![waits(of_listener(row), &row.accept)]),
         Rows::AcceptErrors => of_processes(accept_errors),
         Rows::ConnectFailures => of_processes(connect_failures),
+        Rows::ConnectsAbandoned => of_processes(connects_abandoned),
         Rows::ConnectBlocked => of_processes(connect_blocked),
         Rows::Drops => of_listeners(&|row| drops(row, every_reason)),
         Rows::Stalls => snapshot.stalls.iter().map(age).collect(),
@@ -121,6 +123,14 @@ fn connect_failures(process: &ProcessRow) -> Vec<Part> {
         number(Whose { uid, errno, target, ..of_process(process) }, row.count)
     };
     process.connect_failures.iter().map(part).collect()
+}
+
+fn connects_abandoned(process: &ProcessRow) -> Vec<Part> {
+    let part = |row: &AbandonedRow| {
+        let (uid, target) = (Some(row.uid), Some(row.target.clone()));
+        number(Whose { uid, target, ..of_process(process) }, row.count)
+    };
+    process.connects_abandoned.iter().map(part).collect()
 }
 
 fn connect_blocked(process: &ProcessRow) -> Vec<Part> {

@@ -28,6 +28,8 @@ pub enum Rows {
     AcceptErrors,
     /// Failed connects of each process, by errno and target.
     ConnectFailures,
+    /// TCP connects of each process that it closed before there was an answer, by target.
+    ConnectsAbandoned,
     /// Unix connects of each process that slept on a full backlog, by target.
     ConnectBlocked,
     /// What each listener threw away, by reason.
@@ -148,6 +150,15 @@ pub const METRICS: &[Metric] = &[
         &[Origin {
             rows: Rows::ConnectFailures,
             keys: &[Key::Pid, Key::Comm, Key::Uid, Key::Errno, Key::Target],
+        }],
+    ),
+    count(
+        "connects_abandoned",
+        "TCP connects that the program closed before there was an answer; no failures",
+        Some(Signal::ConnectFailure),
+        &[Origin {
+            rows: Rows::ConnectsAbandoned,
+            keys: &[Key::Pid, Key::Comm, Key::Uid, Key::Target],
         }],
     ),
     count(

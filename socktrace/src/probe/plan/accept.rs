@@ -93,7 +93,7 @@ pub(super) const TIERS: [TierPlan; 3] = [
             SOCK_STATE_TWIN,
             SOCK_STATE_PERF,
         ],
-        loses: &["the wait of MPTCP connections (they are counted)"],
+        loses: &[],
     },
     TierPlan {
         tier: Tier::Tracepoint,
@@ -116,7 +116,6 @@ pub(super) const TIERS: [TierPlan; 3] = [
         ],
         loses: &[
             SYSCALLS_ONLY,
-            "the wait of MPTCP connections (they are counted)",
             "the part of a Unix wait that passes before connect() returns",
             "Unix connections that a closing listener leaves behind",
         ],

@@ -137,6 +137,7 @@ fn of_incidents(snapshot: &Snapshot) -> Vec<tables::Table> {
         of_listeners::stalls(snapshot),
         of_processes::accept_errors(snapshot),
         of_processes::blocked_connects(snapshot),
+        of_processes::abandoned_connects(snapshot),
         of_listeners::namespaces(snapshot),
     ]
 }

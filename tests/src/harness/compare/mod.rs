@@ -1,6 +1,7 @@
 //! Judgement: what the scenario saw against what the report says. Pure; every function returns the
 //! problems that it found, none if all is well.
 
+pub mod abandoned;
 pub mod accept_errors;
 pub mod accepts;
 pub mod blocked;

@@ -1,27 +1,51 @@
 //! Things that were under way before tracing began: threads blocked in `accept()`, connections in
 //! the queue.
 
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nix::sys::socket::{SockFlag, SockType};
+use nix::sys::socket::{SockFlag, SockType, bind};
 
+use super::mptcp;
 use crate::scenario::clock::{now_ns, wait_until};
 use crate::scenario::gate::Gate;
 use crate::scenario::listener::{accepts, drain, loopback, wait_queued};
-use crate::scenario::socket::{Address, Listener, accept, listen};
+use crate::scenario::socket::{Address, Listener, accept, listen, listen_on, local_address};
 use crate::scenario::stage::Stage;
 
 /// Threads that block in `accept()` when tracing begins.
 const THREADS: usize = 64;
+const BACKLOG: u32 = 80;
 
 /// Sixty-four threads blocked on a TCP listener, then a connection for each.
 ///
 /// # Errors
 /// When they do not block, or not each gets one.
 pub(super) fn tcp(stage: &mut Stage, gate: &Gate) -> Result<()> {
-    blocked(stage, gate, "edge_blocked_tcp", &loopback())
+    blocked(
+        stage,
+        gate,
+        "edge_blocked_tcp",
+        &listen(&loopback(), SockType::Stream, BACKLOG)?,
+        plain,
+    )
+}
+
+/// The same on a listener that speaks MPTCP, with clients that do; a kernel without MPTCP refuses the socket.
+///
+/// # Errors
+/// As [`tcp`].
+pub(super) fn multipath(stage: &mut Stage, gate: &Gate) -> Result<()> {
+    let Some(fd) = mptcp::first_multipath(stage)? else {
+        gate.arrive()?;
+        return gate.leave_and_stay();
+    };
+    bind(fd.as_raw_fd(), loopback().as_sockaddr()).context("bind")?;
+    let at = local_address(&fd, loopback())?;
+    let client = |_: &Address| mptcp::multipath().context("socket(IPPROTO_MPTCP)");
+    blocked(stage, gate, "edge_blocked_mptcp", &listen_on(fd, at, BACKLOG)?, client)
 }
 
 /// The same on a Unix listener.
@@ -30,15 +54,24 @@ pub(super) fn tcp(stage: &mut Stage, gate: &Gate) -> Result<()> {
 /// As [`tcp`].
 pub(super) fn unix(stage: &mut Stage, gate: &Gate) -> Result<()> {
     let at = Address::path(&stage.path("blocked.sock"))?;
-    blocked(stage, gate, "edge_blocked_unix", &at)
+    blocked(stage, gate, "edge_blocked_unix", &listen(&at, SockType::Stream, BACKLOG)?, plain)
 }
 
-fn blocked(stage: &mut Stage, gate: &Gate, name: &str, at: &Address) -> Result<()> {
-    let listener = listen(at, SockType::Stream, 80)?;
-    let mut record = accepts(name, &listener, 0)?;
+fn plain(at: &Address) -> Result<OwnedFd> {
+    at.socket(SockType::Stream, SockFlag::empty())
+}
+
+fn blocked(
+    stage: &mut Stage,
+    gate: &Gate,
+    name: &str,
+    listener: &Listener,
+    client: impl Fn(&Address) -> Result<OwnedFd>,
+) -> Result<()> {
+    let mut record = accepts(name, listener, 0)?;
     let returned = Mutex::new(Vec::new());
     let accept_one = || -> Result<()> {
-        accept(&listener, SockFlag::empty()).context("accept")?;
+        accept(listener, SockFlag::empty()).context("accept")?;
         let now = now_ns()?;
         returned.lock().map_err(|_| anyhow!("a thread panicked"))?.push(now);
         Ok(())
@@ -48,7 +81,7 @@ fn blocked(stage: &mut Stage, gate: &Gate, name: &str, at: &Address) -> Result<(
         wait_until("all threads to block", || Ok(blocked_in_accept()? == THREADS))?;
         gate.arrive()?;
         for done in 1..=THREADS {
-            let socket = listener.at.socket(SockType::Stream, SockFlag::empty())?;
+            let socket = client(&listener.at)?;
             let called = now_ns()?;
             listener.at.connect(&socket).context("connect")?;
             let all = || returned.lock().map_err(|_| anyhow!("a thread panicked"));
@@ -110,7 +143,7 @@ pub(super) fn queued_before(stage: &mut Stage, gate: &Gate) -> Result<()> {
     gate.leave_and_stay()
 }
 
-fn connect_all(listener: &Listener, count: u32) -> Result<Vec<std::os::fd::OwnedFd>> {
+fn connect_all(listener: &Listener, count: u32) -> Result<Vec<OwnedFd>> {
     let connect = |_| {
         let socket = listener.at.socket(SockType::Stream, SockFlag::empty())?;
         listener.at.connect(&socket).context("connect")?;

@@ -3,6 +3,7 @@
 //! None of them is part of `scenario all`. An incident that needs something from the kernel which
 //! that lacks takes another shape, and says so in `Seen::lacks`.
 
+mod abandoned;
 mod blocked;
 mod full_before;
 mod ia32;
@@ -43,6 +44,7 @@ pub const EDGES: &[Incident] = &[
     ("edge_targets", tcp_address::refused),
     ("edge_refused_late", tcp_address::refused_late),
     ("edge_second_attempt", tcp_address::second_attempt),
+    ("edge_abandoned", abandoned::in_every_way),
     ("edge_ring_accept", io_uring::accepts),
     ("edge_ring_accept_worker", io_uring::accepts_by_worker),
     ("edge_ring_connect", io_uring::connects),
@@ -63,6 +65,7 @@ pub const EDGES: &[Incident] = &[
 const STAGED: &[Staged] = &[
     ("edge_blocked_tcp", blocked::tcp),
     ("edge_blocked_unix", blocked::unix),
+    ("edge_blocked_mptcp", blocked::multipath),
     ("edge_queued_before", blocked::queued_before),
     ("edge_full_before", full_before::full_before),
     ("edge_prefork", prefork::processes_and_threads),

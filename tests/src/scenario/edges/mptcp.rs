@@ -64,7 +64,10 @@ pub(super) fn refused(stage: &mut Stage) -> Result<()> {
 }
 
 /// A socket that speaks MPTCP; none where the kernel has no MPTCP, which is noted.
-fn first_multipath(stage: &mut Stage) -> Result<Option<OwnedFd>> {
+///
+/// # Errors
+/// When it is refused for another reason.
+pub(super) fn first_multipath(stage: &mut Stage) -> Result<Option<OwnedFd>> {
     match multipath() {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::EPROTONOSUPPORT | Errno::ENOPROTOOPT | Errno::EINVAL) => {
@@ -75,7 +78,11 @@ fn first_multipath(stage: &mut Stage) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn multipath() -> Result<OwnedFd, Errno> {
+/// A socket that speaks MPTCP.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(super) fn multipath() -> Result<OwnedFd, Errno> {
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
     // SAFETY: takes no pointer.
     let fd = Errno::result(unsafe { libc::socket(libc::AF_INET, kind, IPPROTO_MPTCP) })?;

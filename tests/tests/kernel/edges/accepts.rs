@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use socktrace_tests::harness::kernels::this_kernel;
 
-use super::{accepted, connects, counted, exactly, in_every_tier, lacks, waits_unknown};
+use super::{accepted, connects, exactly, in_every_tier, lacks, waits_unknown};
 
 #[test]
 fn connections_by_tcp_fast_open_are_counted_and_wait_from_their_syn() -> Result<()> {
@@ -44,13 +44,11 @@ fn connections_that_move_to_another_listener_are_counted_where_they_are_accepted
 #[test]
 fn an_mptcp_listener_counts_clients_with_mptcp_and_without() -> Result<()> {
     let has_it = Path::new("/proc/sys/net/mptcp").exists();
-    in_every_tier("edge_mptcp", &[], |tier, run| {
+    in_every_tier("edge_mptcp", &[], |_, run| {
         let mut problems = lacks(run, "mptcp", !has_it);
         problems.extend(connects(run));
         problems.extend(accepted(run));
-        // docs/limitations.md: outside the fentry tier the wait of an MPTCP connection is unknown.
-        let unknown = if tier == "fentry" { 0 } else { counted(run, "edge_mptcp") };
-        problems.extend(waits_unknown(run, unknown));
+        problems.extend(waits_unknown(run, 0));
         problems
     })
 }

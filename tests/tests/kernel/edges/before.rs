@@ -1,11 +1,13 @@
 //! What was under way when tracing began, and who holds a listener.
 
+use std::path::Path;
+
 use anyhow::Result;
 use socktrace_tests::harness::compare::{drops, waits};
 use socktrace_tests::harness::report::Listener;
 use socktrace_tests::harness::run::Run;
 
-use super::{counted, per_listener, staged_in_every_tier, waits_unknown};
+use super::{counted, lacks, per_listener, staged_in_every_tier, waits_unknown};
 
 /// Accepts of each of the incident's processes, by its own count; strangers are nobody's business.
 fn per_process(run: &Run) -> Vec<String> {
@@ -56,6 +58,16 @@ fn all_threads_that_are_blocked_in_accept_when_tracing_begins_are_seen() -> Resu
 #[test]
 fn all_threads_that_are_blocked_in_a_unix_accept_when_tracing_begins_are_seen() -> Result<()> {
     staged_in_every_tier("edge_blocked_unix", blocked)
+}
+
+#[test]
+fn all_threads_that_are_blocked_in_an_mptcp_accept_when_tracing_begins_are_seen() -> Result<()> {
+    let has_it = Path::new("/proc/sys/net/mptcp").exists();
+    staged_in_every_tier("edge_blocked_mptcp", |tier, run| {
+        let mut problems = lacks(run, "mptcp", !has_it);
+        problems.extend(if has_it { blocked(tier, run) } else { Vec::new() });
+        problems
+    })
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn a_text_that_is_no_condition_is_refused_where_it_goes_wrong() {
 #[test]
 fn a_refusal_says_what_there_is() {
     let told = |text: &str| Condition::parse(text).expect_err(text).to_string();
-    assert!(told("x>0").contains("connect_failures, connect_blocked"), "{}", told("x>0"));
+    assert!(told("x>0").contains("connect_failures, connects_abandoned"), "{}", told("x>0"));
     let keys = told("accepts{errno=1}>0");
     assert!(keys.ends_with("it takes pid, comm, uid or listener"), "{keys}");
     assert!(told("events_lost{pid=1}>0").ends_with("it takes none"));

@@ -184,3 +184,33 @@ pub(in crate::render::html) fn blocked_connects(snapshot: &Snapshot) -> Table {
     let other = snapshot.completeness.other(Signal::ConnectBlocked);
     table.with(columns, rows).and_other([(0, other)], 5)
 }
+
+pub(in crate::render::html) fn abandoned_connects(snapshot: &Snapshot) -> Table {
+    let table = empty(
+        "abandoned-connects",
+        "Abandoned connects",
+        "TCP connects that the program closed before there was an answer; no failures.",
+        "No connect was closed before there was an answer.",
+    );
+    let columns = [
+        number("Count"),
+        text("Family"),
+        name("Target"),
+        number("PID"),
+        name("Command"),
+        number("UID"),
+    ];
+    let rows = snapshot.processes.iter().flat_map(|process| {
+        process.connects_abandoned.iter().map(move |row| {
+            [
+                row.count.to_string(),
+                family(&row.target),
+                endpoint(&row.target),
+                known(process.pid),
+                bytes(process.comm.as_deref()),
+                row.uid.to_string(),
+            ]
+        })
+    });
+    table.with(columns, rows)
+}

@@ -9,9 +9,9 @@ use socktrace_common::{DropReason, DropStage, Signal, Tier, histogram::bucket};
 
 use crate::{
     aggregate::{
-        AcceptErrorRow, Completeness, ConnectFailureRow, DropRow, Drops, FindingRow, Interval,
-        ListenerRow, NamespaceRow, ProcessRow, Session, SessionSignal, SignalStages, Snapshot,
-        Timeline, Unattributed, Verdict, Waits,
+        AbandonedRow, AcceptErrorRow, Completeness, ConnectFailureRow, DropRow, Drops, FindingRow,
+        Interval, ListenerRow, NamespaceRow, ProcessRow, Session, SessionSignal, SignalStages,
+        Snapshot, Timeline, Unattributed, Verdict, Waits,
     },
     event::{
         Address, Certainty, Endpoint, Finding, Misses, NetstatDelta, Owner, Severity, Stall,
@@ -166,6 +166,7 @@ fn process() -> ProcessRow {
             count: 70_028,
             findings: found,
         }],
+        connects_abandoned: vec![AbandonedRow { target: unix(), uid: 70_031, count: 70_032 }],
         connect_blocked: vec![(unix(), waits(70_029))],
         backlog_drops: vec![(
             unix(),

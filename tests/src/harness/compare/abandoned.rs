@@ -1,0 +1,30 @@
+//! TCP connects that clients took back before there was an answer: process, user, target and count.
+
+use super::rows::{Fields, match_rows};
+use crate::harness::report::Report;
+use crate::scenario::record::Seen;
+
+/// Every one that the scenario made is there, and no other.
+pub fn problems(seen: &Seen, report: &Report) -> Vec<String> {
+    let expected: Vec<Fields> = seen
+        .abandoned
+        .iter()
+        .map(|row| fields(Some(row.pid), row.uid, &row.family, Some(&row.target), row.count))
+        .collect();
+    let processes = report.processes.iter();
+    let found = processes.flat_map(|process| {
+        let rows = process.connects_abandoned.iter().flatten();
+        rows.map(|row| fields(process.pid, row.uid, &row.family, row.target.as_deref(), row.count))
+    });
+    match_rows("abandoned connect", &expected, &found.collect::<Vec<_>>())
+}
+
+fn fields(pid: Option<u32>, uid: u32, family: &str, target: Option<&str>, count: u64) -> Fields {
+    vec![
+        ("pid", format!("{pid:?}")),
+        ("uid", uid.to_string()),
+        ("family", family.to_owned()),
+        ("target", target.unwrap_or("unknown").to_owned()),
+        ("count", count.to_string()),
+    ]
+}
