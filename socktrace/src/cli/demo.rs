@@ -22,7 +22,7 @@ use crate::demo::{INCIDENTS, Incident as Kind, OwnDirectory, Scratch};
 
 /// Make a harmless incident and record it: see a true report within seconds
 ///
-/// Everything happens in a temporary directory, on a free port of the loopback or in namespaces of its own,
+/// Everything happens in a temporary directory, on a free port of the loopback, in namespaces or a cgroup of its own,
 /// and is gone afterwards.
 #[derive(Debug, Args)]
 pub(super) struct Demo {

@@ -1,19 +1,25 @@
 //! Servers that accept late or cannot accept: busy elsewhere, stopped, out of descriptors.
 
 use std::{
-    hint, io,
+    hint, io, iter,
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsRawFd,
     thread,
     time::Duration,
 };
 
-use nix::sys::{
-    resource::{Resource, setrlimit},
-    socket::{AddressFamily, Backlog, SockType, SockaddrIn, getsockname, listen},
+use nix::{
+    sys::{
+        resource::{Resource, setrlimit},
+        socket::{AddressFamily, Backlog, SockType, SockaddrIn, getsockname, listen},
+    },
+    unistd::dup,
 };
 
-use super::stage::{Server, bound, linger, unexpected};
+use super::{
+    cgroup::Group,
+    stage::{Scratch, Server, bound, linger, unexpected},
+};
 
 pub(super) fn stall() -> io::Result<()> {
     let server = TcpListener::bind("127.0.0.1:0")?;
@@ -46,38 +52,89 @@ pub(super) fn stopped_server() -> io::Result<()> {
 }
 
 /// A server in a process of its own that listens and does something else, and three connections that wait for
-/// two seconds.
-fn not_accepting<T>(instead: impl FnOnce() -> T) -> io::Result<()> {
+/// two seconds once it is `hindered`.
+fn not_accepting<T, H>(
+    instead: impl FnOnce() -> io::Result<T>,
+    hindered: impl FnOnce() -> io::Result<H>,
+) -> io::Result<()> {
     let socket = bound(AddressFamily::Inet, SockType::Stream, &SockaddrIn::new(127, 0, 0, 1, 0))?;
     let address: SockaddrIn = getsockname(socket.as_raw_fd())?;
-    let _server = Server::start(|| {
+    let server = Server::start(|| {
         listen(&socket, Backlog::new(16)?)?;
-        Ok(instead())
+        instead()
     })?;
     // From here on it is the server's alone.
     drop(socket);
+    let hindered = hindered()?;
     let connect = || TcpStream::connect(("127.0.0.1", address.port()));
     let clients: io::Result<Vec<TcpStream>> = (0..3).map(|_| connect()).collect();
     thread::sleep(Duration::from_secs(2));
     linger();
+    // What is frozen does not end.
+    drop(hindered);
+    drop(server);
     drop(clients?);
     Ok(())
 }
 
-pub(super) fn busy_server() -> io::Result<()> {
-    // Ends with its process.
-    not_accepting(|| {
-        thread::spawn(|| {
-            loop {
-                hint::spin_loop();
-            }
-        })
+/// Until the process ends.
+fn compute() -> thread::JoinHandle<()> {
+    thread::spawn(|| {
+        loop {
+            hint::spin_loop();
+        }
     })
+}
+
+pub(super) fn busy_server() -> io::Result<()> {
+    not_accepting(|| Ok(compute()), || Ok(()))
 }
 
 pub(super) fn sleeping_server() -> io::Result<()> {
     // It waits for its end, in read().
-    not_accepting(|| ())
+    not_accepting(|| Ok(()), || Ok(()))
+}
+
+pub(super) fn frozen_server(scratch: &Scratch) -> io::Result<()> {
+    let group = Group::of(scratch)?;
+    not_accepting(|| group.enter(), || group.freeze())
+}
+
+pub(super) fn throttled_server(scratch: &Scratch) -> io::Result<()> {
+    let group = Group::of(scratch)?;
+    not_accepting(|| group.enter().map(|()| compute()), || Ok(()))
+}
+
+/// More than its cgroup may have (`cgroup::with_little_memory`).
+const WANTED: usize = 32 << 20;
+const PAGE: usize = 4096;
+
+/// Takes memory and gives it back, until the process ends.
+fn hoard() -> thread::JoinHandle<()> {
+    thread::spawn(|| {
+        loop {
+            let mut memory = vec![0u8; WANTED];
+            for page in memory.chunks_mut(PAGE) {
+                page[0] = 1;
+            }
+            hint::black_box(memory);
+        }
+    })
+}
+
+pub(super) fn memory_pressure(scratch: &Scratch) -> io::Result<()> {
+    let group = Group::of(scratch)?;
+    not_accepting(|| group.enter().map(|()| hoard()), || group.runs_short())
+}
+
+pub(super) fn no_descriptors() -> io::Result<()> {
+    not_accepting(
+        || {
+            setrlimit(Resource::RLIMIT_NOFILE, 16, 16)?;
+            Ok(iter::from_fn(|| dup(io::stdin()).ok()).collect::<Vec<_>>())
+        },
+        || Ok(()),
+    )
 }
 
 pub(super) fn closed_listener() -> io::Result<()> {

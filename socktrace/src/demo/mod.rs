@@ -2,8 +2,9 @@
 //!
 //! Owns the table of them and their stories. How each is made is with its like: on the way to a path
 //! (`unix_path`), by permissions (`unix_access`), at a Unix socket (`unix_socket`), for TCP (`tcp`), by a
-//! server that is late (`late`); what they share is in `stage`.
+//! server that is late (`late`); what they share is in `stage` and `cgroup`.
 
+mod cgroup;
 mod late;
 mod stage;
 mod tcp;
@@ -13,7 +14,7 @@ mod unix_socket;
 
 use std::io;
 
-pub use stage::{OwnDirectory, Scratch, Server};
+pub use stage::{Kept, OwnDirectory, Scratch};
 
 /// One incident.
 #[derive(Clone, Copy, Debug)]
@@ -29,15 +30,15 @@ pub struct Incident {
     /// The topic of `socktrace explain` that it shows besides.
     pub topic: Option<&'static str>,
     /// What has to be there before anything is traced.
-    prepare: Option<fn() -> io::Result<Option<Server>>>,
+    prepare: Option<fn() -> io::Result<Option<Kept>>>,
     play: fn(&Scratch) -> io::Result<()>,
 }
 
 impl Incident {
-    /// Sets up what has to be there before anything is traced: a server, which goes when it is dropped, or
+    /// Sets up what has to be there before anything is traced: a server or a cgroup, which goes when it is dropped, or
     /// a network namespace, which this process moves to. To be called while the process has one thread. An error of
     /// the kind `Unsupported` says what this host lacks.
-    pub fn prepare(&self) -> io::Result<Option<Server>> {
+    pub fn prepare(&self) -> io::Result<Option<Kept>> {
         self.prepare.map_or(Ok(None), |prepare| prepare())
     }
 
@@ -415,6 +416,45 @@ pub const INCIDENTS: &[Incident] = &[
         topic: Some("accept-stall"),
         prepare: None,
         play: |_| late::stopped_server(),
+    },
+    Incident {
+        name: "frozen-server",
+        about: "A server whose cgroup is frozen while connections wait",
+        story: "The cgroup of a server is frozen for two seconds while three connections wait to be accepted.",
+        rule: Some("owner-frozen"),
+        topic: Some("accept-stall"),
+        prepare: Some(cgroup::plain),
+        play: late::frozen_server,
+    },
+    Incident {
+        name: "throttled-server",
+        about: "A server whose CPU quota is used up while connections wait",
+        story: "A server computes in a cgroup that may have a twentieth of a CPU; three connections wait for \
+                two seconds.",
+        rule: Some("owner-throttled"),
+        topic: Some("accept-stall"),
+        prepare: Some(cgroup::with_quota),
+        play: late::throttled_server,
+    },
+    Incident {
+        name: "memory-pressure",
+        about: "A server whose cgroup is short of memory while connections wait",
+        story: "A server wants more memory than the 8 MB above which its cgroup is slowed down; three connections \
+                wait for two seconds.",
+        rule: Some("owner-short-of-memory"),
+        topic: Some("accept-stall"),
+        prepare: Some(cgroup::with_little_memory),
+        play: late::memory_pressure,
+    },
+    Incident {
+        name: "no-descriptors",
+        about: "A server that has no descriptor left while connections wait",
+        story: "A server with a limit of 16 descriptors has all of them open; three connections wait for two \
+                seconds.",
+        rule: Some("owner-out-of-descriptors"),
+        topic: Some("fd-limit"),
+        prepare: None,
+        play: |_| late::no_descriptors(),
     },
     Incident {
         name: "inherited-listener",

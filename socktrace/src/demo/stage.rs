@@ -23,7 +23,7 @@ use nix::{
         socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, bind, listen, socket},
         wait::{WaitPidFlag, waitpid},
     },
-    unistd::{ForkResult, Gid, Pid, Uid, fork, setgroups, setresgid, setresuid},
+    unistd::{ForkResult, Gid, Pid, Uid, fork, setgroups, setresgid, setresuid, setsid},
 };
 
 /// An ordinary user without any right.
@@ -36,11 +36,16 @@ pub struct OwnDirectory(PathBuf);
 impl OwnDirectory {
     /// Makes one, in the temporary directory.
     pub fn make() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("socktrace-demo-{}", std::process::id()));
+        let path = std::env::temp_dir().join(Self::name_for(std::process::id()));
         fs::create_dir(&path)?;
         let own = Self(path);
         fs::set_permissions(&own.0, fs::Permissions::from_mode(0o755))?;
         Ok(own)
+    }
+
+    /// What the demo of this process names whatever it makes.
+    pub(super) fn name_for(pid: u32) -> String {
+        format!("socktrace-demo-{pid}")
     }
 
     /// Where it is.
@@ -67,6 +72,10 @@ impl Scratch {
 
     pub(super) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -182,13 +191,30 @@ fn bring_up_loopback() -> io::Result<()> {
     Ok(())
 }
 
+/// What is kept until the report is written, and goes when it is dropped.
+pub type Kept = Box<dyn std::any::Any + Send>;
+
 /// What this host lacks to stage an incident, as a sentence.
 pub(super) fn cannot_be_staged(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, why.into())
 }
 
+/// A server's line to who started it.
+struct Line(UnixStream);
+
+impl Line {
+    /// Says that it is ready, and waits for its end.
+    fn tell_and_wait(&mut self) -> io::Result<()> {
+        self.0.write_all(&[1])?;
+        match self.0.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(unexpected("a server was spoken to")),
+        }
+    }
+}
+
 /// A server in a process of its own, which ends with it.
-pub struct Server {
+pub(super) struct Server {
     pid: Pid,
     /// Its end is what the server waits for.
     line: Option<UnixStream>,
@@ -197,7 +223,27 @@ pub struct Server {
 impl Server {
     /// Starts one; `open` is what it does before it waits for its end, with what it keeps open meanwhile.
     pub(super) fn start<T>(open: impl FnOnce() -> io::Result<T>) -> io::Result<Self> {
-        let (own, mut its) = UnixStream::pair()?;
+        Self::fork(|line| {
+            // Also where it is stopped, and its line is nobody's any more.
+            set_pdeathsig(Signal::SIGKILL)?;
+            let _open = open()?;
+            line.tell_and_wait()
+        })
+    }
+
+    /// One that does nothing but `clean` when it ends. It keeps the rights that socktrace gives up while it traces, and
+    /// ends also where that is killed; a Ctrl-C is not for it.
+    pub(super) fn cleaning(clean: impl FnOnce()) -> io::Result<Self> {
+        Self::fork(|line| {
+            setsid()?;
+            let waited = line.tell_and_wait();
+            clean();
+            waited
+        })
+    }
+
+    fn fork(live: impl FnOnce(&mut Line) -> io::Result<()>) -> io::Result<Self> {
+        let (own, its) = UnixStream::pair()?;
         // SAFETY: the callers have one thread (`Incident::prepare`, `Incident::play`), so no lock is held by
         // another.
         match unsafe { fork() }? {
@@ -209,13 +255,9 @@ impl Server {
             }
             ForkResult::Child => {
                 drop(own);
-                // Also where it is stopped, and its line is nobody's any more.
-                let bound = set_pdeathsig(Signal::SIGKILL);
-                let opened = open();
-                let told = bound.is_ok() && opened.is_ok() && its.write_all(&[1]).is_ok();
-                let waited = told && matches!(its.read(&mut [0]), Ok(0));
+                let lived = live(&mut Line(its));
                 // Without dropping what belongs to the other process.
-                std::process::exit(i32::from(!waited));
+                std::process::exit(i32::from(lived.is_err()));
             }
         }
     }

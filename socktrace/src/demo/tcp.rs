@@ -17,7 +17,7 @@ use nix::{
     },
 };
 
-use super::stage::{Server, bound, enter_own_network, fail, linger, listener, set_number};
+use super::stage::{Kept, Server, bound, enter_own_network, fail, linger, listener, set_number};
 
 /// A socket on a free port of 127.0.0.1 that does not listen: nobody else can take the port meanwhile.
 fn reserved() -> io::Result<(OwnedFd, u16)> {
@@ -90,12 +90,12 @@ pub(super) fn backlog() -> io::Result<()> {
 const UNASSIGNED: u16 = 4;
 
 /// A namespace that is made while socktrace traces could not be looked into: it has given up the right.
-pub(super) fn in_another_namespace() -> io::Result<Option<Server>> {
+pub(super) fn in_another_namespace() -> io::Result<Option<Kept>> {
     let server = Server::start(|| {
         enter_own_network(&[])?;
         listener(AddressFamily::Inet, &SockaddrIn::new(127, 0, 0, 1, UNASSIGNED), 16)
     })?;
-    Ok(Some(server))
+    Ok(Some(Box::new(server)))
 }
 
 pub(super) fn other_namespace() -> io::Result<()> {
@@ -103,7 +103,7 @@ pub(super) fn other_namespace() -> io::Result<()> {
 }
 
 /// With four ports for connections that name none.
-pub(super) fn with_few_ports() -> io::Result<Option<Server>> {
+pub(super) fn with_few_ports() -> io::Result<Option<Kept>> {
     enter_own_network(&[("ip_local_port_range", "40000 40003")])?;
     Ok(None)
 }
@@ -117,13 +117,13 @@ pub(super) fn no_ports() -> io::Result<()> {
 }
 
 /// What follows a full SYN queue is the namespace's setting.
-pub(super) fn without_syncookies() -> io::Result<Option<Server>> {
+pub(super) fn without_syncookies() -> io::Result<Option<Kept>> {
     enter_own_network(&[("tcp_syncookies", "0")])?;
     Ok(None)
 }
 
 /// See [`without_syncookies`].
-pub(super) fn with_syncookies() -> io::Result<Option<Server>> {
+pub(super) fn with_syncookies() -> io::Result<Option<Kept>> {
     enter_own_network(&[("tcp_syncookies", "1")])?;
     Ok(None)
 }

@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::{
-    stage::{NOBODY, Scratch, Server, as_nobody, cannot_be_staged, fail_to_connect},
+    stage::{Kept, NOBODY, Scratch, as_nobody, cannot_be_staged, fail_to_connect},
     unix_path::mount_own,
 };
 
@@ -69,7 +69,7 @@ const SOMEBODY: u32 = 65533;
 
 /// Whether the kernel guards links in directories like `/tmp` (proc(5)). It is the whole host's setting, which a
 /// demo does not change.
-pub(super) fn guards_links() -> io::Result<Option<Server>> {
+pub(super) fn guards_links() -> io::Result<Option<Kept>> {
     const SETTING: &str = "/proc/sys/fs/protected_symlinks";
     let set = fs::read_to_string(SETTING)
         .map_err(|error| cannot_be_staged(format!("{SETTING} cannot be read: {error}")))?;
@@ -96,7 +96,7 @@ pub(super) fn protected_symlink(scratch: &Scratch) -> io::Result<()> {
 }
 
 /// Whether the kernel's filesystem in memory, where the demo makes its file, keeps the flag.
-pub(super) fn keeps_flags() -> io::Result<Option<Server>> {
+pub(super) fn keeps_flags() -> io::Result<Option<Kept>> {
     let file = memfd_create("socktrace-demo", MemfdFlags::CLOEXEC)?;
     match ioctl_getflags(&file).and_then(|flags| ioctl_setflags(&file, flags)) {
         Ok(()) => Ok(None),

@@ -19,7 +19,7 @@ use nix::{
     },
 };
 
-use super::stage::{Scratch, Server, bound, fail, fail_to_connect, linger, listener};
+use super::stage::{Kept, Scratch, Server, bound, fail, fail_to_connect, linger, listener};
 
 pub(super) fn wrong_type(scratch: &Scratch) -> io::Result<()> {
     let path = scratch.join("log.sock");
@@ -113,13 +113,13 @@ pub(super) fn abstract_missing() -> io::Result<()> {
 }
 
 /// A namespace that is made while socktrace traces could not be looked into: it has given up the right.
-pub(super) fn in_another_namespace() -> io::Result<Option<Server>> {
+pub(super) fn in_another_namespace() -> io::Result<Option<Kept>> {
     let address = SocketAddr::from_abstract_name(ABSTRACT)?;
     let server = Server::start(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
         UnixListener::bind_addr(&address)
     })?;
-    Ok(Some(server))
+    Ok(Some(Box::new(server)))
 }
 
 pub(super) fn abstract_namespace() -> io::Result<()> {

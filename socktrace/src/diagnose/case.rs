@@ -85,7 +85,7 @@ impl Case {
     }
 
     /// The inode of the Unix listener there, if there is just one.
-    pub fn unix_listener(&self) -> Option<u64> {
+    pub(super) fn unix_listener(&self) -> Option<u64> {
         let mut there = self.unix.as_ref()?.there.iter().filter(|it| it.listens);
         let first = there.next()?;
         there.next().is_none().then_some(first.inode)

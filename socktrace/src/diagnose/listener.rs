@@ -83,12 +83,12 @@ pub fn diagnose_listener(case: &ListenerCase) -> Vec<Finding> {
     found
 }
 
-/// The findings of a failure, with how long the queue that it met has stood. Only a full backlog is explained by
+/// The findings of a failure, with how long the queue that it met has stood. Only a full queue is explained by
 /// that: to what else was found it adds nothing.
 pub fn with_queue(findings: &[Finding], stall: &Stall) -> Vec<Finding> {
     let told = |finding: &Finding| {
         let mut finding = finding.clone();
-        if finding.rule == rules::BACKLOG_FULL {
+        if [rules::BACKLOG_FULL, rules::ACCEPT_QUEUE_FULL].contains(&&*finding.rule) {
             finding.fact = phrase![finding.fact, "; ", rules::stood(stall)];
         }
         finding
@@ -335,7 +335,7 @@ mod tests {
             ]
         );
         stall.accepted_ns = Some(2);
-        let found = with_queue(&[finding(rules::BACKLOG_FULL)], &stall);
+        let found = with_queue(&[finding(rules::ACCEPT_QUEUE_FULL)], &stall);
         assert!(plain(&found[0].fact).ends_with(", and it accepts slowly"));
     }
 

@@ -24,3 +24,8 @@ pub use listener::{ListenerCase, Slept, Thrown, diagnose_listener, with_queue};
 pub use process::RULES as PROCESS_RULES;
 pub use rule::{Described, Rule, Step, diagnose};
 pub use rules::{LISTENER_TABLE as LISTENER_RULES, TABLE as RULES, all as all_rules};
+
+/// The inode of the listener that a connect met, if it can have been just one.
+pub fn listener_met(case: &Case) -> Option<u64> {
+    case.unix_listener().or_else(|| rules::met_alone(case))
+}

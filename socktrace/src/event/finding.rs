@@ -148,7 +148,7 @@ pub struct Diagnosis {
     pub time_ns: u64,
     /// Of what.
     pub of: Incident,
-    /// Inode of the Unix listener that was found there; `None` where none was, or more than one.
+    /// Inode of the listener that was found there; `None` where none was, or more than one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<u64>,
     /// Never empty: where nothing explains it, one finding says so.

@@ -31,7 +31,7 @@ pub use worker::{Assignment, Worker};
 
 use self::units::UnitFiles;
 use crate::{
-    diagnose::{Case, Question, diagnose},
+    diagnose::{Case, Question, diagnose, listener_met},
     event::{Actor, Address, Diagnosis, FailureClass, Incident},
     host::{Accounts, Host},
     transport::monotonic_now_ns,
@@ -65,7 +65,7 @@ impl Investigator {
             Incident::AcceptError { errno, .. } => self.accept_error(actor, *errno, time_ns),
         };
         let findings = diagnose(&case);
-        let (time_ns, listener) = (monotonic_now_ns(), case.unix_listener());
+        let (time_ns, listener) = (monotonic_now_ns(), listener_met(&case));
         Some(Diagnosis { time_ns, of: of.clone(), listener, findings })
     }
 

@@ -39,8 +39,7 @@ impl Live {
             self.worker.keep_only(left);
         }
         let idles = self.idles(&look, &accepted_before);
-        // A refused dump leaves queues unknown, and drops without a listener.
-        if look.unseen.not_listed.is_empty() {
+        if shows_all_it_can(&look) {
             self.idle_looks += if idles { IDLE_STRETCH } else { 1 };
             let stalls = self.scout_with(&look, &accepted_before, Scout::look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
@@ -103,7 +102,7 @@ impl Live {
     pub(super) fn last_look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
         let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
-        if look.unseen.not_listed.is_empty() {
+        if shows_all_it_can(&look) {
             self.idle_looks += 1;
             let stalls = self.scout_with(&look, &accepted_before, Scout::last_look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
@@ -127,6 +126,12 @@ impl Live {
         }
         self.seen = seen;
     }
+}
+
+/// Whether what this look lacks was never there to be seen. Of what an earlier look had, the queues would be unknown, and
+/// drops without a listener.
+fn shows_all_it_can(look: &Look) -> bool {
+    look.unseen.not_listed.iter().all(|(_, error)| error.is_lasting())
 }
 
 /// Whether any listener has a queue, or may have one.

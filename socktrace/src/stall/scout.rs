@@ -58,6 +58,10 @@ pub struct Scout {
     throttled: HashMap<u32, u64>,
     /// Owners of listeners that are about to stall, or do.
     owners: HashMap<u64, Vec<Owner>>,
+    /// Looks so far.
+    looks: u64,
+    /// The last one that was at the owners of a listener.
+    looked_at: HashMap<u64, u64>,
     /// The stalls as they were last told, with what the looks since have counted.
     told: HashMap<u64, Stall>,
 }
@@ -70,6 +74,8 @@ impl Scout {
             watch: Watch::new(threshold_ns),
             throttled: HashMap::new(),
             owners: HashMap::new(),
+            looks: 0,
+            looked_at: HashMap::new(),
             told: HashMap::new(),
         }
     }
@@ -96,11 +102,11 @@ impl Scout {
             .map(|(inode, change, stalling)| (inode, (change, stalling)))
             .collect();
         self.find_owners(&changes);
-        let holds = self.look_at_owners();
+        let holds = self.look_at_owners(&changes);
         let mut stalls = Vec::new();
         let stalling: Vec<(u64, Stalling)> = self.watch.stalling().collect();
         for (inode, now) in stalling {
-            let (hold, words) = holds.get(&inode).cloned().unwrap_or_default();
+            let (hold, words) = self.hold_of(inode, &holds);
             let change = match changes.get(&inode) {
                 Some((Change::Opened, _)) => StallChange::Opened,
                 Some(_) => StallChange::Grown,
@@ -142,12 +148,18 @@ impl Scout {
         let still: Vec<(u64, Stalling)> =
             self.watch.stalling().filter(|(inode, _)| !told.contains(inode)).collect();
         for (inode, now) in still {
-            let holds = holds.get(&inode).cloned().unwrap_or_default();
+            let holds = self.hold_of(inode, &holds);
             let change = StallChange::Still;
             let known = (stalls.len() < EXAMINED).then(|| known.of(inode));
             stalls.push(self.describe(sight, inode, now, change, holds, known));
         }
         stalls
+    }
+
+    /// What the owners of a listener do; of one whose turn this look was not, what they did.
+    fn hold_of(&self, inode: u64, holds: &Holds) -> (Option<Hold>, Option<String>) {
+        let before = || self.told.get(&inode).map(|told| (told.hold, told.acceptor.clone()));
+        holds.get(&inode).cloned().or_else(before).unwrap_or_default()
     }
 
     /// A listener that stalled at the look before, as it was then.
@@ -174,11 +186,22 @@ impl Scout {
         }
     }
 
-    /// What the owners of each suspect do now.
-    fn look_at_owners(&mut self) -> Holds {
+    /// What the owners of suspects do now: of those that stall since now first, then of those that were not looked at
+    /// for longest.
+    fn look_at_owners(&mut self, changes: &HashMap<u64, (Change, Stalling)>) -> Holds {
+        self.looks += 1;
+        self.looked_at.retain(|inode, _| self.owners.contains_key(inode));
+        let mut suspects: Vec<u64> = self.owners.keys().copied().collect();
+        suspects.sort_by_key(|inode| {
+            let opened = changes.get(inode).is_some_and(|(change, _)| *change == Change::Opened);
+            (!opened, self.looked_at.get(inode).copied(), *inode)
+        });
+        suspects.truncate(EXAMINED);
         let mut throttled = HashMap::new();
         let mut holds = HashMap::new();
-        for (inode, owners) in self.owners.iter().take(EXAMINED) {
+        for inode in &suspects {
+            let Some(owners) = self.owners.get(inode) else { continue };
+            self.looked_at.insert(*inode, self.looks);
             let mut words = Vec::new();
             let mut hold = None;
             for owner in owners.iter().take(OWNERS_LOOKED_AT) {
@@ -195,7 +218,9 @@ impl Scout {
             let words = (!words.is_empty()).then(|| words.join("; "));
             holds.insert(*inode, (hold, words));
         }
-        self.throttled = throttled;
+        let owners: HashSet<u32> = self.owners.values().flatten().map(|it| it.pid).collect();
+        self.throttled.retain(|pid, _| owners.contains(pid));
+        self.throttled.extend(throttled);
         holds
     }
 
@@ -382,5 +407,19 @@ mod tests {
         assert_eq!((still.change, still.time_ns), (StallChange::Still, 1150));
         assert_eq!((still.since_ns, still.accepted_ns), (1000, Some(900)));
         assert_eq!(scout.still(8), None, "another one");
+    }
+
+    #[test]
+    fn owners_of_more_listeners_than_one_look_examines_are_looked_at_in_turn() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut scout = Scout::new(Host::at(dir.path()), 100);
+        let all = 1..=u64::try_from(EXAMINED).expect("a number") * 2 + 1;
+        scout.owners = all.clone().map(|inode| (inode, Vec::new())).collect();
+        let mut seen: Vec<u64> = Vec::new();
+        for _ in 0..3 {
+            seen.extend(scout.look_at_owners(&HashMap::new()).into_keys());
+        }
+        let once: HashSet<u64> = seen.iter().copied().collect();
+        assert_eq!((once, seen.len()), (all.collect(), EXAMINED * 3));
     }
 }

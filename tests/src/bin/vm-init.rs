@@ -108,6 +108,9 @@ fn prepare() -> Result<()> {
     // As distributions have it.
     let links = "/proc/sys/fs/protected_symlinks";
     fs::write(links, "1").context(links)?;
+    // As systemd does.
+    let control = "/sys/fs/cgroup/cgroup.subtree_control";
+    fs::write(control, "+cpu +memory").context(control)?;
     sethostname("socktrace-vm").context("the host name was not set")?;
     load_modules()?;
     bring_up_loopback()

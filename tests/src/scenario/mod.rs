@@ -88,6 +88,7 @@ pub const LOADS: &[Incident] = &[
     ("stall_sleeping", stalls::sleeping),
     ("stall_descriptors", stalls::out_of_descriptors),
     ("stall_throttled", stalls::throttled),
+    ("stall_memory", stalls::short_of_memory),
     ("never_accepted", heirs::never_accepted),
     ("overflow_v6", overflow::burst_v6),
     ("overflow_mapped", overflow::burst_mapped),

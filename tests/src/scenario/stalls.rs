@@ -1,5 +1,5 @@
 //! Listeners whose owner does something else for a while: stopped, spinning, asleep, out of
-//! descriptors, throttled.
+//! descriptors, throttled, short of memory.
 //!
 //! The scenario itself is the server, so that each listener has one owner; the client is an actor.
 
@@ -13,10 +13,11 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::socket::{SockFlag, SockType};
-use nix::unistd::getppid;
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, getppid};
 
 use super::actor::{Role, prepare};
-use super::clock::{now_ns, sleep_ms};
+use super::clock::{now_ns, sleep_ms, wait_until};
 use super::listener::{accepts, loopback};
 use super::record::Stalled;
 use super::socket::{Address, Listener, accept, bound, listen};
@@ -24,6 +25,8 @@ use super::stage::Stage;
 
 /// How long nobody accepts: more than twice the threshold of a stall.
 const INSTEAD: Duration = Duration::from_millis(2600);
+/// Memory of a group that is short of it, bytes.
+const LITTLE: usize = 8 << 20;
 /// Connections per client.
 const CONNECTIONS: u32 = 2;
 
@@ -94,6 +97,53 @@ pub fn throttled(stage: &mut Stage) -> Result<()> {
     })
 }
 
+/// Sleeps in a cgroup where another process wants more memory than there is; a kernel without that controller has no
+/// such group.
+///
+/// # Errors
+/// As [`stopped`].
+pub fn short_of_memory(stage: &mut Stage) -> Result<()> {
+    let Some(group) = Group::of_little_memory()? else {
+        stage.seen.lacks.push("memory".to_owned());
+        return Ok(());
+    };
+    let dir = group.dir.clone();
+    let mut hoarder = prepare::<(), _>(Role::named("st-hoarder"), hoard)?;
+    group.enter(hoarder.pid())?;
+    hoarder.start()?;
+    wait_until("tasks to wait for memory", || waits_for_memory(&dir))?;
+    group.enter(std::process::id())?;
+    stalled(stage, "stall_memory", "short of memory", |_| {
+        std::thread::sleep(INSTEAD);
+        Ok(())
+    })?;
+    let hoarder = Pid::from_raw(hoarder.pid().cast_signed());
+    kill(hoarder, Signal::SIGKILL).context("the end of the hoarder")?;
+    waitpid(hoarder, None).context("waitpid")?;
+    group.leave()
+}
+
+/// Takes four times the memory of its group and gives it back, until it is killed.
+fn hoard() -> Result<()> {
+    loop {
+        let mut memory = vec![0u8; 4 * LITTLE];
+        memory.chunks_mut(4096).for_each(|page| page[0] = 1);
+        std::hint::black_box(memory);
+    }
+}
+
+/// For at least a fifth of the last 10 seconds; where the kernel does not measure that, at least once.
+fn waits_for_memory(group: &Path) -> Result<bool> {
+    let pressure = group.join("memory.pressure");
+    if !pressure.exists() {
+        let events = fs::read_to_string(group.join("memory.events")).context("memory.events")?;
+        return Ok(!events.contains("high 0"));
+    }
+    let text = fs::read_to_string(&pressure).context("memory.pressure")?;
+    let some = text.strip_prefix("some avg10=").and_then(|rest| rest.split(' ').next());
+    Ok(some.context("some")?.parse::<f64>().context("avg10")? >= 20.0)
+}
+
 fn stalled(
     stage: &mut Stage,
     name: &str,
@@ -155,7 +205,7 @@ fn spin(end: Instant) {
     }
 }
 
-/// A cgroup with a tenth of a CPU: of the unified hierarchy, or of the `cpu` controller's own.
+/// A cgroup with a tenth of a CPU, of the unified hierarchy or of the `cpu` controller's own; or with little memory.
 struct Group {
     dir: PathBuf,
     parent: PathBuf,
@@ -180,6 +230,19 @@ impl Group {
         fs::write(group.dir.join("cpu.cfs_period_us"), "100000").context("cfs_period_us")?;
         fs::write(group.dir.join("cpu.cfs_quota_us"), "10000").context("cfs_quota_us")?;
         Ok(group)
+    }
+
+    fn of_little_memory() -> Result<Option<Self>> {
+        let unified = Path::new("/sys/fs/cgroup");
+        let controllers =
+            fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
+        if !controllers.split_whitespace().any(|it| it == "memory") {
+            return Ok(None);
+        }
+        fs::write(unified.join("cgroup.subtree_control"), "+memory").context("+memory")?;
+        let group = Self::at(unified, &format!("scenario-{}", std::process::id()), "cgroup.procs")?;
+        fs::write(group.dir.join("memory.high"), LITTLE.to_string()).context("memory.high")?;
+        Ok(Some(group))
     }
 
     fn at(parent: &Path, name: &str, members: &'static str) -> Result<Self> {

@@ -225,6 +225,56 @@ fn demo_stopped_server_says_that_it_is_stopped() -> Result<()> {
     demo("stopped-server", &["did not accept in time: 3 connections", "is stopped"])
 }
 
+/// Runs a demo in a cgroup of its own, of which nothing is left; its report has a finding of `rule`, and contains all
+/// of `words`.
+fn in_cgroup(name: &str, rule: &str, words: &[&str]) -> Result<()> {
+    let (finished, report) = report(name)?;
+    let report = report.with_context(|| finished.told())?;
+    let found = report.findings.iter().any(|it| it.rule == rule);
+    ensure!(finished.code() == Some(0) && found, "{}", finished.told());
+    let text = finished.out();
+    for word in words {
+        ensure!(text.contains(word), "demo {name} does not say `{word}`: {}", finished.told());
+    }
+    for top in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().map(std::fs::read_dir) {
+        let groups = top.into_iter().flatten().flatten().map(|it| it.file_name());
+        let own = |it: &std::ffi::OsString| it.to_string_lossy().starts_with("socktrace-demo");
+        let left: Vec<_> = groups.filter(own).collect();
+        ensure!(left.is_empty(), "left behind: {left:?}");
+    }
+    Ok(())
+}
+
+/// The same with a controller; a host that has not switched it on for its cgroups is told so.
+fn with_controller(name: &str, controller: &str, rule: &str, words: &[&str]) -> Result<()> {
+    let on = std::fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control").unwrap_or_default();
+    if !on.split_whitespace().any(|it| it == controller) {
+        return refused(name, &format!("the controller `{controller}` of cgroup version 2"));
+    }
+    in_cgroup(name, rule, words)
+}
+
+#[test]
+fn demo_throttled_server_names_the_quota() -> Result<()> {
+    with_controller("throttled-server", "cpu", "owner-throttled", &["CPU quota", "cpu.max"])
+}
+
+#[test]
+fn demo_memory_pressure_says_that_the_cgroup_is_short_of_memory() -> Result<()> {
+    let words = ["short of memory", "memory.high"];
+    with_controller("memory-pressure", "memory", "owner-short-of-memory", &words)
+}
+
+#[test]
+fn demo_frozen_server_says_that_its_cgroup_is_frozen() -> Result<()> {
+    in_cgroup("frozen-server", "owner-frozen", &["frozen by its cgroup", "cgroup.freeze"])
+}
+
+#[test]
+fn demo_no_descriptors_names_how_many_are_open() -> Result<()> {
+    demo("no-descriptors", &["out of descriptors (16 of 16)", "LimitNOFILE="])
+}
+
 #[test]
 fn demo_inherited_listener_names_the_heir_and_who_left_it() -> Result<()> {
     demo(

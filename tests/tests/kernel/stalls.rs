@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use socktrace_tests::harness::compare::stalls::{self, Age};
@@ -44,6 +44,21 @@ fn a_stall_is_told_soon_after_its_threshold_with_what_the_server_does_instead() 
     let out = tracer.finish()?.out();
     let lines = out.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
     tell(&as_they_happened(&seen, &lines.context("JSON Lines")?))
+}
+
+#[test]
+fn a_server_of_which_the_cgroup_is_short_of_memory_is_told_to_be() -> Result<()> {
+    let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+    let has_it = controllers.is_ok_and(|text| text.split_whitespace().any(|it| it == "memory"));
+    let run = record(&[], &["stall_memory"])?;
+    let lacks = run.seen.lacks.iter().any(|it| it == "memory");
+    ensure!(lacks != has_it, "the scenario lacks memory cgroups: {lacks}; there are: {has_it}");
+    let mut told = stalls::problems(&run.seen, &run.report, Age::Bound);
+    let found = run.report.findings.iter().any(|it| it.rule == "owner-short-of-memory");
+    if found != has_it {
+        told.push(format!("it is found: {found}: {:?}", run.report.findings));
+    }
+    tell(&told)
 }
 
 /// Records the whole host while a listener does not accept that is in a network namespace which was

@@ -15,6 +15,7 @@ mod told_apart;
 
 pub(super) use listener::stood;
 use nix::errno::Errno;
+pub(super) use tcp::met_alone;
 
 use super::{
     case::Case,
@@ -22,8 +23,10 @@ use super::{
     rule::{Described, Rule, Step},
 };
 
-/// The rule to whose findings a report adds for how long the queue has stood.
+/// A rule to whose findings a report adds for how long the queue has stood.
 pub(super) const BACKLOG_FULL: &str = "unix-backlog-full";
+/// Another one.
+pub(super) const ACCEPT_QUEUE_FULL: &str = "tcp-accept-queue-full";
 
 /// Every rule of reports, those of failures first.
 pub fn all() -> impl Iterator<Item = Described> {
@@ -249,7 +252,7 @@ pub const TABLE: &[Rule<Case>] = &[
         decide: tcp::refused_by_peer,
     },
     Rule {
-        name: "tcp-accept-queue-full",
+        name: ACCEPT_QUEUE_FULL,
         about: "the listener is on this host, and its accept queue is full",
         errnos: &[Errno::ETIMEDOUT, Errno::ECONNRESET],
         step: Step::Queue,

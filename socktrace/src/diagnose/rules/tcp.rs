@@ -66,12 +66,24 @@ pub(in crate::diagnose) fn met_by(case: &Case) -> Option<&TcpListening> {
 /// Of those that take it, the ones that are bound most specifically, as `compute_score()` has it. A
 /// `SO_REUSEPORT` group shares the connects: one of it that is full turns some away.
 fn met<'a>(case: &Case, tcp: &'a Tcp, target: SocketAddr) -> Option<&'a TcpListening> {
-    let score = |it: &TcpListening| {
-        (!it.address.ip().is_unspecified(), it.address.is_ipv4() == target.is_ipv4())
-    };
-    let is_full = |it: &TcpListening| it.queue.is_some_and(|(queue, limit)| queue > limit);
     let taking = tcp.listening.iter().filter(|it| takes(case, it, target));
-    taking.max_by_key(|it| (score(it), is_full(it)))
+    taking.max_by_key(|it| rank(it, target))
+}
+
+fn rank(listening: &TcpListening, target: SocketAddr) -> impl Ord + use<> {
+    let TcpListening { address, queue, .. } = listening;
+    let is_full = queue.is_some_and(|(queue, limit)| queue > limit);
+    (!address.ip().is_unspecified(), address.is_ipv4() == target.is_ipv4(), is_full)
+}
+
+/// The inode of the listener that takes the connect; `None` where it may as well be another one of its group.
+pub(in crate::diagnose) fn met_alone(case: &Case) -> Option<u64> {
+    let Question::Tcp(target) = case.question else { return None };
+    let tcp = case.tcp.as_ref()?;
+    let met = met(case, tcp, target)?;
+    let is_like =
+        |it: &&TcpListening| takes(case, it, target) && rank(it, target) == rank(met, target);
+    (tcp.listening.iter().filter(is_like).count() == 1).then_some(met.inode)
 }
 
 fn evidence<'a>(listening: impl Iterator<Item = &'a TcpListening>) -> Vec<Phrase> {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use crate::{
     diagnose::{
         case::{Bases, BoundSocket, Case, Holder, Path, Question, Tcp, TcpListening, UnixSockets},
-        diagnose,
+        diagnose, listener_met,
     },
     event::{Certainty, Finding, SocketKind},
     host::{
@@ -234,9 +234,12 @@ fn of_listeners_on_one_port_the_most_specific_counts_and_of_a_group_the_full_one
     let full_wildcard = vec![listening("0.0.0.0:80", full), listening("127.0.0.1:80", idle)];
     assert_eq!(rules_of(&tcp(None, full_wildcard)), [""; 0], "it takes nothing of this address");
     for group in [[full, idle], [idle, full]] {
-        let group = group.map(|queue| listening("127.0.0.1:80", queue)).to_vec();
-        assert_eq!(rules_of(&tcp(None, group)), ["tcp-accept-queue-full"]);
+        let group = tcp(None, group.map(|queue| listening("127.0.0.1:80", queue)).to_vec());
+        assert_eq!(rules_of(&group), ["tcp-accept-queue-full"]);
+        assert!(listener_met(&group).is_some());
     }
+    let alike = tcp(None, vec![listening("127.0.0.1:80", full), listening("127.0.0.1:80", full)]);
+    assert_eq!(listener_met(&alike), None, "either of them");
 }
 
 #[test]

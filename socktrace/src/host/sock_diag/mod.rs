@@ -125,3 +125,14 @@ pub enum SockDiagError {
         source: io::Error,
     },
 }
+
+impl SockDiagError {
+    /// Whether asking again gets the same answer.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::NoHandler { .. } => true,
+            Self::Refused { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Open { .. } | Self::Netlink { .. } => false,
+        }
+    }
+}
