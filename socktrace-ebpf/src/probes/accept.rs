@@ -430,8 +430,8 @@ fn accept_unix_start_kprobe(ctx: ProbeContext) -> u32 {
 }
 
 /// `void security_sock_graft(sk, struct socket *parent)`: `accept()` gives the connection its
-/// descriptor's socket, TCP and Unix alike; of MPTCP, another socket than the one that was queued. An entry probe, because a kretprobe on a function
-/// that blocks loses calls.
+/// descriptor's socket, TCP and Unix alike; of MPTCP, another one than that which was queued. An entry probe,
+/// because a kretprobe on a function that blocks loses calls.
 #[kprobe]
 fn accept_graft_kprobe(ctx: ProbeContext) -> u32 {
     grafted(&ctx, End::Primary)

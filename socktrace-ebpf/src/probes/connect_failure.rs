@@ -527,7 +527,10 @@ fn connect_failure_early_fexit(ctx: FExitContext) -> i32 {
     };
     if early {
         let sock = Task::current().socket(ctx.arg(0)).and_then(Socket::sock);
-        returned(&ctx, sock, (-result as u32, Came::Returned), len, |_| {});
+        // The kernel has not copied it; that the program has just written it makes it resident.
+        returned(&ctx, sock, (-result as u32, Came::Returned), len, |target| {
+            read_user_address(target, ctx.arg(1), len);
+        });
     }
     0
 }
