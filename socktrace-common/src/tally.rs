@@ -59,6 +59,9 @@ pub struct ConnectFailureKey {
 impl ConnectFailureKey {
     /// In the place of the errno: no failure, but a TCP connect that the program closed before there was an answer.
     pub const ABANDONED: u32 = 0;
+    /// Of those, all for which no key of their own had room.
+    pub const OTHERS_ABANDONED: Self =
+        Self { task: TaskKey::NONE, errno: Self::ABANDONED, uid: 0, target: Endpoint::NONE };
 }
 
 wire! { 144,

@@ -43,6 +43,13 @@ pub(crate) static ACCEPT_ERROR_TALLY: HashMap<AcceptErrorKey, u64> =
 #[map]
 pub(crate) static CONNECT_TALLY: HashMap<ConnectFailureKey, u64> =
     HashMap::with_max_entries(16384, 0);
+/// Connects that were taken back, by target: apart, so that a program that tries very many leaves failures their room.
+#[map]
+pub(crate) static ABANDONED_TALLY: HashMap<ConnectFailureKey, u64> =
+    HashMap::with_max_entries(4096, 0);
+/// Those for which that had no room.
+#[map]
+pub(crate) static ABANDONED_OTHER: Array<u64> = Array::with_max_entries(1, 0);
 /// Blocked connects and their wait histograms.
 #[map]
 pub(crate) static BLOCKED_TALLY: HashMap<ConnectBlockedKey, WaitTally> =
@@ -157,10 +164,13 @@ pub(crate) struct ConnectSock {
     /// The socket's inode: tells a later socket at the same address apart. 0 where no hook on the end of a socket
     /// is skipped.
     pub(crate) inode: u64,
-    /// The errno that was reported; 0 while the connection is being made.
+    /// The errno that was reported, or `u32::MAX` if the connect was taken back; 0 while the connection is being made.
     pub(crate) reported: u32,
     /// Not 0 if the process filters want it.
     pub(crate) wanted: u32,
+    /// The peer's port, which may be another one than it was asked for.
+    pub(crate) port: u32,
+    pub(crate) pad: u32,
 }
 
 /// An `accept()` call.

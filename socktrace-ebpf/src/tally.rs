@@ -9,14 +9,17 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::maps::HashMap;
 use socktrace_common::{
-    Actor, BACKLOG_UNKNOWN, Endpoint, ListenerInfo, Signal, Stage, TaskInfo, TaskKey, WaitTally,
-    histogram,
+    Actor, BACKLOG_UNKNOWN, ConnectFailureKey, Endpoint, ListenerInfo, Signal, Stage, TaskInfo,
+    TaskKey, WaitTally, histogram,
 };
 
 use crate::{
     globals::param,
     kernel::{Sock, Task, now_ns},
-    maps::{BUDGETS, LISTENERS, STAGES, TASKS, UNDER_WAY, UnderWay, WAIT_ZERO},
+    maps::{
+        ABANDONED_OTHER, ABANDONED_TALLY, BUDGETS, LISTENERS, STAGES, TASKS, UNDER_WAY, UnderWay,
+        WAIT_ZERO,
+    },
 };
 
 #[inline(always)]
@@ -76,6 +79,16 @@ pub(crate) enum Tallied {
 /// Adds `n` to the total of `key`.
 #[inline(always)]
 pub(crate) fn tally<K>(map: &HashMap<K, u64>, signal: Signal, key: &K, n: u64) -> Tallied {
+    let tallied = tally_if_room(map, key, n);
+    if tallied == Tallied::Lost {
+        count(signal, Stage::LostTally, n);
+    }
+    tallied
+}
+
+/// The same, where the caller counts what is lost.
+#[inline(always)]
+fn tally_if_room<K>(map: &HashMap<K, u64>, key: &K, n: u64) -> Tallied {
     if let Some(total) = map.get_ptr_mut(key) {
         add(total, n);
         return Tallied::Again;
@@ -87,12 +100,21 @@ pub(crate) fn tally<K>(map: &HashMap<K, u64>, signal: Signal, key: &K, n: u64) -
         }
         return Tallied::New;
     }
-    let Some(total) = map.get_ptr_mut(key) else {
-        count(signal, Stage::LostTally, n);
-        return Tallied::Lost;
-    };
+    let Some(total) = map.get_ptr_mut(key) else { return Tallied::Lost };
     add(total, n);
     Tallied::Again
+}
+
+/// Adds one to the total of a connect that was taken back; where its map is full, to that of all others.
+#[inline(always)]
+pub(crate) fn tally_abandoned(key: &ConnectFailureKey) -> Tallied {
+    let tallied = tally_if_room(&ABANDONED_TALLY, key, 1);
+    if tallied == Tallied::Lost
+        && let Some(others) = ABANDONED_OTHER.get_ptr_mut(0)
+    {
+        add(others, 1);
+    }
+    tallied
 }
 
 /// Adds one occurrence to the waits of `key`, and how long it waited, unless that is `u64::MAX`. Before the

@@ -180,6 +180,13 @@ impl<R: Reach> Sock<R> {
         }
     }
 
+    /// Whether it is a TCP socket, of MPTCP a subflow.
+    #[inline(always)]
+    pub(crate) fn is_tcp(self) -> bool {
+        matches!(self.family(), AF_INET | AF_INET6)
+            && R::read::<u16>(self.key(), offset!(sk_protocol)) == IPPROTO_TCP
+    }
+
     #[inline(always)]
     fn state(self) -> u8 {
         R::read(self.key(), offset!(skc_state))

@@ -43,9 +43,13 @@ const EAGAIN: u32 = 11;
 const EBADF: i32 = -9;
 const EFAULT: i32 = -14;
 const EINVAL: i32 = -22;
+/// In the place of an errno that was reported: there was none, and the connect was taken back.
+const TAKEN_BACK: u32 = u32::MAX;
 /// Size of `struct sockaddr_storage`: no longer address is copied into the kernel.
 const SOCKADDR_STORAGE: i32 = 128;
+const EPIPE: u32 = 32;
 const ECONNABORTED: u32 = 103;
+const ECONNRESET: u32 = 104;
 const O_NONBLOCK: u32 = 0o4000;
 const EISCONN: u32 = 106;
 const EALREADY: u32 = 114;
@@ -78,7 +82,13 @@ fn fetched(sock: Sock, errno: u32) -> bool {
     else {
         return false;
     };
-    if reported == 0 || (reported != errno && errno != ECONNABORTED) {
+    let tells_it = match reported {
+        0 => false,
+        // Another thread took the connect back while this one slept in it.
+        TAKEN_BACK => matches!(errno, ECONNRESET | ECONNABORTED | EPIPE),
+        _ => reported == errno || errno == ECONNABORTED,
+    };
+    if !tells_it {
         return false;
     }
     forgotten(sock.key());
@@ -107,16 +117,6 @@ fn tallied(
     wanted: bool,
     remember_task: impl FnOnce(),
 ) -> Option<Tallied> {
-    counted(key, wanted, remember_task).filter(|tallied| emit::admits(SIGNAL, *tallied))
-}
-
-/// Tallies one failure, or a connect without one; returns what came of that if it is wanted.
-#[inline(always)]
-fn counted(
-    key: &mut ConnectFailureKey,
-    wanted: bool,
-    remember_task: impl FnOnce(),
-) -> Option<Tallied> {
     if filter::self_test(SIGNAL, key.task) {
         return None;
     }
@@ -135,7 +135,7 @@ fn counted(
     if tallied != Tallied::Again {
         remember_task();
     }
-    Some(tallied)
+    emit::admits(SIGNAL, tallied).then_some(tallied)
 }
 
 /// When an error came.
@@ -189,7 +189,7 @@ fn failed_meanwhile(sock: Sock, address: impl FnOnce(&mut Endpoint)) -> Option<u
     let outer = sock;
     let sock = sock.handshake();
     if sock.is_syn_sent() {
-        let mut entry = begun();
+        let mut entry = begun(sock);
         entry.inode = sock.inode();
         address(&mut entry.target);
         entry.target.kind = outer.kind();
@@ -218,7 +218,7 @@ fn failed_meanwhile(sock: Sock, address: impl FnOnce(&mut Endpoint)) -> Option<u
 #[inline(never)]
 pub(super) fn mark_reported(sock: Sock, errno: u32) {
     let sock = sock.handshake();
-    let mut entry = begun();
+    let mut entry = begun(sock);
     (entry.inode, entry.reported) = (sock.inode(), errno);
     remember(sock, &entry);
 }
@@ -238,17 +238,18 @@ pub(super) fn syn_sent(sock: Sock) {
         // The twin of this hook was here: one thread begins one connect on a socket.
         return;
     }
-    let mut entry = begun();
+    let mut entry = begun(sock);
     sock.ends().read_remote(&mut entry.target);
     remember(sock, &entry);
 }
 
 /// What is remembered of a socket that the current task connects, but for whereto.
 #[inline(always)]
-fn begun() -> ConnectSock {
+fn begun(sock: Sock) -> ConnectSock {
     let actor = Task::actor();
     let wanted = u32::from(filter::process(actor.task));
-    ConnectSock { actor, target: Endpoint::NONE, inode: 0, reported: 0, wanted }
+    let port = sock.remote_port().into();
+    ConnectSock { actor, target: Endpoint::NONE, inode: 0, reported: 0, wanted, port, pad: 0 }
 }
 
 /// Remembers it, in place of what was known of an earlier connect.
@@ -269,7 +270,7 @@ fn remember(sock: Sock, entry: &ConnectSock) {
 #[inline(always)]
 pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
     match sock.error() {
-        0 if sock.has_sent() => abandoned(sock.key()),
+        0 if sock.has_sent() => abandoned(sock),
         // connect() itself returns a local error.
         0 => forgotten(sock.key()),
         errno => failed_later(ctx, sock, errno),
@@ -318,23 +319,42 @@ fn taken_out(sock: u64) {
     }
 }
 
-/// The program closed a TCP socket (or shut it down, or disconnected it, or ended) before there was an answer to its
-/// SYN: no failure, but tallied.
+/// The program closed a TCP socket (or shut it down, or disconnected it, or ended): if that was before there was an answer
+/// to its SYN, it is no failure, but tallied.
 #[inline(never)]
-fn abandoned(sock: u64) {
-    let Some(entry) = CONNECT_SOCKS.get_ptr_mut(sock) else { return };
+fn abandoned(sock: Sock) {
+    let Some(entry) = CONNECT_SOCKS.get_ptr_mut(sock.key()) else { return };
     // SAFETY: a live map value; a socket changes state under its own lock.
     let entry = unsafe { &mut *entry };
-    if entry.reported == 0 {
+    // A peer that connected at the same time has answered by its SYN.
+    if entry.reported == 0 && !sock.is_answered() {
         let Actor { task, uid, .. } = entry.actor;
         let errno = ConnectFailureKey::ABANDONED;
-        let mut key = ConnectFailureKey { task, errno, uid, target: entry.target };
-        let remember_task = || tally::remember_task(SIGNAL, &entry.actor);
-        if counted(&mut key, entry.wanted != 0, remember_task).is_some() {
-            tally::count(SIGNAL, Stage::BelowThreshold, 1);
-        }
+        let key = ConnectFailureKey { task, errno, uid, target: entry.target };
+        tally_abandoned(&key, entry);
     }
-    taken_out(sock);
+    if lean(SIGNAL) {
+        taken_out(sock.key());
+    } else {
+        // For a thread that sleeps in `connect()`, until the socket goes.
+        entry.reported = TAKEN_BACK;
+    }
+}
+
+#[inline(always)]
+fn tally_abandoned(key: &ConnectFailureKey, entry: &ConnectSock) {
+    if filter::self_test(SIGNAL, key.task) {
+        return;
+    }
+    tally::count(SIGNAL, Stage::Seen, 1);
+    let wanted = entry.wanted != 0 && filter::no_errno() && filter::endpoint(&key.target);
+    if !wanted {
+        return tally::count(SIGNAL, Stage::Filtered, 1);
+    }
+    if tally::tally_abandoned(key) == Tallied::New {
+        tally::remember_task(SIGNAL, &entry.actor);
+    }
+    tally::count(SIGNAL, Stage::BelowThreshold, 1);
 }
 
 // --- fentry tier -------------------------------------------------------------------------------
@@ -409,7 +429,7 @@ fn call_ended(ctx: &impl EbpfContext, socket: Option<Socket>, result: i32, addre
     }
     let Some(sock) = sock else { return };
     if result == 0 {
-        return abandoned(sock.handshake().key());
+        return abandoned(sock.handshake());
     }
     if let Some(errno) = failed_meanwhile(sock, |target| {
         read_kernel_address(target, address.at, address.len);
@@ -457,7 +477,7 @@ fn done(ctx: &FEntryContext) {
         let sock = sock.probed();
         if is_to_another_port(sock) {
             // `shutdown()` has ended the connect that is remembered, and its program has begun another one.
-            abandoned(sock.key());
+            abandoned(sock);
         } else {
             syn_sent_closed(ctx, sock);
         }
@@ -468,7 +488,7 @@ fn done(ctx: &FEntryContext) {
 fn is_to_another_port(sock: Sock) -> bool {
     // SAFETY: read at once.
     let entry = unsafe { CONNECT_SOCKS.get(sock.key()) };
-    entry.is_some_and(|entry| entry.target.port != sock.remote_port())
+    entry.is_some_and(|entry| entry.port != sock.remote_port().into())
 }
 
 /// `void tcp_finish_connect(sk, skb)`: connected.
@@ -485,12 +505,7 @@ fn connect_failure_destroy_fentry(ctx: FEntryContext) -> i32 {
     if tally::any(UnderWay::ConnectSocks)
         && let Some(sock) = Sock::from_raw(ctx.arg(0))
     {
-        if sock.is_answered() {
-            // By a SYN of a peer that connected, too.
-            forgotten(sock.key());
-        } else {
-            abandoned(sock.key());
-        }
+        abandoned(sock);
     }
     0
 }
@@ -501,6 +516,7 @@ fn connect_failure_destroy_fentry(ctx: FEntryContext) -> i32 {
 fn connect_failure_fastopen_fentry(ctx: FEntryContext) -> i32 {
     if let Some(sock) = Sock::<Typed>::from_raw(ctx.arg(0))
         && sock.is_syn_sent()
+        && sock.probed().has_sent()
     {
         fast_open(sock.probed());
     }
@@ -509,7 +525,7 @@ fn connect_failure_fastopen_fentry(ctx: FEntryContext) -> i32 {
 
 #[inline(never)]
 fn fast_open(sock: Sock) {
-    let mut entry = begun();
+    let mut entry = begun(sock);
     entry.inode = sock.inode();
     sock.ends().read_remote(&mut entry.target);
     remember(sock, &entry);
@@ -527,7 +543,7 @@ fn connect_failure_early_fexit(ctx: FExitContext) -> i32 {
     };
     if early {
         let sock = Task::current().socket(ctx.arg(0)).and_then(Socket::sock);
-        // The kernel has not copied it; that the program has just written it makes it resident.
+        // The kernel has not copied it. Mostly it is resident, as the program has just written it.
         returned(&ctx, sock, (-result as u32, Came::Returned), len, |target| {
             read_user_address(target, ctx.arg(1), len);
         });

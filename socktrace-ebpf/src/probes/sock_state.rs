@@ -58,7 +58,8 @@ fn changed(ctx: &impl EbpfContext, sock: u64, old: u32, new: u32) {
                 backlog_drop::closing(sock);
             }
         }
-        (_, SYN_SENT) if here(Signal::ConnectFailure) && sock.in_scope() => {
+        // Of MPTCP, each subflow comes by itself.
+        (_, SYN_SENT) if here(Signal::ConnectFailure) && sock.is_tcp() => {
             connect_failure::syn_sent(sock);
         }
         (SYN_SENT, CLOSE) if here(Signal::ConnectFailure) => {

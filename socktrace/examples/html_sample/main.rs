@@ -118,6 +118,7 @@ fn busy() -> Snapshot {
         listeners: rows::listeners(&timeline),
         stalls: rows::stalls(),
         stalls_left_out: 0,
+        abandoned_other: 0,
         findings: findings::findings(&timeline),
         namespaces: vec![
             namespace(4_026_531_840, true, Some(counted)),
@@ -146,6 +147,7 @@ fn empty() -> Snapshot {
         listeners: Vec::new(),
         stalls: Vec::new(),
         stalls_left_out: 0,
+        abandoned_other: 0,
         findings: Vec::new(),
         namespaces: Vec::new(),
         unread: None,

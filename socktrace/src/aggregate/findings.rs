@@ -42,7 +42,7 @@ pub(super) struct Diagnoses {
 struct Found {
     /// When, monotonic nanoseconds.
     time_ns: u64,
-    /// Inode of the Unix listener that was met.
+    /// inode of the listener that was met.
     listener: Option<u64>,
     findings: Arc<[Finding]>,
 }

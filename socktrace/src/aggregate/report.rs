@@ -76,6 +76,12 @@ impl Aggregator {
             listeners: listeners.into_values().collect(),
             stalls: self.stalls.clone(),
             stalls_left_out: self.stalls_left_out,
+            abandoned_other: self
+                .counters
+                .connect_failures
+                .get(&ConnectFailureKey::OTHERS_ABANDONED)
+                .copied()
+                .unwrap_or(0),
             namespaces,
             unread: self.unread.clone().map(|unread| Unread {
                 uninvestigated: unread.uninvestigated.saturating_add(self.diagnoses_left_out),

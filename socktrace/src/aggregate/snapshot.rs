@@ -78,6 +78,8 @@ pub struct Snapshot {
     pub stalls: Vec<Stall>,
     /// Stalls that are not in it, because there were too many.
     pub stalls_left_out: u64,
+    /// TCP connects that were taken back and are of no process's row, because there were too many targets.
+    pub abandoned_other: u64,
     /// What was found out of all of it, the most harmful first.
     pub findings: Vec<FindingRow>,
     /// Network namespaces that counted what listeners threw away, and the tracer's own.
@@ -300,6 +302,7 @@ impl Snapshot {
             listeners: Vec::new(),
             stalls: Vec::new(),
             stalls_left_out: 0,
+            abandoned_other: 0,
             findings: Vec::new(),
             namespaces: Vec::new(),
             unread: None,

@@ -30,9 +30,11 @@ fn make(controller: Option<&str>, settings: &[(&str, &str)]) -> io::Result<Optio
         }
     }
     let group = Group(top.join(OwnDirectory::name_for(process::id())));
+    // An earlier demo of this pid may have been killed with all that belonged to it.
+    let _ = fs::remove_dir(&group.0);
     fs::create_dir(&group.0)?;
     let cleaner = Server::cleaning(|| group.remove())?;
-    for (name, value) in settings {
+    for (name, value) in settings.iter().filter(|(name, _)| group.0.join(name).exists()) {
         group.set(name, value)?;
     }
     Ok(Some(Box::new(cleaner)))
@@ -57,9 +59,9 @@ pub(super) fn with_quota() -> io::Result<Option<Kept>> {
     make(Some("cpu"), &[("cpu.max", "5000 100000")])
 }
 
-/// Where tasks are slowed down above so many bytes.
+/// Where tasks are slowed down above so many bytes, and none of it goes to swap.
 pub(super) fn with_little_memory() -> io::Result<Option<Kept>> {
-    make(Some("memory"), &[("memory.high", "8388608")])
+    make(Some("memory"), &[("memory.high", "8388608"), ("memory.swap.max", "0")])
 }
 
 /// The cgroup of an incident, for who plays it.
@@ -68,8 +70,11 @@ pub(super) struct Group(PathBuf);
 impl Group {
     /// That which was made for it.
     pub(super) fn of(scratch: &Scratch) -> io::Result<Self> {
-        let name = scratch.path().file_name().ok_or_else(|| unexpected("a demo without a name"))?;
-        Ok(Self(top()?.join(name)))
+        let name = scratch.path().file_name().and_then(|name| name.to_str());
+        match name.filter(|name| OwnDirectory::is_name(name)) {
+            Some(name) => Ok(Self(top()?.join(name))),
+            None => Err(unexpected("only a demo's own cgroup can be frozen or entered")),
+        }
     }
 
     /// Moves this process there.
@@ -100,7 +105,7 @@ impl Group {
     fn remove(&self) {
         // Nobody is left to tell.
         let _ = self.set("cgroup.freeze", "0");
-        for _ in 0..LOOKS {
+        for _ in 0..3 * LOOKS {
             if fs::remove_dir(&self.0).is_ok() {
                 return;
             }

@@ -19,7 +19,7 @@ use nix::{
     sched::{CloneFlags, unshare},
     sys::{
         prctl::set_pdeathsig,
-        signal::{Signal, kill},
+        signal::{SigHandler, Signal, kill, signal},
         socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, bind, listen, socket},
         wait::{WaitPidFlag, waitpid},
     },
@@ -28,6 +28,9 @@ use nix::{
 
 /// An ordinary user without any right.
 pub(super) const NOBODY: u32 = 65534;
+
+/// How whatever a demo makes is named, before its pid.
+const NAME: &str = "socktrace-demo-";
 
 /// A directory of a demo's own that goes away with it. It is made and removed by who plays no part in the incident:
 /// those who do may be killed.
@@ -45,7 +48,11 @@ impl OwnDirectory {
 
     /// What the demo of this process names whatever it makes.
     pub(super) fn name_for(pid: u32) -> String {
-        format!("socktrace-demo-{pid}")
+        format!("{NAME}{pid}")
+    }
+
+    pub(super) fn is_name(name: &str) -> bool {
+        name.strip_prefix(NAME).is_some_and(|pid| pid.parse::<u32>().is_ok())
     }
 
     /// Where it is.
@@ -232,10 +239,14 @@ impl Server {
     }
 
     /// One that does nothing but `clean` when it ends. It keeps the rights that socktrace gives up while it traces, and
-    /// ends also where that is killed; a Ctrl-C is not for it.
+    /// ends also where that is killed; what ends the others is not for it.
     pub(super) fn cleaning(clean: impl FnOnce()) -> io::Result<Self> {
         Self::fork(|line| {
             setsid()?;
+            for end in [Signal::SIGTERM, Signal::SIGHUP] {
+                // SAFETY: no handler runs.
+                unsafe { signal(end, SigHandler::SigIgn) }?;
+            }
             let waited = line.tell_and_wait();
             clean();
             waited

@@ -9,8 +9,8 @@ use socktrace_common::{Signal, Tier};
 
 use super::{Live, LiveError, lookup_listener};
 use crate::{
-    event::{Record, Sighting, Sightings, Stall},
-    host::Effort,
+    event::{Address, Record, Sighting, Sightings, Stall},
+    host::{Effort, sock_diag::Subject},
     listener::Look,
     stall::{Scout, Sight},
     transport::{monotonic_now_ns, read_accepted, read_progress, read_queued, read_sleepers},
@@ -39,7 +39,7 @@ impl Live {
             self.worker.keep_only(left);
         }
         let idles = self.idles(&look, &accepted_before);
-        if shows_all_it_can(&look) {
+        if shows_all_it_can(&look, &self.seen) {
             self.idle_looks += if idles { IDLE_STRETCH } else { 1 };
             let stalls = self.scout_with(&look, &accepted_before, Scout::look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
@@ -102,7 +102,7 @@ impl Live {
     pub(super) fn last_look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
         let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
-        if shows_all_it_can(&look) {
+        if shows_all_it_can(&look, &self.seen) {
             self.idle_looks += 1;
             let stalls = self.scout_with(&look, &accepted_before, Scout::last_look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
@@ -130,8 +130,15 @@ impl Live {
 
 /// Whether what this look lacks was never there to be seen. Of what an earlier look had, the queues would be unknown, and
 /// drops without a listener.
-fn shows_all_it_can(look: &Look) -> bool {
-    look.unseen.not_listed.iter().all(|(_, error)| error.is_lasting())
+fn shows_all_it_can(look: &Look, before: &HashMap<u64, Sighting>) -> bool {
+    look.unseen.not_listed.iter().all(|(netns, error)| {
+        let Some(subject) = error.refused_for_good() else { return false };
+        let is_of_it = |it: &Sighting| {
+            let is_tcp = matches!(it.local.address, Some(Address::Inet(_)));
+            it.netns == *netns && is_tcp == (subject == Subject::Tcp)
+        };
+        !before.values().any(is_of_it)
+    })
 }
 
 /// Whether any listener has a queue, or may have one.

@@ -52,7 +52,7 @@ pub fn render_report(snapshot: &Snapshot) -> Value {
         "unseen": snapshot.unread.as_ref().map(unseen),
         "stalls": snapshot.stalls.iter().map(|it| stalls::object(it, &clock)).collect::<Vec<_>>(),
         "stalls_left_out": snapshot.stalls_left_out,
-        "other": other::object(&snapshot.completeness),
+        "other": other::object(snapshot),
         "findings": snapshot
             .findings
             .iter()

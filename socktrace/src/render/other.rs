@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use socktrace_common::Signal;
 
 use super::cells::UNKNOWN;
-use crate::aggregate::{Completeness, Snapshot};
+use crate::aggregate::Snapshot;
 
 /// How the row is called.
 pub(super) const OTHER: &str = "other";
@@ -32,11 +32,13 @@ pub(super) fn add_row(
 }
 
 /// The counts.
-pub(super) fn object(completeness: &Completeness) -> Value {
+pub(super) fn object(snapshot: &Snapshot) -> Value {
+    let completeness = &snapshot.completeness;
     json!({
         "accepts": completeness.other(Signal::Accept),
         "accept_errors": completeness.other(Signal::AcceptError),
         "connect_failures": completeness.other(Signal::ConnectFailure),
+        "connects_abandoned": snapshot.abandoned_other,
         "connect_blocked": completeness.other(Signal::ConnectBlocked),
         "backlog_drops": completeness.other(Signal::BacklogDrop),
         "listens": completeness.other(Signal::Listen),

@@ -178,6 +178,10 @@ fn abandoned(snapshot: &Snapshot) -> Option<Table> {
             ]);
         }
     }
+    if snapshot.abandoned_other != 0 {
+        let other = snapshot.abandoned_other.to_string();
+        rows.add_row([other.as_str(), UNKNOWN, other::OTHER, UNKNOWN, UNKNOWN, UNKNOWN]);
+    }
     right(&mut rows, &[0, 3, 5]);
     (rows.row_count() > 0).then_some(rows)
 }

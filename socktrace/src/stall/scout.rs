@@ -106,7 +106,7 @@ impl Scout {
         let mut stalls = Vec::new();
         let stalling: Vec<(u64, Stalling)> = self.watch.stalling().collect();
         for (inode, now) in stalling {
-            let (hold, words) = self.hold_of(inode, &holds);
+            let (hold, words) = holds.get(&inode).cloned().unwrap_or_default();
             let change = match changes.get(&inode) {
                 Some((Change::Opened, _)) => StallChange::Opened,
                 Some(_) => StallChange::Grown,
@@ -119,6 +119,10 @@ impl Scout {
                 None => {
                     if let Some(told) = self.told.get_mut(&inode) {
                         recount(told, sight, now);
+                        if told.acceptor.is_none() {
+                            // Its turn to be looked at had not come when it was told.
+                            (told.hold, told.acceptor) = (hold, words);
+                        }
                     }
                     continue;
                 }
@@ -156,7 +160,7 @@ impl Scout {
         stalls
     }
 
-    /// What the owners of a listener do; of one whose turn this look was not, what they did.
+    /// What the owners of a listener do; of one whose turn this look was not, what they did when it was.
     fn hold_of(&self, inode: u64, holds: &Holds) -> (Option<Hold>, Option<String>) {
         let before = || self.told.get(&inode).map(|told| (told.hold, told.acceptor.clone()));
         holds.get(&inode).cloned().or_else(before).unwrap_or_default()
@@ -186,15 +190,14 @@ impl Scout {
         }
     }
 
-    /// What the owners of suspects do now: of those that stall since now first, then of those that were not looked at
-    /// for longest.
+    /// What the owners of suspects do now: of those of which something is to be told first, then of those that were not
+    /// looked at for longest.
     fn look_at_owners(&mut self, changes: &HashMap<u64, (Change, Stalling)>) -> Holds {
         self.looks += 1;
         self.looked_at.retain(|inode, _| self.owners.contains_key(inode));
         let mut suspects: Vec<u64> = self.owners.keys().copied().collect();
         suspects.sort_by_key(|inode| {
-            let opened = changes.get(inode).is_some_and(|(change, _)| *change == Change::Opened);
-            (!opened, self.looked_at.get(inode).copied(), *inode)
+            (!changes.contains_key(inode), self.looked_at.get(inode).copied(), *inode)
         });
         suspects.truncate(EXAMINED);
         let mut throttled = HashMap::new();
@@ -421,5 +424,9 @@ mod tests {
         }
         let once: HashSet<u64> = seen.iter().copied().collect();
         assert_eq!((once, seen.len()), (all.collect(), EXAMINED * 3));
+        let last = *seen.last().expect("one was looked at just now");
+        let stalling = Stalling { since_ns: 1, is_lower_bound: false, pending: 1, pending_peak: 1 };
+        let opened = HashMap::from([(last, (Change::Opened, stalling))]);
+        assert!(scout.look_at_owners(&opened).contains_key(&last), "it is to be told");
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, hash::Hash};
 
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap as BpfHashMap, Map, MapError, PerCpuArray},
+    maps::{Array, HashMap as BpfHashMap, Map, MapError, PerCpuArray},
 };
 use socktrace_common::{
     AcceptErrorKey, AcceptKey, ConnectBlockedKey, ConnectFailureKey, DropKey, ListenerInfo, Signal,
@@ -31,7 +31,7 @@ pub fn read_counters(ebpf: &Ebpf) -> Result<Counters, CountersError> {
         time_ns: monotonic_now_ns(),
         accepts: read_map(ebpf, "ACCEPT_TALLY", |key: AcceptKey| key, |tally| wait_totals(&tally))?,
         accept_errors: read_map(ebpf, "ACCEPT_ERROR_TALLY", |key: AcceptErrorKey| key, plain)?,
-        connect_failures: read_map(ebpf, "CONNECT_TALLY", |key: ConnectFailureKey| key, plain)?,
+        connect_failures: read_connects(ebpf)?,
         connect_blocked: read_map(
             ebpf,
             "BLOCKED_TALLY",
@@ -48,6 +48,21 @@ pub fn read_counters(ebpf: &Ebpf) -> Result<Counters, CountersError> {
         listeners: read_map(ebpf, "LISTENERS", plain, |info: ListenerInfo| (&info).into())?,
         stages: read_stages(ebpf)?,
     })
+}
+
+/// Failed connects, and with them those that were taken back.
+fn read_connects(ebpf: &Ebpf) -> Result<HashMap<ConnectFailureKey, u64>, CountersError> {
+    let read = |map| read_map(ebpf, map, |key: ConnectFailureKey| key, plain);
+    let mut connects = read("CONNECT_TALLY")?;
+    connects.extend(read("ABANDONED_TALLY")?);
+    let name = "ABANDONED_OTHER";
+    let failed = |source| CountersError { map: name, source };
+    let others = Array::<_, u64>::try_from(map(ebpf, name)?).map_err(failed)?;
+    let others = others.get(&0, 0).map_err(failed)?;
+    if others != 0 {
+        connects.insert(ConnectFailureKey::OTHERS_ABANDONED, others);
+    }
+    Ok(connects)
 }
 
 /// Reads the drops alone.

@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use socktrace_tests::harness::compare::{
-    Strangers, accept_errors, accepts, blocked, closed, completeness, drops, failures, listens,
-    waits,
+    Strangers, abandoned, accept_errors, accepts, blocked, closed, completeness, drops, failures,
+    listens, waits,
 };
 use socktrace_tests::harness::kernels::{TracepointDrops, this_kernel};
 use socktrace_tests::harness::run::record;
@@ -18,7 +18,11 @@ fn every_connect_failure_is_counted_for_its_process_and_target() -> Result<()> {
 
 #[test]
 fn connects_that_succeed_poll_or_are_closed_are_no_failures() -> Result<()> {
-    judge(|_, run| failures::false_alarms(&run.seen, &run.report))
+    judge(|_, run| {
+        let mut problems = failures::false_alarms(&run.seen, &run.report);
+        problems.extend(abandoned::towards_noted(&run.seen, &run.report));
+        problems
+    })
 }
 
 #[test]

@@ -192,7 +192,11 @@ impl Condition {
 
     /// What is in no row, because a map was full.
     fn other(&self, snapshot: &Snapshot) -> u64 {
-        self.metric.signal.map_or(0, |signal| snapshot.completeness.other(signal))
+        match (self.rows, self.metric.signal) {
+            (Rows::ConnectsAbandoned, _) => snapshot.abandoned_other,
+            (_, Some(signal)) => snapshot.completeness.other(signal),
+            (_, None) => 0,
+        }
     }
 
     /// Why rows may be missing, if any may.

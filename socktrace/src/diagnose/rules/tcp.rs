@@ -78,8 +78,7 @@ fn rank(listening: &TcpListening, target: SocketAddr) -> impl Ord + use<> {
 
 /// The inode of the listener that takes the connect; `None` where it may as well be another one of its group.
 pub(in crate::diagnose) fn met_alone(case: &Case) -> Option<u64> {
-    let Question::Tcp(target) = case.question else { return None };
-    let tcp = case.tcp.as_ref()?;
+    let (target, tcp) = local(case).ok()?;
     let met = met(case, tcp, target)?;
     let is_like =
         |it: &&TcpListening| takes(case, it, target) && rank(it, target) == rank(met, target);

@@ -127,12 +127,14 @@ pub enum SockDiagError {
 }
 
 impl SockDiagError {
-    /// Whether asking again gets the same answer.
-    pub fn is_lasting(&self) -> bool {
+    /// What was asked for, if asking again gets the same answer.
+    pub fn refused_for_good(&self) -> Option<Subject> {
         match self {
-            Self::NoHandler { .. } => true,
-            Self::Refused { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
-            Self::Open { .. } | Self::Netlink { .. } => false,
+            Self::NoHandler { subject } => Some(*subject),
+            Self::Refused { subject, source } => {
+                (source.kind() == io::ErrorKind::PermissionDenied).then_some(*subject)
+            }
+            Self::Open { .. } | Self::Netlink { .. } => None,
         }
     }
 }

@@ -6,25 +6,29 @@ use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{Shutdown, SockFlag, SockType, getsockopt, shutdown, sockopt};
+use nix::sys::socket::{
+    Shutdown, SockFlag, SockType, bind, getsockopt, setsockopt, shutdown, sockopt,
+};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::mptcp;
 use crate::scenario::actor::{Role, prepare};
 use crate::scenario::attempt::{failure, must_be, must_fail};
 use crate::scenario::clock::wait_until;
 use crate::scenario::listener::{accepts, drain, loopback};
 use crate::scenario::netstat;
 use crate::scenario::record::{Failure, Netstat};
-use crate::scenario::socket::{Address, Listener, bound, listen, reset_on_close};
+use crate::scenario::socket::{Address, Listener, bound, listen, local_address, reset_on_close};
 use crate::scenario::stage::Stage;
 use crate::scenario::tcp_connect::{begin, wait_answer};
 use crate::scenario::tcp_timeout::{fill, note_drops};
 
 const NAME: &str = "edge_abandoned";
 
-/// Closed, shut down, reset, disconnected or shut down and then used for another connect, and the client killed; besides, what looks
-/// like it and is not: a connect that fails before it sends anything, and one that is answered by its own SYN.
+/// Closed, of MPTCP, too, shut down, reset, disconnected or shut down and then used for another connect, and the client
+/// killed; besides, what looks like it and is not: connects that fail before they send anything, and one that is
+/// answered by its own SYN (at once, so that it is noted nowhere).
 ///
 /// # Errors
 /// When one of them ends in another way.
@@ -53,7 +57,9 @@ pub(super) fn in_every_way(stage: &mut Stage) -> Result<()> {
     stage.failed(failure(NAME, &refused, Errno::ECONNREFUSED, 5)?);
     stage.failed(failure(NAME, &blocking, Errno::ECONNREFUSED, 6)?);
     killed(stage)?;
+    multipath(stage)?;
     stage.failed(unreachable()?);
+    in_use(stage)?;
     meets_itself(stage)
 }
 
@@ -104,6 +110,44 @@ fn at_full_queue(
     drop(queued);
     let accepted = drain(&listener)?;
     stage.seen.must_not_fail.push(listener.address.clone());
+    stage.accepted(accepts(NAME, &listener, accepted)?);
+    Ok(())
+}
+
+/// MPTCP sockets that are closed; a kernel without MPTCP refuses the socket.
+fn multipath(stage: &mut Stage) -> Result<()> {
+    if mptcp::first_multipath(stage)?.is_none() {
+        return Ok(());
+    }
+    let pid = stage.seen.pid;
+    at_full_queue(stage, |listener, _| {
+        for _ in 0..3 {
+            let socket = mptcp::multipath().context("socket(IPPROTO_MPTCP)")?;
+            fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("F_SETFL")?;
+            must_be(&listener.at, Errno::EINPROGRESS, listener.at.connect(&socket))?;
+        }
+        Ok((pid, 3))
+    })
+}
+
+/// Fails in SYN_SENT, before anything is sent: a connection has both addresses.
+fn in_use(stage: &mut Stage) -> Result<()> {
+    let listener = listen(&loopback(), SockType::Stream, 4)?;
+    stage.listens(NAME, &listener);
+    let reused = |own: &Address| -> Result<OwnedFd> {
+        let socket = own.socket(SockType::Stream, SockFlag::empty())?;
+        setsockopt(&socket, sockopt::ReuseAddr, &true).context("SO_REUSEADDR")?;
+        bind(socket.as_raw_fd(), own.as_sockaddr()).context("bind")?;
+        Ok(socket)
+    };
+    let first = reused(&loopback())?;
+    let own = local_address(&first, loopback())?;
+    listener.at.connect(&first).context("connect")?;
+    for _ in 0..2 {
+        must_be(&listener.at, Errno::EADDRNOTAVAIL, listener.at.connect(&reused(&own)?))?;
+    }
+    stage.failed(failure(NAME, &listener.at, Errno::EADDRNOTAVAIL, 2)?);
+    let accepted = drain(&listener)?;
     stage.accepted(accepts(NAME, &listener, accepted)?);
     Ok(())
 }

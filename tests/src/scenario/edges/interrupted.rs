@@ -41,8 +41,11 @@ pub(super) fn by_signals(stage: &mut Stage) -> Result<()> {
         let given_up = prepare(Role::named("st-interrupted"), move || interrupted(&at, false))?;
         let listener = listen(&at, SockType::Stream, 0)?;
         let fillers = full(&listener)?;
-        let failed_at = interrupt(given_up)?;
-        failed_at.finish()?;
+        let client = given_up.pid();
+        interrupt(given_up)?.finish()?;
+        if listener.family != "unix" {
+            stage.abandoned(&at, client, 1);
+        }
         let (begin, pid) = (now_ns()?, restarted.pid());
         let restarted = interrupt(restarted)?;
         let mut accepted = drain(&listener)?;
@@ -117,6 +120,7 @@ pub(super) fn by_timeouts(stage: &mut Stage) -> Result<()> {
         let socket = impatient(&listener.at)?;
         must_be(&listener.at, Errno::EINPROGRESS, listener.at.connect(&socket))?;
     }
+    stage.abandoned(&listener.at, stage.seen.pid, 3);
     drop(fillers);
     stage.accepted(accepts(name, &listener, drain(&listener)?)?);
     stage.seen.must_not_fail.push(listener.address);

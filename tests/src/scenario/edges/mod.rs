@@ -43,6 +43,7 @@ pub const EDGES: &[Incident] = &[
     ("edge_addresses", tcp_address::accepted),
     ("edge_targets", tcp_address::refused),
     ("edge_refused_late", tcp_address::refused_late),
+    ("edge_refused_early", tcp_address::refused_early),
     ("edge_second_attempt", tcp_address::second_attempt),
     ("edge_abandoned", abandoned::in_every_way),
     ("edge_ring_accept", io_uring::accepts),

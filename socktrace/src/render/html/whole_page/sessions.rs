@@ -50,6 +50,7 @@ pub(super) fn empty() -> Snapshot {
         listeners: Vec::new(),
         stalls: Vec::new(),
         stalls_left_out: 0,
+        abandoned_other: 0,
         findings: Vec::new(),
         namespaces: Vec::new(),
         unread: None,
