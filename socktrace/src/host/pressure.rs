@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::bounded::read_bounded;
-use super::cgroup_dirs::UNIFIED;
+use super::cgroup_dirs::{CgroupDir, UNIFIED};
 use super::{Host, HostError, decimal, numbered_lines, words};
 
 /// How much of the time tasks waited, in hundredths of a per cent, and for how long in all.
@@ -51,14 +51,16 @@ impl Host {
         read_three(|name| dir.join(name))
     }
 
-    /// Pressure in the v2 cgroup of `pid`. All unknown where it is in none; at the top of the
-    /// hierarchy there are no such files.
+    /// Pressure in the v2 cgroup of `pid`. All unknown where it is in none, or at the top of the hierarchy: what is told
+    /// there is of everybody.
     pub fn read_cgroup_pressures(&self, pid: u32) -> Result<Pressures, HostError> {
         let dirs = self.read_cgroup_dirs(pid, UNIFIED)?;
-        Ok(dirs.first().map_or_else(Pressures::default, |dir| {
-            let dir = dir.path();
-            read_three(|name| dir.join(format!("{name}.pressure")))
-        }))
+        let Some(dir) = dirs.first().map(CgroupDir::path) else { return Ok(Pressures::default()) };
+        // Every cgroup but the top one has events.
+        if !dir.join("cgroup.events").exists() {
+            return Ok(Pressures::default());
+        }
+        Ok(read_three(|name| dir.join(format!("{name}.pressure"))))
     }
 }
 
@@ -132,13 +134,21 @@ mod tests {
         write("proc/7/cgroup", "0::/a\n");
         write("proc/8/cgroup", "1:cpu:/a\n");
         write("proc/self/mountinfo", "1 1 0:1 / /cg rw - cgroup2 none rw\n");
+        write("cg/a/cgroup.events", "populated 1\nfrozen 0\n");
         write("cg/a/memory.pressure", "some avg10=1.00 avg60=0.00 avg300=0.00 total=9\n");
+        write("proc/6/cgroup", "0::/\n");
+        write("cg/memory.pressure", "some avg10=50.00 avg60=0.00 avg300=0.00 total=9\n");
         let host = Host::at(root.path());
         let some = Some(PressureStall { avg10: 100, avg60: 0, avg300: 0, total_us: 9 });
         let memory = Some(Pressure { some, full: None });
         let expected = Pressures { memory, ..Pressures::default() };
         assert_eq!(host.read_cgroup_pressures(7).expect("a cgroup"), expected);
         assert_eq!(host.read_cgroup_pressures(8).expect("none"), Pressures::default());
+        assert_eq!(
+            host.read_cgroup_pressures(6).expect("all"),
+            Pressures::default(),
+            "of everybody"
+        );
         assert_eq!(host.read_pressures(), Pressures::default());
         assert!(host.read_cgroup_pressures(9).is_err_and(|error| error.is_gone()));
     }

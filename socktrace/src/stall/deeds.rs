@@ -48,6 +48,7 @@ mod tests {
         write("proc/7/cgroup", "0::/a\n");
         write("proc/7/task/7/stat", "7 (a) D 1\n");
         write("proc/self/mountinfo", "1 1 0:1 / /cg rw - cgroup2 none rw\n");
+        write("cg/a/cgroup.events", "populated 1\nfrozen 0\n");
         let pressure = |percent| {
             let line = format!("some avg10={percent}.00 avg60=0.00 avg300=0.00 total=9\n");
             write("cg/a/memory.pressure", &line);

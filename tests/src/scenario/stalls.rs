@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::socket::{SockFlag, SockType};
@@ -17,7 +18,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getppid};
 
 use super::actor::{Role, prepare};
-use super::clock::{now_ns, sleep_ms, wait_until};
+use super::clock::{now_ns, sleep_ms};
 use super::listener::{accepts, loopback};
 use super::record::Stalled;
 use super::socket::{Address, Listener, accept, bound, listen};
@@ -111,7 +112,20 @@ pub fn short_of_memory(stage: &mut Stage) -> Result<()> {
     let mut hoarder = prepare::<(), _>(Role::named("st-hoarder"), hoard)?;
     group.enter(hoarder.pid())?;
     hoarder.start()?;
-    wait_until("tasks to wait for memory", || waits_for_memory(&dir))?;
+    for look in 0.. {
+        if waits_for_memory(&dir)? {
+            break;
+        }
+        let told = |name| fs::read_to_string(dir.join(name)).unwrap_or_default();
+        ensure!(
+            look < 300,
+            "nobody waits for memory: {}{}{}",
+            told("memory.pressure"),
+            told("memory.current"),
+            told("memory.events")
+        );
+        sleep_ms(100);
+    }
     group.enter(std::process::id())?;
     stalled(stage, "stall_memory", "short of memory", |_| {
         std::thread::sleep(INSTEAD);
@@ -125,6 +139,7 @@ pub fn short_of_memory(stage: &mut Stage) -> Result<()> {
 
 /// Takes four times the memory of its group and gives it back, until it is killed.
 fn hoard() -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("the end with the scenario")?;
     loop {
         let mut memory = vec![0u8; 4 * LITTLE];
         memory.chunks_mut(4096).for_each(|page| page[0] = 1);
