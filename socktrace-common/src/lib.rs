@@ -28,7 +28,7 @@ pub use event::{
     ConnectReturnedEvent, EventHeader, ListenEvent, WAIT_UNKNOWN,
 };
 pub use params::{ABSENT, Offsets, Params, family_bit, filter, loads, preempted};
-pub use pending::{AcceptStart, BlockedCall, UnixMeeting};
+pub use pending::{AcceptStart, BlockedCall, DROP_ENTRY_WORDS, UnixMeeting};
 pub use signal::{Signal, Tier};
 pub use stage::Stage;
 pub use tally::{

@@ -48,3 +48,7 @@ pub struct BlockedCall {
     /// Times the thread had slept before (`nvcsw`), in the tracepoint tier.
     pub switches: u64,
 }}
+
+/// 64-bit words of what is remembered of a call that may drop a connection, per CPU. The first is 0 where none is under way:
+/// else the kernel may have counted a drop that is in no total yet.
+pub const DROP_ENTRY_WORDS: usize = 10;

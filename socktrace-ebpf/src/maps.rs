@@ -6,12 +6,12 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, PerfEventArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerfEventArray, RingBuf},
 };
 use socktrace_common::{
     AcceptErrorKey, AcceptKey, AcceptStart, Actor, BlockedCall, ConnectBlockedKey,
-    ConnectFailureKey, DropKey, Endpoint, ListenerInfo, Signal, Stage, TaskInfo, TaskKey,
-    UnixMeeting, WaitTally,
+    ConnectFailureKey, DROP_ENTRY_WORDS, DropKey, Endpoint, ListenerInfo, Signal, Stage, TaskInfo,
+    TaskKey, UnixMeeting, WaitTally,
 };
 
 /// Events, with `--transport ring`.
@@ -98,6 +98,13 @@ pub(crate) static ACCEPT_CALLS: HashMap<u64, AcceptCall> = HashMap::with_max_ent
 /// `connect()` calls under way, by `pid_tgid`.
 #[map]
 pub(crate) static CONNECT_CALLS: HashMap<u64, ConnectCall> = HashMap::with_max_entries(16384, 0);
+/// Threads whose `connect()` failed, from when its hook saw that until its twin knows: moments. Where that never runs, the
+/// oldest make room.
+#[map]
+pub(crate) static CONNECT_ENDS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16384, 0);
+/// How many connects that failed were seen to fail, and nothing else of them.
+#[map]
+pub(crate) static CONNECT_UNSEEN: Array<u64> = Array::with_max_entries(1, 0);
 /// `listen()` calls under way, by `pid_tgid`.
 #[map]
 pub(crate) static LISTEN_CALLS: HashMap<u64, ListenCall> = HashMap::with_max_entries(4096, 0);
@@ -203,6 +210,18 @@ pub(crate) struct ConnectCall {
     pub(crate) returned: u64,
 }
 
+impl ConnectCall {
+    /// One of which nothing is known.
+    pub(crate) const UNKNOWN: Self = Self::given(-1, 0, 0);
+
+    /// One with its address yet to be read.
+    #[inline(always)]
+    pub(crate) const fn given(fd: i32, user_address: u64, address_len: i32) -> Self {
+        let target = Endpoint::NONE;
+        Self { sock: 0, user_address, fd, address_len, target, returned: 0 }
+    }
+}
+
 /// A `listen()` call.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -232,3 +251,5 @@ pub(crate) struct DropEntry {
     /// The four counters.
     pub(crate) before: crate::kernel::ListenMib,
 }
+
+const _: () = assert!(size_of::<DropEntry>() == DROP_ENTRY_WORDS * size_of::<u64>());

@@ -17,8 +17,8 @@ use crate::{
     globals::param,
     kernel::{Sock, Task, now_ns},
     maps::{
-        ABANDONED_OTHER, ABANDONED_TALLY, BUDGETS, LISTENERS, STAGES, TASKS, UNDER_WAY, UnderWay,
-        WAIT_ZERO,
+        ABANDONED_OTHER, ABANDONED_TALLY, BUDGETS, CONNECT_UNSEEN, LISTENERS, STAGES, TASKS,
+        UNDER_WAY, UnderWay, WAIT_ZERO,
     },
 };
 
@@ -115,6 +115,14 @@ pub(crate) fn tally_abandoned(key: &ConnectFailureKey) -> Tallied {
         add(others, 1);
     }
     tallied
+}
+
+/// Adds one to the failed connects of which nothing is known.
+#[inline(always)]
+pub(crate) fn count_unseen() {
+    if let Some(total) = CONNECT_UNSEEN.get_ptr_mut(0) {
+        add(total, 1);
+    }
 }
 
 /// Adds one occurrence to the waits of `key`, and how long it waited, unless that is `u64::MAX`. Before the

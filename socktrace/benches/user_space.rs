@@ -1,6 +1,12 @@
 //! What user space does with an event, a session and a report, each by itself: `cargo xtask bench user`.
 
-use std::{fs, hint::black_box, path::Path, slice, time::Duration};
+use std::{
+    fs,
+    hint::black_box,
+    path::Path,
+    slice,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use socktrace::{
@@ -8,7 +14,7 @@ use socktrace::{
     event::{Record, Source},
     render::{html, json, text},
     session::{End, Header, Reader, Writer},
-    transport::decode,
+    transport::{Clock, decode},
 };
 use socktrace_common::{AcceptEvent, Actor, Endpoint, EventHeader, Signal, TaskKey};
 
@@ -75,6 +81,22 @@ fn events(criterion: &mut Criterion) {
             aggregator
         };
         bencher.iter_batched(fresh, apply, BatchSize::SmallInput);
+    });
+    let so_far = Aggregator::new(header.session.clone(), Selection::default());
+    let clock = Clock::anchored_at(0, UNIX_EPOCH);
+    group.bench_function("text", |bencher| {
+        let mut line = String::new();
+        bencher.iter(|| {
+            (0..EVENTS).fold(0, |all, _| {
+                line.clear();
+                text::write_event(&mut line, black_box(&event), &clock, &so_far);
+                all + line.len()
+            })
+        });
+    });
+    group.bench_function("json", |bencher| {
+        let line = || json::render_event(black_box(&event), &clock, &so_far).to_string();
+        bencher.iter(|| (0..EVENTS).fold(0, |all, _| all + line().len()));
     });
     group.bench_function("write", |bencher| {
         let record = Record::Event(event.clone());

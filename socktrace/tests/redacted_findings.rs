@@ -163,6 +163,7 @@ fn listening(address: &str, namespace: u64) -> TcpListening {
     TcpListening {
         address: address.parse().expect("an address"),
         v6only: Some(true),
+        interface: None,
         net_namespace: Some(namespace),
         inode: 3,
         queue: Some((9, 8)),

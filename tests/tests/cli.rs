@@ -5,12 +5,12 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use socktrace_tests::harness::process::{Finished, Running};
-use socktrace_tests::harness::run::{run, socktrace};
+use socktrace_tests::harness::run::{into_closed_pipe, run, socktrace};
 
 /// An ordinary user without any right.
 const NOBODY: u32 = 65534;
@@ -222,9 +222,16 @@ fn a_closed_stdout_ends_quietly() -> Result<()> {
         for word in ["panicked", "Broken pipe", "os error"] {
             ensure!(!text.contains(word), "{args:?} complains: {}", finished.told());
         }
-        let quiet = finished.code() == Some(0) || finished.signal() == Some(libc::SIGPIPE);
+        let quiet = finished.code() == run(args)?.code();
         ensure!(quiet, "{args:?}: {}", finished.told());
     }
+    Ok(())
+}
+
+#[test]
+fn what_is_wrong_is_the_exit_code_where_nobody_reads_it_to_the_end() -> Result<()> {
+    let finished = into_closed_pipe(&["diagnose", "/nonexistent/directory/socket"])?;
+    ensure!(finished.code() == Some(1) && finished.err().is_empty(), "{}", finished.told());
     Ok(())
 }
 
@@ -255,21 +262,4 @@ fn start_fresh(command: &mut Command) -> Result<Running> {
         started = Running::start(command);
     }
     started
-}
-
-/// Runs with a stdout that has no reader.
-fn into_closed_pipe(args: &[&str]) -> Result<Finished> {
-    let (reader, writer) = std::io::pipe().context("a pipe")?;
-    drop(reader);
-    let mut command = socktrace(args)?;
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("starting socktrace")?;
-    // The command holds the other copy of the pipe's end.
-    drop(command);
-    let output = child.wait_with_output().context("waiting")?;
-    Ok(Finished { status: output.status, stdout: output.stdout, stderr: output.stderr })
 }

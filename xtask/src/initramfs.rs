@@ -3,8 +3,13 @@
 //! Uncompressed: it goes from the page cache into the guest's memory, and saving disk saves nothing.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+
+use crate::process;
 
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
@@ -18,13 +23,19 @@ const TRAILER: &str = "TRAILER!!!";
 pub(crate) struct Initramfs {
     archive: Vec<u8>,
     directories: BTreeSet<String>,
+    libraries: BTreeSet<String>,
     entries: u32,
 }
 
 impl Initramfs {
     /// An archive with `/dev/console`, from which the kernel gives init its stdout.
     pub(crate) fn new() -> Result<Self> {
-        let mut this = Self { archive: Vec::new(), directories: BTreeSet::new(), entries: 0 };
+        let mut this = Self {
+            archive: Vec::new(),
+            directories: BTreeSet::new(),
+            libraries: BTreeSet::new(),
+            entries: 0,
+        };
         this.directory("dev")?;
         this.entry("dev/console", CONSOLE, CONSOLE_DEVICE, &[])?;
         Ok(this)
@@ -46,9 +57,20 @@ impl Initramfs {
         self.content(path, FILE, content)
     }
 
-    /// Adds a file that can be run, and the directories above it.
-    pub(crate) fn executable(&mut self, path: &str, content: &[u8]) -> Result<()> {
-        self.content(path, EXECUTABLE, content)
+    /// Adds a program of this machine at `path`, and the libraries that it needs, where they are here.
+    pub(crate) fn program(&mut self, path: &str, program: &Path) -> Result<()> {
+        for library in libraries(program)? {
+            if self.libraries.insert(library.clone()) {
+                self.executable(library.trim_start_matches('/'), Path::new(&library))?;
+            }
+        }
+        self.executable(path, program)
+    }
+
+    fn executable(&mut self, path: &str, file: &Path) -> Result<()> {
+        let content =
+            fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        self.content(path, EXECUTABLE, &content)
     }
 
     /// The finished archive.
@@ -103,9 +125,40 @@ impl Initramfs {
     }
 }
 
+/// The libraries that a program of this machine needs, by path, and its loader.
+pub(crate) fn libraries(program: &Path) -> Result<Vec<String>> {
+    let listing = process::capture(Command::new("ldd").arg(program))?;
+    parse_ldd(&listing).with_context(|| format!("{} would not run here", program.display()))
+}
+
+fn parse_ldd(listing: &str) -> Result<Vec<String>> {
+    if let Some(line) = listing.lines().find(|line| line.ends_with("=> not found")) {
+        bail!("{}: is its package installed?", line.trim());
+    }
+    let words = listing.split_whitespace().filter(|word| word.starts_with('/'));
+    Ok(words.map(str::to_owned).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_that_is_missing_is_named() {
+        let found = parse_ldd("\tlibc.so.6 => /lib/libc.so.6 (0x1)\n\tlibelf.so.1 => not found\n");
+        let error = found.map_or_else(|error| error.to_string(), |found| format!("{found:?}"));
+        assert!(error.contains("libelf.so.1"), "{error}");
+    }
+
+    #[test]
+    fn libraries_and_the_loader_are_taken_and_the_vdso_is_not() -> Result<()> {
+        let listing = "\tlinux-vdso.so.1 (0x00007ffc)\n\
+            \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f0)\n\
+            \t/lib64/ld-linux-x86-64.so.2 (0x00007f1)\n";
+        let paths = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
+        assert_eq!(parse_ldd(listing)?, paths);
+        Ok(())
+    }
 
     #[test]
     fn an_entry_has_the_header_that_the_kernel_reads() -> Result<()> {

@@ -32,6 +32,9 @@ pub(crate) struct Kernel {
     suite: Vec<String>,
     /// Whether a package that cannot be had is a failure.
     pub(crate) required: bool,
+    /// Whether it preempts its own code.
+    #[serde(default)]
+    pub(crate) preempts: bool,
     /// Tests, by the beginning of their names, that a representative part leaves out here.
     #[serde(default)]
     pub(crate) full_only: Vec<String>,
@@ -245,6 +248,7 @@ mod tests {
             package: None,
             suite: Vec::new(),
             required: true,
+            preempts: false,
             full_only: Vec::new(),
         }
     }

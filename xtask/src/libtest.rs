@@ -1,4 +1,5 @@
-//! Reading libtest's output: the totals of its `test result:` lines, while the output streams through.
+//! Reading libtest's output while it streams through: the totals of its `test result:` lines, and what it says of
+//! tests that failed.
 
 use std::io::{BufRead as _, BufReader, Write as _, stdout};
 use std::ops::AddAssign;
@@ -27,32 +28,77 @@ impl AddAssign for Totals {
     }
 }
 
+/// What a run of tests said.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Tested {
+    /// How many tests.
+    pub(crate) totals: Totals,
+    /// The lines about those that failed.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Tested {
+    /// Reads all that one or several test programs printed.
+    pub(crate) fn parse(lines: &[String]) -> Self {
+        let (mut tested, mut failing) = (Self::default(), false);
+        for line in lines {
+            if let Some(totals) = parse_result(line) {
+                tested.totals += totals;
+                failing = false;
+            }
+            failing |= line == "failures:";
+            if failing {
+                tested.failures.push(line.clone());
+            }
+        }
+        tested
+    }
+
+    /// Counts a failure that no test program printed.
+    pub(crate) fn fail(&mut self, why: String) {
+        self.totals.failed += 1;
+        self.failures.push(why);
+    }
+}
+
 /// Runs a test program (or `cargo test`), shows its output, and sums up its results.
-pub(crate) fn run(command: &mut Command) -> Result<Totals> {
+pub(crate) fn run(command: &mut Command) -> Result<Tested> {
     let line = process::render(command);
     println!("running: {line}");
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| process::cannot_start(&line))?;
     let output = child.stdout.take().context("a piped stdout is missing")?;
-    let mut totals = Totals::default();
+    let mut lines = Vec::new();
     for text in BufReader::new(output).split(b'\n') {
         let text = text.context("the tests' output cannot be read")?;
-        let text = String::from_utf8_lossy(&text);
+        let text = String::from_utf8_lossy(&text).into_owned();
         writeln!(stdout(), "{text}")?;
-        totals += parse_result(&text).unwrap_or_default();
+        lines.push(text);
     }
+    let mut tested = Tested::parse(&lines);
     let status = child.wait().with_context(|| format!("`{line}` cannot be waited for"))?;
-    if !status.success() && totals.failed == 0 {
-        println!(
-            "`{line}` broke off ({status}) without naming a failed test; counted as one failure"
+    if !status.success() && (tested.totals.failed == 0 || breaks_off(&lines)) {
+        let why = format!(
+            "`{line}` broke off ({status}) before it told its result; counted as one failure"
         );
-        totals.failed = 1;
+        println!("{why}");
+        tested.fail(why);
     }
-    Ok(totals)
+    Ok(tested)
+}
+
+/// Whether a program began to run its tests and never told their result.
+fn breaks_off(lines: &[String]) -> bool {
+    let begins = |line: &&String| {
+        let count = line.strip_prefix("running ").and_then(|rest| rest.split_once(" test"));
+        count.is_some_and(|(count, _)| count.parse::<u64>().is_ok())
+    };
+    let ends = lines.iter().filter(|line| parse_result(line).is_some()).count();
+    lines.iter().filter(begins).count() > ends
 }
 
 /// The totals in a `test result:` line; `None` for every other line.
-pub(crate) fn parse_result(line: &str) -> Option<Totals> {
+fn parse_result(line: &str) -> Option<Totals> {
     // Tests may print to the same line before libtest does.
     let (_, result) = line.split_once("test result: ")?;
     let (_, counts) = result.split_once(". ")?;
@@ -88,8 +134,32 @@ mod tests {
 
     #[test]
     fn a_program_that_breaks_off_counts_as_one_failure() -> Result<()> {
-        let totals = run(&mut Command::new("false"))?;
-        assert_eq!(totals, Totals { failed: 1, ..Totals::default() });
+        let tested = run(&mut Command::new("false"))?;
+        assert_eq!(tested.totals, Totals { failed: 1, ..Totals::default() });
+        assert!(tested.failures[0].contains("broke off"), "{tested:?}");
         Ok(())
+    }
+
+    #[test]
+    fn a_program_that_breaks_off_behind_one_that_failed_is_found() {
+        let failed =
+            ["running 1 test", "test a ... FAILED", "test result: FAILED. 0 passed; 1 failed"];
+        let lines = |more: &[&str]| -> Vec<String> {
+            failed.iter().chain(more).map(|line| (*line).to_owned()).collect()
+        };
+        assert!(!breaks_off(&lines(&[])));
+        assert!(breaks_off(&lines(&["running 2 tests", "test b ... ok"])));
+    }
+
+    #[test]
+    fn what_is_said_of_failed_tests_is_kept_of_each_program() {
+        let result = ["test result: FAILED. 1 passed; 1 failed; 0 ignored"];
+        let (a, b) = (["failures:", "---- a stdout ----"], ["failures:", "---- b stdout ----"]);
+        let ran = ["test a ... FAILED"];
+        let lines = [&ran[..], &a, &result, &ran, &b, &result].concat();
+        let tested =
+            Tested::parse(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
+        assert_eq!(tested.failures, [a, b].concat());
+        assert_eq!(tested.totals, Totals { passed: 2, failed: 2, ignored: 0 });
     }
 }

@@ -14,6 +14,7 @@ mod modules;
 mod paths;
 mod printed_tables;
 mod process;
+mod programs;
 mod provenance;
 mod qemu;
 mod results;

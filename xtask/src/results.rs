@@ -56,8 +56,8 @@ impl Row {
             package: package.to_owned(),
             release: found.release,
             build: found.build,
-            passed: found.totals.passed,
-            failed: found.totals.failed,
+            passed: found.tested.totals.passed,
+            failed: found.tested.totals.failed,
             seconds,
             problem,
             failures: found.failures,
@@ -76,14 +76,12 @@ fn path(root: &Path) -> PathBuf {
     root.join("docs/kernels-matrix.toml")
 }
 
-/// Puts `rows` into the record with today's date, in place of those of the same names.
-pub(crate) fn update(root: &Path, mut rows: Vec<Row>) -> Result<()> {
+/// Puts `row` into the record with today's date, in place of the one of that name.
+pub(crate) fn update(root: &Path, row: Row) -> Result<()> {
     let today = process::capture(Command::new("date").args(["--utc", "+%F"]))?;
-    for row in &mut rows {
-        today.trim().clone_into(&mut row.date);
-    }
+    let row = Row { date: today.trim().to_owned(), ..row };
     let names = kernels::names(root)?;
-    let record = Record { kernel: merge(read(root)?.kernel, rows, &names) };
+    let record = Record { kernel: merge(read(root)?.kernel, vec![row], &names) };
     let text = toml::to_string(&record).context("the results are no TOML")?;
     let path = path(root);
     fs::write(&path, format!("{HEADER}{text}"))

@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::libtest::Totals;
+use crate::libtest::{Tested, Totals};
 use crate::process;
 
 /// What a stage found.
@@ -21,9 +21,9 @@ enum Outcome {
     /// It is right, and counts nothing.
     Checked,
     /// Tests ran.
-    Tested(Totals),
-    /// It could not be done; the message was printed.
-    Broken,
+    Tested(Tested),
+    /// It could not be done, and why.
+    Broken(String),
     /// It could not be done, and need not be.
     Absent,
 }
@@ -39,8 +39,9 @@ impl Stage {
         println!("\n== {name}");
         let start = Instant::now();
         let outcome = act().unwrap_or_else(|error| {
-            println!("{name}: {error:#}");
-            Outcome::Broken
+            let why = format!("{error:#}");
+            println!("{name}: {why}");
+            Outcome::Broken(why)
         });
         Self { name: name.to_owned(), outcome, seconds: start.elapsed().as_secs_f64() }
     }
@@ -49,8 +50,18 @@ impl Stage {
         match &self.outcome {
             Outcome::Checked | Outcome::Absent => false,
             // A stage that ran nothing has shown nothing.
-            Outcome::Tested(totals) => totals.failed > 0 || totals.passed == 0,
-            Outcome::Broken => true,
+            Outcome::Tested(tested) => tested.totals.failed > 0 || tested.totals.passed == 0,
+            Outcome::Broken(_) => true,
+        }
+    }
+
+    /// What it said of its failure, once more: of a long run, often only the end is kept.
+    fn why(&self) -> String {
+        match &self.outcome {
+            Outcome::Checked | Outcome::Absent => String::new(),
+            Outcome::Tested(tested) if tested.totals.failed == 0 => "no test ran".to_owned(),
+            Outcome::Tested(tested) => tested.failures.join("\n"),
+            Outcome::Broken(why) => why.clone(),
         }
     }
 }
@@ -68,7 +79,7 @@ impl Stages {
     }
 
     /// Runs tests.
-    pub(crate) fn test(&mut self, name: &str, act: impl FnOnce() -> Result<Totals>) {
+    pub(crate) fn test(&mut self, name: &str, act: impl FnOnce() -> Result<Tested>) {
         self.record(name, || act().map(Outcome::Tested));
     }
 
@@ -86,7 +97,7 @@ impl Stages {
         lanes: usize,
         jobs: &[J],
         name: impl Fn(&J) -> String + Sync,
-        act: impl Fn(&J) -> Result<Totals> + Sync,
+        act: impl Fn(&J) -> Result<Tested> + Sync,
     ) {
         let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
         let lane = || {
@@ -109,13 +120,16 @@ impl Stages {
         self.done.push(Stage::run(name, act));
     }
 
-    /// Prints the table; an error when a stage failed.
+    /// Prints why stages failed, and the table; an error when one did.
     pub(crate) fn finish(&self) -> Result<()> {
+        let failed: Vec<_> = self.done.iter().filter(|stage| stage.failed()).collect();
+        for stage in &failed {
+            println!("\n== failed: {}\n{}", stage.name, stage.why());
+        }
         print!("\n{}", self.render());
-        let failed: Vec<_> =
-            self.done.iter().filter(|stage| stage.failed()).map(|stage| &*stage.name).collect();
-        if !failed.is_empty() {
-            bail!("failed: {}; each says why above, under its `== name`", failed.join(", "));
+        let names: Vec<_> = failed.iter().map(|stage| &*stage.name).collect();
+        if !names.is_empty() {
+            bail!("failed: {}; each says why above, under its `== name`", names.join(", "));
         }
         Ok(())
     }
@@ -128,14 +142,16 @@ impl Stages {
             let (passed, failed) = match &stage.outcome {
                 Outcome::Checked => ("ok".to_owned(), String::new()),
                 Outcome::Absent => ("absent".to_owned(), String::new()),
-                Outcome::Broken => (String::new(), "FAILED".to_owned()),
-                Outcome::Tested(totals) => {
+                Outcome::Broken(_) => (String::new(), "FAILED".to_owned()),
+                Outcome::Tested(Tested { totals, .. }) => {
                     sum += *totals;
                     (totals.passed.to_string(), totals.failed.to_string())
                 }
             };
             let note = match &stage.outcome {
-                Outcome::Tested(Totals { passed: 0, failed: 0, .. }) => "  no test ran: FAILED",
+                Outcome::Tested(Tested { totals: Totals { passed: 0, failed: 0, .. }, .. }) => {
+                    "  no test ran: FAILED"
+                }
                 _ => "",
             };
             let Stage { name, seconds, .. } = stage;
@@ -192,8 +208,13 @@ mod tests {
 
     fn tested(passed: u64, failed: u64) -> Stages {
         let mut stages = Stages::default();
-        stages.test("some", || Ok(Totals { passed, failed, ignored: 0 }));
+        stages.test("some", || Ok(ran(passed, failed)));
         stages
+    }
+
+    fn ran(passed: u64, failed: u64) -> Tested {
+        let totals = Totals { passed, failed, ignored: 0 };
+        Tested { totals, ..Tested::default() }
     }
 
     #[test]
@@ -206,7 +227,7 @@ mod tests {
     #[test]
     fn jobs_in_lanes_all_run_and_are_told_in_their_order() {
         let mut stages = Stages::default();
-        let act = |n: &u64| Ok(Totals { passed: *n, ..Totals::default() });
+        let act = |n: &u64| Ok(ran(*n, 0));
         stages.tests_in_lanes(2, &[1, 2, 3], |n| format!("job {n}"), act);
         let names: Vec<_> = stages.done.iter().map(|stage| stage.name.as_str()).collect();
         assert_eq!(names, ["job 1", "job 2", "job 3"]);
@@ -217,7 +238,8 @@ mod tests {
     fn a_broken_stage_fails_and_the_next_still_runs() {
         let mut stages = Stages::default();
         stages.check("broken", || bail!("no"));
-        stages.test("next", || Ok(Totals { passed: 2, ..Totals::default() }));
+        stages.test("next", || Ok(ran(2, 0)));
+        assert_eq!(stages.done[0].why(), "no");
         let error = stages.finish().expect_err("one stage is broken").to_string();
         assert!(error.contains("broken") && !error.contains("next"), "{error}");
         assert!(stages.render().contains("total: 2 tests passed, 0 failed"));

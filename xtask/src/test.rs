@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -14,16 +14,11 @@ use nix::unistd::geteuid;
 
 use crate::bench::gate;
 use crate::kernels::{self, Kernel, Unpacked};
-use crate::libtest::{self, Totals};
+use crate::libtest::{self, Tested};
+use crate::programs::{KERNEL_TEST, Programs, SERVERS_TEST};
 use crate::results::{self, Row};
-use crate::stages::{Stages, build_programs};
+use crate::stages::Stages;
 use crate::{build_ebpf, docs, paths, process, setup, tools, vm};
-
-/// The integration test that needs root and a kernel that it may trace.
-const KERNEL_TEST: &str = "kernel";
-
-/// The integration test that needs root and the servers that `setup` installs.
-const SERVERS_TEST: &str = "servers";
 
 /// `cargo xtask test`'s arguments.
 #[derive(clap::Args)]
@@ -45,7 +40,8 @@ pub(crate) struct Arguments {
     /// Boot with this on the kernel's command line, too, like preempt=full.
     #[arg(long, value_name = "PARAMETER")]
     boot_with: Option<String>,
-    /// Kill a VM that has run this long; 900 if not given, with --full 3600.
+    /// Kill a VM that has run this long: it hangs. Twice what a guest takes on a slow machine, if not given: 1800, with
+    /// --full 7200.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
 }
@@ -134,7 +130,7 @@ fn deny(root: &Path) -> Result<()> {
 }
 
 /// The tests of the tests crate that need no kernel of their own.
-fn integration(root: &Path) -> Result<Totals> {
+fn integration(root: &Path) -> Result<Tested> {
     let programs = Programs::build(root)?;
     let mut command = cargo(root, &["test", "--no-fail-fast", "--package", "socktrace-tests"]);
     command.arg("--bins");
@@ -164,50 +160,8 @@ fn test_names(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What the tests run: built here, named to them by environment variables.
-struct Programs {
-    socktrace: PathBuf,
-    scenario: PathBuf,
-    kernel_tests: PathBuf,
-    server_tests: PathBuf,
-}
-
-impl Programs {
-    fn build(root: &Path) -> Result<Self> {
-        let socktrace =
-            build_programs(&mut cargo(root, &["build", "--release", "--package", "socktrace"]))?;
-        let selection = ["--package", "socktrace-tests", "--bins"];
-        let mut build = cargo(root, &["build"]);
-        build.args(selection).args(["--test", KERNEL_TEST, "--test", SERVERS_TEST]);
-        let tests = build_programs(&mut build)?;
-        Ok(Self {
-            socktrace: program(&socktrace, "socktrace")?,
-            scenario: program(&tests, "scenario")?,
-            kernel_tests: program(&tests, KERNEL_TEST)?,
-            server_tests: program(&tests, SERVERS_TEST)?,
-        })
-    }
-
-    /// Tells a test program where everything is.
-    fn announce<'a>(&self, root: &Path, command: &'a mut Command) -> &'a mut Command {
-        command.env("SOCKTRACE_BIN", &self.socktrace).env("SOCKTRACE_SCENARIO", &self.scenario);
-        // A failure says where it is by its context; the frames of the test harness say nothing.
-        command.env("RUST_LIB_BACKTRACE", "0");
-        // At native speed everything is quick.
-        command.env("SOCKTRACE_FULL", "1");
-        command.env("SOCKTRACE_KERNEL", "host").env("SOCKTRACE_KERNELS", kernels::table(root))
-    }
-}
-
-fn program(built: &[(String, PathBuf)], name: &str) -> Result<PathBuf> {
-    let found = built.iter().find(|(target, _)| target == name);
-    found.map(|(_, path)| path.clone()).with_context(|| {
-        format!("cargo built no program {name}: the tests cannot run; is its target renamed?")
-    })
-}
-
 /// Runs one of the test programs that trace this machine.
-fn host(root: &Path, filter: Option<&str>, which: fn(&Programs) -> &Path) -> Result<Totals> {
+fn host(root: &Path, filter: Option<&str>, which: fn(&Programs) -> &Path) -> Result<Tested> {
     if !geteuid().is_root() {
         bail!("these tests load eBPF programs, and this user is not root; run them as root");
     }
@@ -225,20 +179,23 @@ struct Job {
 
 fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
     let mut programs = None;
-    stages.check("VM programs", || {
-        programs = Some(vm::Programs::build(root)?);
+    stages.check("programs", || {
+        programs = Some(Programs::build(root)?);
         Ok(())
     });
     let Some(programs) = programs else { return };
-    let seconds = if arguments.full { 3600 } else { 900 };
+    let seconds = if arguments.full { 7200 } else { 1800 };
     let options = vm::Options {
         filter: arguments.filter.as_deref(),
         timeout: Duration::from_secs(arguments.timeout.unwrap_or(seconds)),
         full: arguments.full,
         boot_with: arguments.boot_with.as_deref(),
     };
-    let jobs = obtain_kernels(root, arguments.kernel.as_deref(), stages);
-    let rows = Mutex::new(Vec::new());
+    let mut jobs = obtain_kernels(root, arguments.kernel.as_deref(), stages);
+    // Those that have most to do come first, so that none of them is the last, alone; where hooks are doubled, all takes longer.
+    jobs.sort_by_key(|job| (job.kernel.full_only.len(), !job.kernel.preempts));
+    let records = arguments.full && arguments.filter.is_none() && arguments.boot_with.is_none();
+    let recording = Mutex::new(());
     let partly = |kernel: &Kernel| {
         !arguments.full && arguments.filter.is_none() && !kernel.full_only.is_empty()
     };
@@ -252,19 +209,20 @@ fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
         let start = Instant::now();
         let found = vm::run(root, &job.kernel, &job.unpacked, &programs, &options);
         let (package, seconds) = (&job.unpacked.package, start.elapsed().as_secs());
-        let row = Row::new(&job.kernel.name, package, seconds, &found);
-        rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
-        found.map(|found| found.totals)
+        if records {
+            // At once: a run takes hours, and may be ended before the others are through.
+            let row = Row::new(&job.kernel.name, package, seconds, &found);
+            let _one_at_a_time = recording.lock().unwrap_or_else(PoisonError::into_inner);
+            results::update(root, row)?;
+        }
+        found.map(|found| found.tested)
     });
     if gate::applies(arguments.kernel.as_deref(), options.filter.or(options.boot_with)) {
-        stages.test(&format!("what tracing costs: {}", gate::KERNEL), || gate::run(root));
+        stages
+            .test(&format!("what tracing costs: {}", gate::KERNEL), || gate::run(root, &programs));
     }
-    if arguments.full && arguments.filter.is_none() && arguments.boot_with.is_none() {
-        let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-        stages.check("results in docs/", || {
-            results::update(root, rows)?;
-            docs::update(root)
-        });
+    if records {
+        stages.check("results in docs/", || docs::update(root));
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::libtest::Totals;
+use crate::libtest::{Tested, Totals};
 use crate::qemu::Run;
 
 /// What vm-init prints last.
@@ -21,8 +21,8 @@ const CHECK: &str = "SOCKTRACE-VM-CHECK ";
 /// What was found in a guest that ran its tests to their end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
-    /// How many tests, and how they ended.
-    pub(crate) totals: Totals,
+    /// How many tests, how they ended, and what those that failed said.
+    pub(crate) tested: Tested,
     /// The names of those that failed.
     pub(crate) failures: Vec<String>,
     /// `uname -r`.
@@ -95,7 +95,7 @@ fn findings(verdict: &Verdict<'_>, lines: &[String]) -> Result<Findings> {
     let (release, build) =
         after(KERNEL).and_then(|words| words.split_once(' ')).unwrap_or_default();
     Ok(Findings {
-        totals: verdict.totals()?,
+        tested: Tested { totals: verdict.totals()?, ..Tested::parse(lines) },
         failures: lines.iter().filter_map(|line| parse_failure(line)).collect(),
         release: release.to_owned(),
         build: build.to_owned(),
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_verdict_gives_its_totals() -> Result<()> {
-        assert_eq!(judged(&["booted", OK], false)?.totals.passed, 12);
+        assert_eq!(judged(&["booted", OK], false)?.tested.totals.passed, 12);
         Ok(())
     }
 
@@ -156,12 +156,16 @@ mod tests {
             r#"SOCKTRACE-VM-CHECK {"signals":[{"signal":"accept","tier":"fentry"},{"signal":"listen","tier":null}]}"#,
             "test accept::a ... ok",
             "test accept::b ... FAILED",
+            "failures:",
+            "Error: no",
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored",
             "SOCKTRACE-VM-VERDICT kernel=6.1 passed=1 failed=1 status=fail",
         ];
         let found = judged(&lines, false)?;
         assert_eq!(found.release, "6.1.0-9-cloud-amd64");
         assert_eq!(found.build, "#1 SMP Debian 6.1.27-1 (2023-05-08)");
         assert_eq!(found.failures, ["accept::b"]);
+        assert_eq!(found.tested.failures, ["failures:", "Error: no"]);
         assert_eq!(found.tiers["accept"], "fentry");
         assert_eq!(found.tiers["listen"], "none");
         Ok(())

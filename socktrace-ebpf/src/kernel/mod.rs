@@ -26,6 +26,12 @@ fn read<T: Copy>(base: u64, offset: u32) -> T {
     reach::probe(base, offset)
 }
 
+/// Reads a `T` from user memory, all zeroes if it is not resident.
+#[inline(always)]
+fn read_user<T: Copy>(address: u64) -> T {
+    reach::probe_user(address)
+}
+
 /// The C `bool` at `address`.
 #[inline(always)]
 pub(crate) fn flag_at(address: u64) -> bool {

@@ -3,7 +3,7 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 use socktrace_common::loads;
 
 use crate::globals::param;
@@ -83,6 +83,18 @@ pub(super) fn probe<T: Copy>(base: u64, offset: u32) -> T {
     // that. `T` is a pointer-free integer or an array of them at every call.
     unsafe {
         bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
+        value.assume_init()
+    }
+}
+
+/// As [`probe`], from user memory.
+#[inline(always)]
+pub(super) fn probe_user<T: Copy>(address: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: as in `probe`.
+    unsafe {
+        let to = value.as_mut_ptr().cast();
+        bpf_probe_read_user(to, size_of::<T>() as u32, address as *const c_void);
         value.assume_init()
     }
 }

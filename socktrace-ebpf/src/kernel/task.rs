@@ -1,19 +1,32 @@
 //! `struct task_struct`: who runs.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, mem::offset_of};
 
-use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-    bpf_get_current_uid_gid, bpf_ktime_get_ns, generated::bpf_get_current_task_btf,
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
+        bpf_get_current_uid_gid, bpf_ktime_get_ns,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
 };
 use socktrace_common::{Actor, Credentials, TaskKey};
 
 use super::{
     Probed, Reach, Socket,
     reach::{Current, Details},
-    read,
+    read, read_user,
 };
 use crate::globals::offset;
+
+/// The numbers of the system call on x86-64: of 64-bit programs (`asm/unistd_64.h`), of 32-bit ones (`asm/unistd_32.h`).
+const SYS_CONNECT: u64 = 42;
+const SYS_CONNECT_32: u64 = 362;
+const SYS_SOCKETCALL_32: u64 = 102;
+/// First argument of `socketcall()` (`linux/net.h`).
+const SOCKETCALL_CONNECT: u32 = 3;
+/// In the place of a result, while there is none.
+const ENOSYS: i64 = 38;
 
 /// `CLOCK_MONOTONIC`, nanoseconds.
 #[inline(always)]
@@ -128,6 +141,40 @@ impl Task {
         into.mount_namespace =
             detail(detail(namespaces, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
         into.net_namespace = detail(detail(namespaces, offset!(nsproxy_net_ns)), offset!(net_inum));
+    }
+
+    /// What the system call was given that the current task is in, if that is `connect()`: descriptor, address in user memory,
+    /// its length. Needs 5.15.
+    #[inline(always)]
+    pub(crate) fn connect_call() -> Option<(i32, u64, i32)> {
+        // SAFETY: the task is the current one; what it entered the kernel with is on its stack.
+        let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
+        let register = |at: usize| read::<u64>(registers, at as u32);
+        // What io_uring does on the way out of a system call, or in a thread of its own, has its result there, or 0.
+        if register(offset_of!(pt_regs, rax)) != -ENOSYS as u64 {
+            return None;
+        }
+        let len = register(offset_of!(pt_regs, rdx)) as u32;
+        let (fd, address, len) = match register(offset_of!(pt_regs, orig_rax)) {
+            SYS_CONNECT => {
+                let address = register(offset_of!(pt_regs, rsi));
+                (register(offset_of!(pt_regs, rdi)) as u32, address, len)
+            }
+            number @ (SYS_CONNECT_32 | SYS_SOCKETCALL_32) => {
+                let first = register(offset_of!(pt_regs, rbx)) as u32;
+                let second = u64::from(register(offset_of!(pt_regs, rcx)) as u32);
+                if number == SYS_CONNECT_32 {
+                    (first, second, len)
+                } else if first == SOCKETCALL_CONNECT {
+                    let [fd, address, len] = read_user::<[u32; 3]>(second);
+                    (fd, u64::from(address), len)
+                } else {
+                    return None;
+                }
+            }
+            _ => return None,
+        };
+        Some((fd.cast_signed(), address, len.cast_signed()))
     }
 
     /// How often this task went to sleep of its own accord.

@@ -21,7 +21,7 @@ use crate::{
     emit, filter,
     globals::offset,
     kernel::{self, Probed, Reach, Skb, Sock, Task, Typed, cpu_offset, pid_tgid},
-    maps::{CLOSING, Closing, DROP_ENTRIES, DROP_TALLY, LISTENERS, UnderWay},
+    maps::{CLOSING, Closing, DROP_ENTRIES, DROP_TALLY, DropEntry, LISTENERS, UnderWay},
     tally,
 };
 
@@ -58,14 +58,28 @@ fn entered<R: Reach>(stage: DropStage, listener: Option<Sock<R>>, skb: u64, stol
     }
 }
 
-/// The function returned. `listener` is its argument, where the hook still has it.
+/// The function returned. `listener` is its argument, where the hook still has it. Until the drop is in its total, the
+/// entry has a listener: user space tells by that what the kernel may have counted already.
 #[inline(always)]
 fn left<R: Reach>(ctx: &impl EbpfContext, stage: DropStage, listener: Option<Sock<R>>) {
     let Some(entry) = DROP_ENTRIES.get_ptr_mut(stage as u32) else { return };
     // SAFETY: as in `entered`.
     let entry = unsafe { &mut *entry };
-    let Some(sock) = Sock::<Probed>::from_raw(entry.listener) else { return };
-    entry.listener = 0;
+    if let Some(sock) = Sock::<Probed>::from_raw(entry.listener) {
+        attribute(ctx, stage, entry, sock, listener);
+        entry.listener = 0;
+    }
+}
+
+/// Tallies what the call between [`entered`] and [`left`] threw away.
+#[inline(always)]
+fn attribute<R: Reach>(
+    ctx: &impl EbpfContext,
+    stage: DropStage,
+    entry: &DropEntry,
+    sock: Sock,
+    listener: Option<Sock<R>>,
+) {
     let mut none_dropped = false;
     if let Some(listener) = listener {
         if listener.key() != sock.key() {

@@ -1,5 +1,6 @@
 //! One file per signal: its inline body, then its thin entry points, tier by tier. Hooks that
-//! serve several signals have their entry points in `syscalls.rs` and `sock_state.rs`.
+//! serve several signals have their entry points in `syscalls.rs` and `sock_state.rs`. Two signals have a part with
+//! a file of its own: `accept_meeting.rs` and `connect_handshake.rs`.
 
 mod accept;
 mod accept_error;
@@ -7,6 +8,7 @@ mod accept_meeting;
 mod backlog_drop;
 mod connect_blocked;
 mod connect_failure;
+mod connect_handshake;
 mod follow;
 mod listen;
 mod sock_state;

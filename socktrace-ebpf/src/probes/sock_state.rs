@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use socktrace_common::{Signal, Tier};
 
-use super::{accept, backlog_drop, connect_failure, field};
+use super::{accept, backlog_drop, connect_handshake, field};
 use crate::{
     globals::{lean, on, tier},
     kernel::Sock,
@@ -60,12 +60,12 @@ fn changed(ctx: &impl EbpfContext, sock: u64, old: u32, new: u32) {
         }
         // Of MPTCP, each subflow comes by itself.
         (_, SYN_SENT) if here(Signal::ConnectFailure) && sock.is_tcp() => {
-            connect_failure::syn_sent(sock);
+            connect_handshake::syn_sent(sock);
         }
         (SYN_SENT, CLOSE) if here(Signal::ConnectFailure) => {
-            connect_failure::syn_sent_closed(ctx, sock);
+            connect_handshake::syn_sent_closed(ctx, sock);
         }
-        (SYN_SENT, _) if here(Signal::ConnectFailure) => connect_failure::forgotten(sock.key()),
+        (SYN_SENT, _) if here(Signal::ConnectFailure) => connect_handshake::forgotten(sock.key()),
         _ => {}
     }
 }
@@ -84,7 +84,7 @@ fn destroyed(ctx: &impl EbpfContext, sock: u64) {
         }
     }
     if here(Signal::ConnectFailure) {
-        connect_failure::forgotten(sock);
+        connect_handshake::forgotten(sock);
     }
 }
 

@@ -10,17 +10,20 @@ use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use socktrace_common::{Endpoint, Signal, Tier, preempted};
+use socktrace_common::{Signal, Tier, preempted};
 
 use super::{
     accept, accept_error, accept_meeting, backlog_drop, connect_blocked,
     connect_failure::{self, Came},
-    field, listen,
+    connect_handshake, field, listen,
 };
 use crate::{
     globals::{on, param, tier},
     kernel::{AF_UNIX, SOCK_STREAM, Sock, Socket, Task, pid_tgid, read_user_address},
-    maps::{ACCEPT_CALLS, AcceptCall, CONNECT_CALLS, CONNECT_REPORTED, ConnectCall, LISTEN_CALLS},
+    maps::{
+        ACCEPT_CALLS, AcceptCall, CONNECT_CALLS, CONNECT_ENDS, CONNECT_REPORTED, ConnectCall,
+        LISTEN_CALLS,
+    },
 };
 
 const SOCK_SEQPACKET: u16 = 5;
@@ -151,7 +154,7 @@ fn connect_failed(
     if let (Some(call), Some(sock)) = (call, sock)
         && let Some(errno) = connect_failure::call_went_on(call, sock, result)
     {
-        connect_failure::mark_reported(sock, errno);
+        connect_handshake::mark_reported(sock, errno);
         return connect_failure::call_failed(ctx, Some(call), Some(sock), errno, Came::Later);
     }
     if result < 0 {
@@ -202,14 +205,7 @@ fn connect_called(ctx: &TracePointContext) {
 
 #[inline(never)]
 fn remember_connect(fd: u64, user_address: u64, address_len: u64) {
-    let mut call = ConnectCall {
-        sock: 0,
-        user_address,
-        fd: fd as i32,
-        address_len: address_len as i32,
-        target: Endpoint::NONE,
-        returned: 0,
-    };
+    let mut call = ConnectCall::given(fd as i32, user_address, address_len as i32);
     if tier(Signal::ConnectBlocked, Tier::Tracepoint) {
         // Unless its page is not resident; then the call is seen when it returns.
         read_user_address(&mut call.target, user_address, call.address_len);
@@ -282,6 +278,7 @@ fn sys_exit_listen_twin(ctx: TracePointContext) -> u32 {
 fn calls_abandoned(_ctx: RawTracePointContext) -> i32 {
     let _ = ACCEPT_CALLS.remove(pid_tgid());
     let _ = CONNECT_CALLS.remove(pid_tgid());
+    let _ = CONNECT_ENDS.remove(pid_tgid());
     let _ = LISTEN_CALLS.remove(pid_tgid());
     connect_blocked::forgotten();
     let _ = CONNECT_REPORTED.remove(pid_tgid());

@@ -13,7 +13,7 @@ use socktrace::aggregate::{
     Completeness, NamespaceRow, Session, SessionSignal, SignalStages, Snapshot, Timeline,
     Unattributed, Verdict,
 };
-use socktrace::event::{Misses, NetstatDelta, Unread};
+use socktrace::event::{Meanwhile, Misses, NetstatDelta, Unread};
 use socktrace::render::{Cost, html::render_report};
 use socktrace_common::{Signal, Tier};
 
@@ -107,7 +107,9 @@ fn busy() -> Snapshot {
         netns,
         own,
         counted,
+        while_read: Meanwhile::default(),
         unattributed: counted.map(|_| Unattributed::default()),
+        surplus: 0,
     };
     Snapshot {
         runs: None,

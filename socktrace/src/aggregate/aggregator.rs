@@ -28,6 +28,8 @@ const MOST_STALLS: usize = 1000;
 const MOST_ROWS: usize = 65536;
 /// Totals of one kind that are kept: as many as the largest map of the kernel side has.
 const MOST_TOTALS: usize = 16384;
+/// The same of failed connects, and of those that were taken back, which have a map of their own there.
+const MOST_FAILURES: usize = 2 * MOST_TOTALS;
 /// The same of totals with histograms: twice as many as the kernel side has.
 const MOST_WAITS: usize = 4096;
 /// Listeners that are kept at most.
@@ -212,7 +214,7 @@ impl Aggregator {
         known.stages = stages;
         self.left_out += extend_up_to(MOST_WAITS, &mut known.accepts, accepts)
             + extend_up_to(MOST_TOTALS, &mut known.accept_errors, accept_errors)
-            + extend_up_to(MOST_TOTALS, &mut known.connect_failures, connect_failures)
+            + extend_up_to(MOST_FAILURES, &mut known.connect_failures, connect_failures)
             + extend_up_to(MOST_WAITS, &mut known.connect_blocked, connect_blocked)
             + extend_up_to(MOST_TOTALS, &mut known.drops, drops)
             + extend_up_to(MOST_TOTALS, &mut known.tasks, tasks)

@@ -44,6 +44,7 @@ impl Aggregator {
             delivered: delivered.into(),
             stalls_left_out: self.stalls_left_out,
             diagnoses_left_out: self.diagnoses_left_out,
+            left_out: self.left_out,
             ..Carried::default()
         };
         let mut all = vec![first];
@@ -65,6 +66,7 @@ impl Aggregator {
 
     pub(super) fn resume(&mut self, carried: Carried) {
         let Carried { delivered, watched, classes, intervals, .. } = carried;
+        self.left_out = self.left_out.saturating_add(carried.left_out);
         self.stalls_left_out = self.stalls_left_out.saturating_add(carried.stalls_left_out);
         self.diagnoses_left_out =
             self.diagnoses_left_out.saturating_add(carried.diagnoses_left_out);

@@ -115,6 +115,8 @@ pub struct Evidence<'a> {
     pub traced: &'a [Signal],
     /// What network namespaces counted and no listener explains.
     pub unattributed: Unattributed,
+    /// Drops and syncookies that were found and that no network namespace counted.
+    pub surplus: u64,
     /// What the kernel skipped.
     pub misses: &'a Misses,
     /// What a saved session lacks.
@@ -141,6 +143,7 @@ impl Completeness {
             reader,
             traced,
             unattributed,
+            surplus,
             misses,
             damage,
             started_ns,
@@ -161,6 +164,12 @@ impl Completeness {
         if !damage.is_some_and(Damage::lacks_records) && !adds_up {
             verdict = Verdict::Unknown;
             reasons.push("the kernel's counters and the events that arrived do not add up".into());
+        }
+        if surplus != 0 {
+            verdict = Verdict::Unknown;
+            reasons.push(format!(
+                "{surplus} drops more were found than the network namespaces of their listeners counted"
+            ));
         }
         for signal in Signal::ALL.iter().filter(|signal| !traced.contains(signal)) {
             verdict = Verdict::Unknown;
@@ -288,6 +297,7 @@ mod tests {
         reader: ReaderLoss { undecodable: 0, perf_lost: 0 },
         traced: &Signal::ALL,
         unattributed: Unattributed { drops: 0, cookies: 0 },
+        surplus: 0,
         misses: &Misses { programs: BTreeMap::new(), unseen: BTreeMap::new() },
         damage: None,
         started_ns: 0,
@@ -325,6 +335,13 @@ mod tests {
         let missing = check(&Signal::ALL, without(3));
         assert_eq!(missing.verdict, Verdict::Incomplete);
         assert!(missing.reasons[0].starts_with("3 drops"));
+    }
+
+    #[test]
+    fn more_drops_than_the_kernel_counted_are_unknown() {
+        let checked = Completeness::check(&Evidence { surplus: 3, ..NONE });
+        assert_eq!(checked.verdict, Verdict::Unknown);
+        assert!(checked.reasons[0].starts_with("3 drops more"));
     }
 
     #[test]

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use socktrace_common::{DropReason, DropStage, Signal, Tier};
 
 use super::{Completeness, FindingRow, Timeline, Unattributed, Waits};
-use crate::event::{Endpoint, Finding, NetstatDelta, Owner, Runs, Stall, Unread, written};
+use crate::event::{
+    Endpoint, Finding, Meanwhile, NetstatDelta, Owner, Runs, Stall, Unread, written,
+};
 
 /// How a session was recorded.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -99,8 +101,12 @@ pub struct NamespaceRow {
     pub own: bool,
     /// What it counted; `None` where that is not known.
     pub counted: Option<NetstatDelta>,
+    /// What came while that and the drops were read, and may be in one of them only.
+    pub while_read: Meanwhile,
     /// Of that, what belongs to no listener that socktrace knows; `None` where that cannot be told.
     pub unattributed: Option<Unattributed>,
+    /// What was found of its listeners and the kernel did not count.
+    pub surplus: u64,
 }
 
 /// One process.

@@ -33,6 +33,11 @@ pub(super) struct JudgeArgs {
 }
 
 impl JudgeArgs {
+    /// Whether anything may come of a report but success.
+    pub(super) const fn asks(&self) -> bool {
+        self.strict || !self.fail_on.is_empty()
+    }
+
     /// Whether a condition asks for a name or an address.
     pub(super) fn asks_for_names(&self) -> bool {
         self.fail_on.iter().any(Condition::asks_for_names)

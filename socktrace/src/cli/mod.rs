@@ -16,6 +16,7 @@ mod record;
 mod report;
 mod saving;
 mod session;
+mod stream;
 mod tape;
 mod trace_file;
 mod watch;

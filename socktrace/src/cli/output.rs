@@ -15,7 +15,7 @@ use std::{
 use clap::ValueEnum;
 use nix::sys::resource::{UsageWho, getrusage};
 
-use super::failure::Failure;
+use super::{failure::Failure, stream::UntilClosed};
 use crate::{
     aggregate::Snapshot,
     redact::Redactor,
@@ -169,8 +169,9 @@ pub(super) fn redactor() -> Result<Redactor, Failure> {
     Ok(Redactor::new(key))
 }
 
-/// Writes to stdout or stderr.
-pub(super) fn print(mut stream: impl Write, name: &str, text: &str) -> Result<(), Failure> {
+/// Writes to stdout or stderr. Whoever closed the pipe has seen enough: what there is to judge is judged all the same.
+pub(super) fn print(stream: impl Write, name: &str, text: &str) -> Result<(), Failure> {
+    let mut stream = UntilClosed::new(stream);
     stream
         .write_all(text.as_bytes())
         .and_then(|()| stream.flush())

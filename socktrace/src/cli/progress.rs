@@ -185,24 +185,7 @@ mod tests {
     }
 
     fn stall(listener: u64, age: u64, change: StallChange) -> Stall {
-        Stall {
-            time_ns: age,
-            listener,
-            local: Endpoint::default(),
-            netns: None,
-            selected: false,
-            change,
-            since_ns: 0,
-            is_lower_bound: false,
-            pending: 1,
-            pending_peak: 1,
-            blocked: 0,
-            accepted_ns: None,
-            owners: Vec::new(),
-            hold: None,
-            acceptor: None,
-            clients: Vec::new(),
-        }
+        Stall { time_ns: age, change, selected: false, ..Stall::of_listener(listener) }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::{
     judge::JudgeArgs,
     output::{NO_NAMES, OutputFile, ReportFormat, print, redactor, render, shown},
     session::runtime,
+    stream::UntilClosed,
     trace_file::TraceFile,
 };
 use crate::{
@@ -160,8 +161,12 @@ impl Report {
         if let Some(output) = output {
             output.write(fill)?;
         } else {
-            let mut out = BufWriter::new(stdout().lock());
             let failed = |source| Failure::Output { path: "the trace".to_owned(), source };
+            let out = stdout().lock();
+            // Who asks for a judgement waits for the end.
+            let out: Box<dyn Write> =
+                if self.judge.asks() { Box::new(UntilClosed::new(out)) } else { Box::new(out) };
+            let mut out = BufWriter::new(out);
             fill(&mut out).and_then(|()| out.flush()).map_err(failed)?;
         }
         // It was filled, or that failed.

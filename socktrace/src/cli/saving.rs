@@ -4,7 +4,7 @@
 //! the file stays readable and says that it was cut short, and the command fails in the end.
 
 use std::{
-    io::{self, Write, stderr, stdout},
+    io::{self, Write, stderr},
     path::PathBuf,
 };
 
@@ -12,6 +12,7 @@ use super::{
     destination::{Destination, NewFile},
     failure::{Failure, in_words},
     output::shown,
+    stream::Stdout,
 };
 use crate::{
     aggregate::Aggregator,
@@ -36,7 +37,7 @@ pub(super) struct Saving {
 /// What is written to.
 enum Target {
     File(NewFile),
-    Stream,
+    Stream(Stdout),
     /// Takes so many bytes, then fails with this error for ever.
     #[cfg(test)]
     Refusing(usize, nix::errno::Errno),
@@ -47,7 +48,7 @@ impl Saving {
     pub(super) fn begin(to: Destination, header: Header) -> Result<Self, Failure> {
         let (target, next) = match to {
             Destination::Files { first, second } => (Target::File(first), second),
-            Destination::Stream => (Target::Stream, None),
+            Destination::Stream => (Target::Stream(Stdout::default()), None),
         };
         match Writer::new(target, &header) {
             Ok(writer) => {
@@ -157,7 +158,7 @@ impl Saving {
             return Err(Failure::Output { path, source });
         }
         match self.writer.into_out() {
-            Target::Stream => Ok(None),
+            Target::Stream(_) => Ok(None),
             #[cfg(test)]
             Target::Refusing(..) => Ok(None),
             Target::File(file) => {
@@ -230,7 +231,7 @@ impl Target {
     fn name(&self) -> String {
         match self {
             Self::File(file) => shown(&file.path),
-            Self::Stream => "stdout".to_owned(),
+            Self::Stream(_) => "stdout".to_owned(),
             #[cfg(test)]
             Self::Refusing(..) => "refusing".to_owned(),
         }
@@ -241,8 +242,7 @@ impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::File(to) => to.file.write(bytes),
-            // Past the buffer for lines: each frame goes out at once.
-            Self::Stream => Ok(nix::unistd::write(stdout(), bytes)?),
+            Self::Stream(to) => to.write(bytes),
             #[cfg(test)]
             Self::Refusing(0, errno) => Err((*errno).into()),
             #[cfg(test)]

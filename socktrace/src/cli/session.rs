@@ -64,9 +64,11 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, Failure> {
     // No other network namespace may be entered after this.
     let lookout = Lookout::new(Host::default()).with_windows();
     let investigator = Investigator::new(Host::default(), Namespaces::open(Host::default()));
-    drop_all_but_reading().map_err(|error| Failure::System {
-        what: "cannot give up privileges after attaching",
-        source: std::io::Error::other(error.to_string()),
+    drop_all_but_reading(attached.is_skipped_while_reading(facts.preemption)).map_err(|error| {
+        Failure::System {
+            what: "cannot give up privileges after attaching",
+            source: std::io::Error::other(error.to_string()),
+        }
     })?;
     Ok(Prepared { attached, lookout, investigator, release: facts.release })
 }

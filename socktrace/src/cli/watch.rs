@@ -1,7 +1,7 @@
 //! `watch`: one line per event, as it happens.
 
 use std::{
-    io::{self, BufWriter, Stdout, Write, stdout},
+    io::{self, BufWriter, Write},
     ops::ControlFlow,
     process::ExitCode,
     time::{Duration, Instant},
@@ -12,6 +12,7 @@ use super::{
     failure::{Failure, INCOMPLETE, SUCCESS},
     output::Format,
     session::{self, Signals},
+    stream::Stdout,
 };
 use crate::{
     aggregate::{Aggregator, Verdict},
@@ -98,6 +99,8 @@ impl Watch {
 /// Writes a line per event.
 struct Lines {
     out: BufWriter<Stdout>,
+    /// The one that is being made.
+    line: String,
     format: Format,
     clock: Clock,
     header: bool,
@@ -107,7 +110,8 @@ struct Lines {
 impl Lines {
     fn new(format: Format, stop_after: Option<u64>) -> Self {
         Self {
-            out: BufWriter::new(stdout()),
+            out: BufWriter::new(Stdout::default()),
+            line: String::new(),
             format,
             clock: Clock::anchored_now(),
             header: format == Format::Text,
@@ -123,7 +127,10 @@ impl Sink for Lines {
         }
         match self.format {
             Format::Text => {
-                writeln!(self.out, "{}", text::render_event(event, &self.clock, so_far))?;
+                self.line.clear();
+                text::write_event(&mut self.line, event, &self.clock, so_far);
+                self.line.push('\n');
+                self.out.write_all(self.line.as_bytes())?;
             }
             Format::Json => {
                 writeln!(self.out, "{}", json::render_event(event, &self.clock, so_far))?;

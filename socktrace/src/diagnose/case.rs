@@ -10,8 +10,8 @@ use super::access;
 use crate::{
     event::{Hold, SocketKind},
     host::{
-        Accounts, AddressFact, AppArmorMode, NetworkSettings, NofileLimits, RouteFact, SocketUnit,
-        UnitState, path_walk::Walk, sock_diag::FileId,
+        Accounts, AddressFact, AppArmorMode, NetworkSettings, NofileLimits, RouteFact,
+        SecurityLabels, SocketUnit, UnitState, path_walk::Walk, sock_diag::FileId,
     },
 };
 
@@ -113,6 +113,8 @@ pub struct Client {
     pub net_namespace: Option<u64>,
     /// Inode of its mount namespace.
     pub mount_namespace: Option<u64>,
+    /// What security modules call it, if it lives.
+    pub labels: SecurityLabels,
     /// What kind of socket it connects.
     pub kind: Option<SocketKind>,
     /// The length of the address that it passed.
@@ -250,6 +252,8 @@ pub struct TcpListening {
     pub address: SocketAddr,
     /// Whether it takes IPv6 only; `None` where unknown.
     pub v6only: Option<bool>,
+    /// The interface that it is bound to (`SO_BINDTODEVICE`), by index.
+    pub interface: Option<u32>,
     /// Its network namespace.
     pub net_namespace: Option<u64>,
     /// Its inode.

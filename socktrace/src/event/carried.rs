@@ -29,6 +29,8 @@ pub struct Carried {
     pub stalls_left_out: u64,
     /// Diagnoses that were too many to keep.
     pub diagnoses_left_out: u64,
+    /// Rows of other kinds that were too many to keep.
+    pub left_out: u64,
 }
 
 /// Events of one signal that were delivered.

@@ -5,6 +5,11 @@ use nix::errno::Errno;
 /// `EAGAIN`: an accept that found nothing has not failed; a Unix connect met a full backlog.
 pub const EAGAIN: u32 = Errno::EAGAIN as u32;
 
+/// How a client learns of a full queue: at once from a Unix backlog; from TCP when nobody answers, or, with
+/// `tcp_abort_on_overflow`, by a reset.
+pub(super) const OF_A_FULL_QUEUE: [u32; 3] =
+    [EAGAIN, Errno::ETIMEDOUT as u32, Errno::ECONNRESET as u32];
+
 /// Errnos that the kernel uses inside and that no header names.
 const INTERNAL: [(u32, &str); 4] =
     [(512, "ERESTARTSYS"), (513, "ERESTARTNOINTR"), (514, "ERESTARTNOHAND"), (524, "ENOTSUPP")];

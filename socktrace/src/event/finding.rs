@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use socktrace_common::{Credentials, TaskKey};
 
-use super::{Body, Endpoint, Event, Phrase};
+use super::{Body, Endpoint, Event, Phrase, errno::OF_A_FULL_QUEUE};
 
 /// How sure something is.
 #[derive(
@@ -153,4 +153,16 @@ pub struct Diagnosis {
     pub listener: Option<u64>,
     /// Never empty: where nothing explains it, one finding says so.
     pub findings: Vec<Finding>,
+}
+
+impl Diagnosis {
+    /// The listener of which a full queue may be the explanation.
+    pub fn of_queue(&self) -> Option<u64> {
+        match &self.of {
+            Incident::ConnectFailure(class) if OF_A_FULL_QUEUE.contains(&class.errno) => {
+                self.listener
+            }
+            Incident::ConnectFailure(_) | Incident::AcceptError { .. } => None,
+        }
+    }
 }

@@ -26,8 +26,8 @@ pub(crate) use phrase::phrase;
 pub use phrase::{Part, Phrase, name, word};
 pub use stall::{Hold, OWNERS_LOOKED_AT, Queued, Sleeper, Stall, StallChange, Waiting};
 pub use totals::{
-    Counters, MemoryCounters, Misses, NamespaceCounters, NetstatDelta, ProgramRuns, ReaderLoss,
-    Runs, Stages, WaitTotals,
+    Counters, Meanwhile, MemoryCounters, Misses, NamespaceCounters, NetstatDelta, ProgramRuns,
+    ReaderLoss, Runs, Stages, WaitTotals,
 };
 
 /// The name behind a [`TaskKey`].

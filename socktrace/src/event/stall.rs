@@ -136,3 +136,28 @@ pub struct Stall {
     /// Who waits, as far as known.
     pub clients: Vec<Waiting>,
 }
+
+#[cfg(test)]
+impl Stall {
+    /// One connection waits at a listener of which nothing else is known: for tests that care for little more.
+    pub(crate) fn of_listener(listener: u64) -> Self {
+        Self {
+            time_ns: 0,
+            listener,
+            local: Endpoint::default(),
+            netns: None,
+            selected: true,
+            change: StallChange::Opened,
+            since_ns: 0,
+            is_lower_bound: false,
+            pending: 1,
+            pending_peak: 1,
+            blocked: 0,
+            accepted_ns: None,
+            owners: Vec::new(),
+            hold: None,
+            acceptor: None,
+            clients: Vec::new(),
+        }
+    }
+}

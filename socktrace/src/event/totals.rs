@@ -66,16 +66,21 @@ impl Stages {
 }
 
 /// A network namespace, and what it counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NamespaceCounters {
     /// Its inode.
     pub netns: u32,
     /// Whether it is the tracer's own.
     pub own: bool,
-    /// What it counted; `None` where that could not be read at the end, or not at the start.
+    /// What it counted; `None` where that could not be read at the end, or not at the start, or its inode number was another's
+    /// meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<NetstatDelta>,
-    /// What it knows of memory; `None` where that could not be read.
+    /// How far `counted` may be from the drops that it is compared with: what came while both were read, at the start and
+    /// at the end.
+    #[serde(default, skip_serializing_if = "Meanwhile::is_nothing")]
+    pub while_read: Meanwhile,
+    /// What it knows of memory; `None` where `counted` is, but for a lack of counters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryCounters>,
     /// `net.ipv4.tcp_syncookies` at the end; read in the tracer's own namespace only.
@@ -122,6 +127,36 @@ impl MemoryCounters {
     }
 }
 
+/// What came while counters were read one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Meanwhile {
+    /// Of `TcpExt: ListenDrops`.
+    pub drops: u64,
+    /// Of `TcpExt: TCPReqQFullDoCookies`.
+    pub cookies: u64,
+}
+
+impl Meanwhile {
+    /// Whether the counters are as of one moment.
+    pub const fn is_nothing(&self) -> bool {
+        self.sum() == 0
+    }
+
+    /// Of both.
+    pub const fn sum(self) -> u64 {
+        self.drops.saturating_add(self.cookies)
+    }
+
+    /// At one time and at another.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            drops: self.drops.saturating_add(other.drops),
+            cookies: self.cookies.saturating_add(other.cookies),
+        }
+    }
+}
+
 /// A network namespace's own counters of what listeners threw away, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NetstatDelta {
@@ -151,7 +186,8 @@ pub struct ReaderLoss {
     pub perf_lost: u64,
 }
 
-/// How often the kernel skipped programs because one ran already on that CPU.
+/// How often the kernel skipped programs: because it (or another of its kind) ran already on that CPU, or because a kretprobe had
+/// no return slot left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Misses {
     /// By program; `None` where the kernel does not count.

@@ -8,7 +8,7 @@ use super::is_same;
 use crate::{
     diagnose::{access, case::Case},
     event::Actor,
-    host::{Host, IdMaps, path_walk::View},
+    host::{Host, IdMaps, SecurityLabels, path_walk::View},
 };
 
 /// A tree, as the client sees it.
@@ -68,6 +68,8 @@ fn look(
     case: &mut Case,
 ) -> Option<Sight> {
     case.client.rights = rights(host, tid, captured, alive);
+    case.client.labels =
+        if alive { host.read_security_labels(tid) } else { SecurityLabels::default() };
     let now = |kind| if alive { host.read_namespace(tid, kind).ok() } else { None };
     case.client.net_namespace =
         captured.map(|it| u64::from(it.net_namespace)).or_else(|| now("net"));
@@ -97,6 +99,7 @@ pub(super) fn imagine(host: &Host, someone: &Someone, case: &mut Case) -> Option
     if let Someone::Process(pid) = someone {
         case.client.pid = Some(*pid);
         case.client.comm = host.read_comm(*pid).ok();
+        case.client.labels = host.read_security_labels(*pid);
     }
     case.client.net_namespace = host.read_netns(pid).ok();
     case.client.mount_namespace = host.read_namespace(pid, "mnt").ok();

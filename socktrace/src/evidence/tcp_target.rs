@@ -55,6 +55,7 @@ pub(super) fn gather(
         .map(|(netns, it)| TcpListening {
             address: it.address,
             v6only: it.v6only,
+            interface: it.interface,
             net_namespace: Some(u64::from(*netns)),
             inode: it.inode,
             queue: Some((it.queue, it.backlog)),
@@ -89,7 +90,7 @@ pub(super) fn gather(
 }
 
 fn is_same_side(listener: &TcpListener, target: std::net::IpAddr) -> bool {
-    let bound = listener.address.ip();
+    let bound = listener.address.ip().to_canonical();
     bound == target || bound.is_unspecified() && bound.is_ipv4() == target.is_ipv4()
 }
 

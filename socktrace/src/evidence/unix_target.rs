@@ -123,94 +123,124 @@ fn last(case: &Case) -> Option<&Step> {
     walk.steps.last().filter(|step| walk.end == End::Found && step.kind == Kind::Socket)
 }
 
+/// What a client asks for.
+struct Asked<'a> {
+    name: &'a [u8],
+    /// The same from the root, where it is a path.
+    full: Option<Vec<u8>>,
+    /// The socket file that its way ends at.
+    file: Option<&'a Step>,
+    /// The network namespace that an abstract name is looked up in.
+    net_namespace: Option<u64>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(case: &'a Case) -> Option<Self> {
+        let Question::Unix(name) = &case.question else { return None };
+        let net_namespace = case.abstract_name().and(case.client.net_namespace);
+        Some(Self { name, full: resolved(case), file: last(case), net_namespace })
+    }
+
+    /// Whether it is bound to what is asked for, in whatever namespace. What a listener has accepted has its name and
+    /// file, too: there may be many of those.
+    fn concerns(&self, socket: &UnixSocket) -> bool {
+        let is_accepted =
+            socket.state == UnixState::Established && socket.kind != UnixSocketKind::Datagram;
+        socket.inode.is_some()
+            && !is_accepted
+            && (self.is_name_of(socket) || self.is_file_of(socket))
+    }
+
+    /// A relative name means another file in each working directory: it is compared by its full path only.
+    fn is_name_of(&self, socket: &UnixSocket) -> bool {
+        let is_asked = |name| !is_relative(self.name) && name == self.name;
+        let mut name = socket.name.as_deref().into_iter();
+        name.any(|name| is_asked(name) || self.full.as_deref() == Some(name))
+    }
+
+    fn is_file_of(&self, socket: &UnixSocket) -> bool {
+        self.file.zip(socket.file).is_some_and(|(step, bound)| is_file(&bound, step))
+    }
+
+    /// Whether the client's connect gets to it.
+    fn leads_to(&self, netns: u32, socket: &UnixSocket) -> bool {
+        self.is_file_of(socket) || self.net_namespace == Some(u64::from(netns))
+    }
+}
+
 fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets {
-    let asked = match &case.question {
-        Question::Unix(name) => name.as_slice(),
-        _ => return UnixSockets::default(),
-    };
-    let file = last(case);
-    let full = resolved(case);
-    let is_named = |socket: &UnixSocket| {
-        let name = socket.name.as_deref();
-        // A relative name means another file in each working directory: it is compared by its full path only.
-        let is_asked = !is_relative(asked) && name == Some(asked);
-        name.is_some() && (is_asked || name == full.as_deref())
-    };
-    let is_there = |socket: &UnixSocket| {
-        file.zip(socket.file).is_some_and(|(step, bound)| is_file(&bound, step))
-    };
-    // A datagram socket with a peer is established. So is what a listener has accepted, which has its name
-    // and file: there may be many of those.
+    let Some(asked) = Asked::of(case) else { return UnixSockets::default() };
+    // A datagram socket with a peer is established.
     let states = match case.errno {
         None | Some(Errno::EPERM | Errno::EPROTOTYPE) => States::ALL,
         Some(_) => States::ALL.except(States::of(&[UnixState::Established])),
     };
-    let is_accepted = |socket: &UnixSocket| {
-        socket.state == UnixState::Established && socket.kind != UnixSocketKind::Datagram
-    };
-    let bound = |socket: &UnixSocket| {
-        socket.inode.is_some() && !is_accepted(socket) && (is_named(socket) || is_there(socket))
-    };
-    let answers = namespaces.ask(|sockets| sockets.unix_sockets(states, bound));
-    let abstract_here = |netns: u32| {
-        case.abstract_name().is_some() && case.client.net_namespace == Some(u64::from(netns))
-    };
-    let mut inodes: Vec<(bool, u64)> = answers
-        .found
-        .iter()
-        .filter_map(|(netns, it)| Some((!(is_there(it) || abstract_here(*netns)), it.inode?)))
-        .collect();
-    inodes.sort_unstable();
-    let inodes: Vec<u64> = inodes.into_iter().map(|(_, inode)| inode).collect();
-    let holders = read_holders(host, &inodes);
+    let answers =
+        namespaces.ask(|sockets| sockets.unix_sockets(states, |socket| asked.concerns(socket)));
+    let holders = read_holders(host, &those_led_to_first(&asked, &answers.found));
     let mut walks = HashMap::new();
     let mut all = UnixSockets {
         complete: answers.complete,
         unreadable: answers.unreadable,
+        // Where the two number inodes differently, one that is not found may be there all the same.
+        comparable: asked.file.is_none_or(numbered_alike),
         ..UnixSockets::default()
     };
     for (netns, socket) in &answers.found {
         let Some(inode) = socket.inode else { continue };
-        let there = is_there(socket) || abstract_here(*netns);
-        // Where its holders live decides what it means.
-        if !there && holders.left_out.contains(&inode) {
-            all.complete = false;
-            continue;
-        }
-        let held_by = holders.of.get(&inode).and_then(|all| all.first());
-        let in_place = if there { None } else { in_place(host, &mut walks, socket, held_by) };
-        let one = BoundSocket {
-            in_place,
-            inode,
-            kind: match socket.kind {
-                UnixSocketKind::Stream => SocketKind::Stream,
-                UnixSocketKind::Datagram => SocketKind::Dgram,
-                UnixSocketKind::Seqpacket => SocketKind::Seqpacket,
-            },
-            listens: socket.state == UnixState::Listening,
-            shut: socket.shutdown.is_some_and(|bits| bits & 1 != 0),
-            file: socket.file,
-            net_namespace: Some(u64::from(*netns)),
-            queue: match socket.queue {
-                Some(UnixQueue::Accept { connections, backlog }) => Some((connections, backlog)),
-                _ => None,
-            },
-            accepted: None,
-            holders: holders.of.get(&inode).cloned(),
-        };
-        let waits = one.queue.is_some_and(|(queue, _)| queue != 0);
-        let accepted =
-            if there && waits { accepted::of_unix(namespaces, *netns, socket) } else { None };
-        let one = BoundSocket { accepted, ..one };
-        if there {
+        let mut one = bound_socket(*netns, inode, socket, holders.of.get(&inode).cloned());
+        if asked.leads_to(*netns, socket) {
+            let waits = one.queue.is_some_and(|(queue, _)| queue != 0);
+            one.accepted = waits.then(|| accepted::of_unix(namespaces, *netns, socket)).flatten();
             all.there.push(one);
+        } else if holders.left_out.contains(&inode) {
+            // Where its holders live decides what it means.
+            all.complete = false;
         } else {
+            let holder = one.holders.as_ref().and_then(|all| all.first());
+            one.in_place = in_place(host, &mut walks, socket, holder);
             all.namesakes.push(one);
         }
     }
-    // Where the two number inodes differently, one that is not found may be there all the same.
-    all.comparable = file.is_none_or(numbered_alike);
     all
+}
+
+/// Inodes in the order in which their holders are looked for, as long as that is bearable.
+fn those_led_to_first(asked: &Asked, found: &[(u32, UnixSocket)]) -> Vec<u64> {
+    let ranked = found
+        .iter()
+        .filter_map(|(netns, socket)| Some((!asked.leads_to(*netns, socket), socket.inode?)));
+    let mut ranked: Vec<(bool, u64)> = ranked.collect();
+    ranked.sort_unstable();
+    ranked.into_iter().map(|(_, inode)| inode).collect()
+}
+
+/// What `sock_diag` and `/proc` tell of it by themselves.
+fn bound_socket(
+    netns: u32,
+    inode: u64,
+    socket: &UnixSocket,
+    holders: Option<Vec<Holder>>,
+) -> BoundSocket {
+    BoundSocket {
+        in_place: None,
+        inode,
+        kind: match socket.kind {
+            UnixSocketKind::Stream => SocketKind::Stream,
+            UnixSocketKind::Datagram => SocketKind::Dgram,
+            UnixSocketKind::Seqpacket => SocketKind::Seqpacket,
+        },
+        listens: socket.state == UnixState::Listening,
+        shut: socket.shutdown.is_some_and(|bits| bits & 1 != 0),
+        file: socket.file,
+        net_namespace: Some(u64::from(netns)),
+        queue: match socket.queue {
+            Some(UnixQueue::Accept { connections, backlog }) => Some((connections, backlog)),
+            _ => None,
+        },
+        accepted: None,
+        holders,
+    }
 }
 
 /// The ways to names as processes see them, each walked once: one process may hold thousands of sockets of a name.
@@ -250,7 +280,7 @@ fn is_file(bound: &FileId, step: &Step) -> bool {
 
 fn security(host: &Host, case: &Case) -> Security {
     let modules = host.read_security_modules().ok();
-    let labels = case.client.pid.map(|pid| host.read_security_labels(pid)).unwrap_or_default();
+    let labels = case.client.labels.clone();
     // Before 5.8 the first module's label is the only one.
     let has_apparmor = modules.as_ref().is_some_and(|found| found.has("apparmor"));
     let apparmor = labels.apparmor.as_ref().or(labels.current.as_ref()).filter(|_| has_apparmor);

@@ -29,6 +29,21 @@ pub struct TcpExt {
     pub abort_on_memory: Option<u64>,
 }
 
+impl TcpExt {
+    /// Each of them.
+    pub const fn all(&self) -> [Option<u64>; 7] {
+        [
+            self.listen_overflows,
+            self.listen_drops,
+            self.req_q_full_drop,
+            self.req_q_full_do_cookies,
+            self.pf_memalloc_drop,
+            self.memory_pressures,
+            self.abort_on_memory,
+        ]
+    }
+}
+
 impl Host {
     /// The totals of the network namespace of `pid`, or of the calling thread.
     pub fn read_tcp_ext(&self, pid: Option<u32>) -> Result<TcpExt, HostError> {
@@ -118,15 +133,7 @@ mod tests {
     fn this_kernel_has_every_counter() {
         let host = Host::default();
         let own = host.read_tcp_ext(None).expect("netstat");
-        let TcpExt {
-            listen_overflows, listen_drops, req_q_full_drop, req_q_full_do_cookies, ..
-        } = own;
-        let TcpExt { pf_memalloc_drop, memory_pressures, abort_on_memory, .. } = own;
-        let queues = [listen_overflows, listen_drops, req_q_full_drop, req_q_full_do_cookies];
-        let memory = [pf_memalloc_drop, memory_pressures, abort_on_memory];
-        for counter in queues.into_iter().chain(memory) {
-            assert!(counter.is_some(), "{own:?}");
-        }
+        assert!(own.all().iter().all(Option::is_some), "{own:?}");
         assert!(host.read_tcp_ext(Some(std::process::id())).is_ok());
         assert!(host.read_somaxconn().expect("somaxconn") > 0);
     }

@@ -1,5 +1,5 @@
 //! `bpf(2)` by itself, for questions that a small program in the kernel answers: whether tracing programs
-//! load, and where a symbol is.
+//! load, and where a symbol is; and for what it tells of a program or a link.
 //!
 //! aya answers neither without parsing all of the kernel's BTF, or at all.
 
@@ -9,12 +9,15 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
+use super::locked_memory::beyond_limit;
+
 /// `enum bpf_cmd`, `include/uapi/linux/bpf.h`; so are all numbers here.
 mod command {
     pub(super) const MAP_CREATE: i64 = 0;
     pub(super) const MAP_UPDATE_ELEM: i64 = 2;
     pub(super) const PROG_LOAD: i64 = 5;
     pub(super) const PROG_TEST_RUN: i64 = 10;
+    pub(super) const OBJ_GET_INFO_BY_FD: i64 = 15;
     pub(super) const RAW_TRACEPOINT_OPEN: i64 = 17;
     pub(super) const MAP_FREEZE: i64 = 22;
 }
@@ -165,6 +168,87 @@ struct Freeze {
     map: i32,
 }
 
+/// For [`command::OBJ_GET_INFO_BY_FD`].
+#[repr(C)]
+struct Info {
+    fd: i32,
+    length: u32,
+    at: u64,
+}
+
+/// `struct bpf_prog_info`, as far as it is read here. The kernel writes where pointers are only if their counts say that
+/// there is room.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramInfo {
+    program_type: u32,
+    id: u32,
+    tag_to_run_count: [u64; 25],
+    /// Since 5.12.
+    recursion_misses: u64,
+}
+
+const _: () = assert!(size_of::<ProgramInfo>() == 216);
+
+/// `struct bpf_link_info` of a link to a perf event, as far as it is read here. No name is asked for.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    link_type: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    event_type: u32,
+    event_pad: u32,
+    name_to_address: [u64; 3],
+    /// Of a kprobe or a kretprobe, since 6.7.
+    missed: u64,
+}
+
+const _: () = assert!(size_of::<LinkInfo>() == 56);
+
+const LINK_TYPE_PERF_EVENT: u32 = 7;
+const PERF_EVENT_KPROBE: u32 = 3;
+const PERF_EVENT_KRETPROBE: u32 = 4;
+
+/// The id of a program, and how often it was skipped because it ran; `None` where the kernel keeps no count.
+pub(super) fn id_and_misses(program: BorrowedFd<'_>) -> io::Result<(u32, Option<u64>)> {
+    let mut info = ProgramInfo::default();
+    let length = read_info(program.as_raw_fd(), &mut info)?;
+    let counts = length >= size_of::<ProgramInfo>();
+    Ok((info.id, counts.then_some(info.recursion_misses)))
+}
+
+/// A link to a perf event, on a kernel that tells how often kprobes were missed.
+pub(super) struct PerfLink {
+    /// The id of its program.
+    pub(super) program: u32,
+    /// How often a kprobe or kretprobe was missed; 0 of anything else.
+    pub(super) missed: u64,
+}
+
+/// What the kernel tells of this link; `None` where it is of another kind, or the kernel does not count.
+pub(super) fn perf_link(link: RawFd) -> io::Result<Option<PerfLink>> {
+    let mut info = LinkInfo::default();
+    let length = read_info(link, &mut info)?;
+    let is_counted = info.link_type == LINK_TYPE_PERF_EVENT && length >= size_of::<LinkInfo>();
+    let is_probe = matches!(info.event_type, PERF_EVENT_KPROBE | PERF_EVENT_KRETPROBE);
+    let missed = if is_probe { info.missed } else { 0 };
+    Ok(is_counted.then_some(PerfLink { program: info.program, missed }))
+}
+
+/// Reads what the kernel tells of an object; returns the bytes that it knows of.
+fn read_info<T>(fd: RawFd, info: &mut T) -> io::Result<usize> {
+    let mut attributes = Info {
+        fd,
+        length: length(size_of::<T>())?,
+        at: (&raw mut *info).expose_provenance() as u64,
+    };
+    // SAFETY: the kernel writes the structure in the length that is given, and has no room for more.
+    unsafe { bpf(command::OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+    Ok(attributes.length as usize)
+}
+
 /// Loads a program; the verifier's words go into `log`.
 pub(super) fn load(kind: ProgramKind, instructions: &[u64], log: &mut [u8]) -> io::Result<OwnedFd> {
     let mut attributes = Load {
@@ -183,7 +267,7 @@ pub(super) fn load(kind: ProgramKind, instructions: &[u64], log: &mut [u8]) -> i
         attributes.log = log.as_mut_ptr().expose_provenance() as u64;
     }
     // SAFETY: the kernel reads the instructions and the license and writes the log, in their sizes.
-    owned(unsafe { bpf(command::PROG_LOAD, &mut attributes) }?)
+    beyond_limit(|| owned(unsafe { bpf(command::PROG_LOAD, &mut attributes) }?))
 }
 
 /// Attaches a tracing program to the function that it was loaded for, until the descriptor is closed.
@@ -223,7 +307,7 @@ pub(super) fn constant(mut value: [u8; 8]) -> io::Result<OwnedFd> {
         flags: RDONLY_PROG,
     };
     // SAFETY: the attributes are all that the kernel reads.
-    let map = owned(unsafe { bpf(command::MAP_CREATE, &mut create) }?)?;
+    let map = beyond_limit(|| owned(unsafe { bpf(command::MAP_CREATE, &mut create) }?))?;
     let mut key = 0u32;
     let mut update = Update {
         map: map.as_raw_fd(),

@@ -5,7 +5,7 @@ use std::{io, os::fd::AsFd, path::Path};
 use super::{
     KernelBtf, Preemption, Symbols, Tracefs,
     bpf::{self, ProgramKind, instruction},
-    offsets, preemption,
+    limit_may_refuse, offsets, preemption,
 };
 
 /// Why a kind of hook is not to be had: fact, and what would change it.
@@ -59,25 +59,35 @@ const PROGRAM_TYPE_TRACING: u32 = 26;
 const TRACE_FENTRY: u32 = 24;
 /// What the verifier says of a tracing program for no function: it knows the type.
 const NO_FUNCTION: &[u8] = b"Tracing programs must provide btf_id";
-/// The kernel's own errno, which libc does not know.
-const ENOTSUPP: i32 = 524;
+
+/// How a kernel answers that has no such programs, or gives none; libc does not know the last.
+const REFUSALS: [(i32, &str); 5] = [
+    (libc::EPERM, "EPERM"),
+    (libc::EACCES, "EACCES"),
+    (libc::EINVAL, "EINVAL"),
+    (libc::E2BIG, "E2BIG"),
+    (524, "ENOTSUPP"),
+];
 
 fn read_tracing(btf: &KernelBtf) -> Result<(), Refused> {
-    let refused = "this kernel refuses BPF programs of type tracing (fentry, fexit) although the \
-                   privileges are there; it was built without them, or a security policy forbids \
-                   them";
-    match tries_tracing(btf.function_id(TRACED).unwrap_or(0)) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Refused(refused.into())),
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err(Refused(refused.into())),
-        Err(error) => Err(Refused(format!(
-            "asking the kernel for BPF programs of type tracing (fentry, fexit) failed: {error}"
-        ))),
-    }
+    tries_tracing(btf.function_id(TRACED).unwrap_or(0)).map_err(|(step, error)| {
+        let refusal = REFUSALS.iter().find(|(errno, _)| error.raw_os_error() == Some(*errno));
+        let Some((_, name)) = refusal else {
+            return Refused(format!(
+                "asking the kernel for BPF programs of type tracing (fentry, fexit) failed: {step} one: {error}"
+            ));
+        };
+        let limit = limit_may_refuse(&error).map(|limit| format!(", or, {limit}"));
+        Refused(format!(
+            "this kernel refuses BPF programs of type tracing (fentry, fexit) although the privileges are there \
+             ({step} one gives {name}); it was built without them, or a security policy forbids them{}",
+            limit.unwrap_or_default()
+        ))
+    })
 }
 
-/// Whether a tracing program loads and attaches.
-fn tries_tracing(function: u32) -> io::Result<bool> {
+/// Whether a tracing program loads and attaches; if not, which of it failed.
+fn tries_tracing(function: u32) -> Result<(), (&'static str, io::Error)> {
     let kind = ProgramKind {
         program_type: PROGRAM_TYPE_TRACING,
         attach_type: TRACE_FENTRY,
@@ -87,18 +97,11 @@ fn tries_tracing(function: u32) -> io::Result<bool> {
     let mut log = [0; 256];
     let program = match bpf::load(kind, &[instruction::set(0, 0), instruction::exit()], &mut log) {
         Ok(program) => program,
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            return Ok(log.starts_with(NO_FUNCTION));
-        }
-        // Attributes that it does not know.
-        Err(error) if error.raw_os_error() == Some(libc::E2BIG) => return Ok(false),
-        Err(error) => return Err(error),
+        Err(_) if log.starts_with(NO_FUNCTION) => return Ok(()),
+        Err(error) => return Err(("loading", error)),
     };
-    match bpf::attach(program.as_fd()) {
-        Ok(_detached_at_once) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(ENOTSUPP) => Ok(false),
-        Err(error) => Err(error),
-    }
+    let _detached_at_once = bpf::attach(program.as_fd()).map_err(|error| ("attaching", error))?;
+    Ok(())
 }
 
 fn read_kprobes(pmu: &Path) -> Result<(), Refused> {

@@ -6,6 +6,7 @@ mod addresses;
 mod bpf;
 mod btf;
 mod facts;
+mod locked_memory;
 mod misses;
 mod names;
 mod offsets;
@@ -18,7 +19,8 @@ mod tracefs;
 
 pub use btf::{BtfError, KernelBtf};
 pub use facts::{Facts, Refused};
-pub use misses::read_recursion_misses;
+pub use locked_memory::limit_may_refuse;
+pub use misses::{PerfLinks, Skipped};
 pub use offsets::{OffsetsError, resolve_offsets};
 pub use out_of_sight::out_of_sight;
 pub use preemption::Preemption;

@@ -61,10 +61,13 @@ fn select_missing(held: &CapsHashSet) -> Vec<Missing> {
 
 /// Gives up every capability that reading does not need, in the calling thread: to be called
 /// before other threads are started. A command that root starts has them all again: execution by
-/// uid 0 takes them from the bounding set, which stays.
-pub fn drop_all_but_reading() -> Result<(), caps::errors::CapsError> {
+/// uid 0 takes them from the bounding set, which stays. Where reading `takes_turns`, so that hooks are not
+/// skipped for long, it needs `CAP_SYS_NICE`.
+pub fn drop_all_but_reading(takes_turns: bool) -> Result<(), caps::errors::CapsError> {
     let held = caps::read(None, CapSet::Permitted)?;
-    let kept: CapsHashSet = held.intersection(&KEPT.into_iter().collect()).copied().collect();
+    let turns = takes_turns.then_some(Capability::CAP_SYS_NICE);
+    let needed: CapsHashSet = KEPT.into_iter().chain(turns).collect();
+    let kept: CapsHashSet = held.intersection(&needed).copied().collect();
     caps::set(None, CapSet::Effective, &kept)?;
     caps::set(None, CapSet::Permitted, &kept)
 }

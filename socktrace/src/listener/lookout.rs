@@ -33,6 +33,8 @@ pub struct Lookout {
     next_enumeration: Option<Instant>,
     /// Whether an enumeration found fewer.
     some_went: bool,
+    /// Whether there was one since that was asked last.
+    is_fresh: bool,
     unread: Unread,
 }
 
@@ -48,6 +50,7 @@ impl Lookout {
             not_entered: BTreeSet::new(),
             next_enumeration: None,
             some_went: false,
+            is_fresh: false,
             unread: Unread::default(),
         }
     }
@@ -93,10 +96,18 @@ impl Lookout {
         look
     }
 
+    /// The network namespaces, by inode, if they were enumerated since this was asked last.
+    pub fn enumerated(&mut self) -> Option<HashSet<u32>> {
+        std::mem::take(&mut self.is_fresh).then(|| self.inodes())
+    }
+
     /// The network namespaces that are left, by inode, if some have gone since this was asked last.
     pub fn left(&mut self) -> Option<HashSet<u32>> {
-        let left = || self.namespaces.iter().map(|namespace| namespace.inode).collect();
-        std::mem::take(&mut self.some_went).then(left)
+        std::mem::take(&mut self.some_went).then(|| self.inodes())
+    }
+
+    fn inodes(&self) -> HashSet<u32> {
+        self.namespaces.iter().map(|namespace| namespace.inode).collect()
     }
 
     /// What all looks so far could not read; nothing is known of owners here.
@@ -125,6 +136,7 @@ impl Lookout {
             let is_gone = |was: &NetworkNamespace| found.all.iter().all(|it| it.inode != was.inode);
             self.some_went |= self.namespaces.iter().any(is_gone);
             self.namespaces = found.all;
+            self.is_fresh = true;
             self.windows.retain_known(&self.namespaces);
             self.refused.clear();
             self.unread.namespaces_of = found.unreadable;

@@ -2,39 +2,46 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use socktrace_common::{Signal, Tier};
 
-use super::{Live, LiveError, lookup_listener};
+use super::{
+    Live, LiveError,
+    pace::{IDLE_STRETCH, Took},
+};
 use crate::{
     event::{Address, Record, Sighting, Sightings, Stall},
     host::{Effort, sock_diag::Subject},
     listener::Look,
     stall::{Scout, Sight},
-    transport::{monotonic_now_ns, read_accepted, read_progress, read_queued, read_sleepers},
+    transport::{
+        monotonic_now_ns, read_accepted, read_listener, read_progress, read_queued, read_sleepers,
+    },
 };
 
-/// A look may use one in so many parts of a CPU's time; and half of the time that passes, so that the buffer is
-/// drained in between.
-const LOOK_SHARE: u32 = 20;
 /// Where nothing is seen to wait, what hooks know of is read at every so manieth look only: of
 /// namespaces that cannot be looked into, nothing else tells.
 const IDLE_LOOKS: u32 = 4;
-/// Where nothing happens either, so many looks are one: whoever comes meanwhile is seen within the threshold
-/// of a stall, and from then on as often as otherwise.
-const IDLE_STRETCH: u32 = 2;
 
 impl Live {
     pub(super) fn look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
         let begin = Instant::now();
-        if begin < self.next_look {
-            return Ok(());
+        if !self.pace.is_time_to_look(begin) {
+            if !self.pace.is_time_to_ask(begin) || !self.is_due(begin)? {
+                return Ok(());
+            }
+            // What is due may be what hooks alone know of.
+            self.idle_looks = IDLE_LOOKS;
         }
+        self.looked_ns = monotonic_now_ns();
         let effort = Effort::of_thread();
         let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
+        if let Some(namespaces) = self.lookout.enumerated() {
+            self.at_start.keep_only(namespaces);
+        }
         if let Some(left) = self.lookout.left() {
             self.worker.keep_only(left);
         }
@@ -45,12 +52,19 @@ impl Live {
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
             self.tell_sightings(look.sightings, into);
         }
-        let (share, passed) = (effort.so_far() * LOOK_SHARE, begin.elapsed() * 2);
-        let after = |pause: Duration| begin + pause.max(share).max(passed);
-        self.soonest_look = after(self.look_every);
-        self.next_look =
-            if idles { after(self.look_every * IDLE_STRETCH) } else { self.soonest_look };
+        let took = Took { begin, effort: effort.so_far(), passed: begin.elapsed() };
+        self.pace.looked(took, idles);
         Ok(())
+    }
+
+    /// Whether a connection has come to stall its listener at a moment that hooks know, while looks take so much that they
+    /// are rare.
+    fn is_due(&mut self, begin: Instant) -> Result<bool, LiveError> {
+        let effort = Effort::of_thread();
+        let queued = read_queued(&self.ebpf)?;
+        let is_due = self.scout.has_due(&queued, self.looked_ns, monotonic_now_ns());
+        self.pace.asked(Took { begin, effort: effort.so_far(), passed: begin.elapsed() });
+        Ok(is_due)
     }
 
     /// Whether nothing waits, and nothing was accepted since the look before. What is told as an event brings
@@ -76,7 +90,7 @@ impl Live {
             sleepers = read_sleepers(&self.ebpf)?;
         }
         let progress = |inode| read_progress(&self.ebpf, inode).unwrap_or_default();
-        let named = |inode| lookup_listener(&self.ebpf, inode);
+        let named = |inode| read_listener(&self.ebpf, inode).ok().flatten();
         // Only the fentry tier sees every accept: below it, what was queued and accepted elsewhere may
         // still be thought to wait.
         let sees_all = self.verdicts.iter().any(|verdict| {

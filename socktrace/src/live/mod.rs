@@ -1,7 +1,9 @@
 //! The live [`Source`]: the kernel's buffer and totals, and what the host tells beside them.
 
 mod alarm;
+mod drops;
 mod looks;
+mod pace;
 mod sums;
 
 use std::{
@@ -13,25 +15,26 @@ use std::{
 };
 
 use aya::Ebpf;
-use socktrace_common::{DropKey, ListenerInfo, Signal, Stage};
+use socktrace_common::{Signal, Stage};
 use thiserror::Error;
 use tokio::io::{Interest, unix::AsyncFd};
 
 use self::{
     alarm::Alarm,
+    drops::Start,
+    pace::Pace,
     sums::{cgroups_of, since},
 };
 use crate::{
     event::{
-        Body, Counters, Diagnosis, Event, Listener, Owner, ReaderLoss, Record, Sighting, Source,
-        Stages,
+        Body, Counters, Diagnosis, Event, Owner, ReaderLoss, Record, Sighting, Source, Stages,
     },
     evidence::{Investigator, Worker},
-    host::{Host, TcpExt},
+    host::Host,
     listener::{Lookout, read_owners},
-    probe::{Attached, Filters, Timing, Verdict, detach},
+    probe::{Attached, Filters, MissReader, Timing, Verdict, detach},
     stall::Scout,
-    transport::{CountersError, Reader, decode, read_counters, read_drops},
+    transport::{CountersError, Reader, decode, read_counters, read_listener},
 };
 
 /// How often the buffer is drained when nobody wakes the reader.
@@ -40,8 +43,6 @@ const DRAIN: Duration = Duration::from_millis(50);
 /// more of the same comes this late.
 const QUIET_DRAIN: Duration = Duration::from_millis(250);
 const QUIET_DRAINS: u32 = 20;
-/// How often listeners are looked at: twice within the threshold of a stall, in these limits.
-const LOOK_LIMITS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 /// How long the last events may take to arrive once the programs are detached.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -74,26 +75,23 @@ pub struct Live {
     ebpf: Ebpf,
     timing: Option<Timing>,
     verdicts: Vec<Verdict>,
+    misses: MissReader,
     host: Host,
     lookout: Lookout,
     worker: Worker,
     scout: Scout,
-    look_every: Duration,
+    pace: Pace,
     idle_looks: u32,
     next_drain: Instant,
     /// How often in a row nothing was there to be drained.
     quiet_drains: u32,
-    next_look: Instant,
-    /// When it would be, were the last look not of a host on which nothing happens.
-    soonest_look: Instant,
     /// Connections accepted, as of the last look.
     accepted: Option<u64>,
     named: HashSet<u64>,
     delivered: u64,
     loss: ReaderLoss,
-    /// What each network namespace had counted before; `None` where that could not be read.
-    counted_at_start: HashMap<u32, Option<TcpExt>>,
-    drops_at_start: HashMap<DropKey, u64>,
+    /// What had been dropped before.
+    at_start: Start,
     /// The first look: what was there before.
     baseline: Vec<Record>,
     has_looked: bool,
@@ -101,10 +99,16 @@ pub struct Live {
     seen: HashMap<u64, Sighting>,
     /// Of them, those whose `sk_drops` grew.
     dropping: HashSet<u64>,
+    /// When the last look began, monotonic nanoseconds.
+    looked_ns: u64,
+    /// What was found out, and is not told yet.
+    found: Vec<Diagnosis>,
     checkpoint_every: Option<Duration>,
     next_checkpoint: Instant,
     /// As of the last checkpoint.
     told_stages: Stages,
+    /// By signal, whether there was anything new at it.
+    moved: [bool; Signal::COUNT],
     /// Listeners whose owners were looked for, and cgroups whose paths were, at a checkpoint.
     owned: HashSet<u64>,
     known_cgroups: HashSet<u64>,
@@ -132,18 +136,16 @@ impl Live {
             ebpf,
             timing,
             verdicts,
-            counted_at_start: HashMap::new(),
-            drops_at_start: HashMap::new(),
+            misses: MissReader::new(),
+            at_start: Start::default(),
             lookout,
             worker: Worker::start(investigator).map_err(LiveError::Thread)?,
             scout: Scout::new(host.clone(), u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX)),
-            look_every: (stall / 2).clamp(LOOK_LIMITS[0], LOOK_LIMITS[1]),
+            pace: Pace::new(stall, Instant::now()),
             host,
             next_drain: Instant::now(),
             quiet_drains: 0,
             idle_looks: 0,
-            next_look: Instant::now(),
-            soonest_look: Instant::now(),
             accepted: None,
             named: HashSet::new(),
             delivered: 0,
@@ -152,20 +154,18 @@ impl Live {
             has_looked: false,
             seen: HashMap::new(),
             dropping: HashSet::new(),
+            looked_ns: 0,
+            found: Vec::new(),
             checkpoint_every: None,
             next_checkpoint: Instant::now(),
             told_stages: Stages::default(),
+            moved: [false; Signal::COUNT],
             owned: HashSet::new(),
             known_cgroups: HashSet::new(),
         };
         let mut baseline = Vec::new();
-        live.look(&mut baseline)?;
         let namespaces = live.host.read_network_namespaces()?.all;
-        live.counted_at_start = namespaces
-            .iter()
-            .map(|namespace| (namespace.inode, namespace.read_tcp_ext()))
-            .collect();
-        live.drops_at_start = read_drops(&live.ebpf)?;
+        live.at_start = Start::at(live.moment(&namespaces, |live| live.look(&mut baseline))?);
         live.baseline = baseline;
         Ok(live)
     }
@@ -211,7 +211,7 @@ impl Live {
     /// When there is something to do, although nobody wakes the reader.
     fn next_wake(&self) -> Instant {
         let checkpoint = self.checkpoint_every.map(|_| self.next_checkpoint);
-        let soonest = self.next_drain.min(self.next_look);
+        let soonest = self.next_drain.min(self.pace.next());
         checkpoint.map_or(soonest, |checkpoint| soonest.min(checkpoint))
     }
 
@@ -228,7 +228,7 @@ impl Live {
         self.loss.perf_lost += overrun;
         if into.len() > first {
             self.quiet_drains = 0;
-            self.next_look = self.next_look.min(self.soonest_look);
+            self.pace.hasten();
         } else {
             self.quiet_drains = self.quiet_drains.saturating_add(1);
         }
@@ -242,15 +242,25 @@ impl Live {
         self.name_listeners(into, first);
     }
 
-    /// What was found out meanwhile.
+    /// What was found out meanwhile. What may be of a full queue is told when there has been a look at all listeners
+    /// since: the queue may have begun to stall.
     fn take_findings(&mut self, into: &mut Vec<Record>) {
-        let mut found = Vec::new();
-        self.worker.found(&mut found);
-        self.tell_findings(found, into);
+        self.worker.found(&mut self.found);
+        let found = std::mem::take(&mut self.found);
+        let unlooked = |it: &Diagnosis| {
+            let stalls = |inode| self.scout.still(inode).is_some();
+            it.time_ns > self.looked_ns && it.of_queue().is_some_and(|inode| !stalls(inode))
+        };
+        let (unlooked, looked) = found.into_iter().partition(unlooked);
+        self.found = unlooked;
+        if !self.found.is_empty() {
+            self.pace.hasten();
+        }
+        self.tell_findings(looked, into);
     }
 
     /// Puts how the queue that a failure met stands before what was found of it.
-    fn tell_findings(&self, found: Vec<Diagnosis>, into: &mut Vec<Record>) {
+    pub(super) fn tell_findings(&self, found: Vec<Diagnosis>, into: &mut Vec<Record>) {
         for diagnosis in found {
             let stall = diagnosis.listener.and_then(|inode| self.scout.still(inode));
             into.extend(stall.map(|stall| Record::Stall(Box::new(stall))));
@@ -265,7 +275,7 @@ impl Live {
             if let Record::Event(event) = record
                 && let Some(inode) = listener_of(event)
                 && self.named.insert(inode)
-                && let Some(listener) = lookup_listener(&self.ebpf, inode)
+                && let Ok(Some(listener)) = read_listener(&self.ebpf, inode)
             {
                 names.push(Record::Listener(inode, listener));
             }
@@ -292,12 +302,6 @@ impl Live {
     }
 }
 
-fn lookup_listener(ebpf: &Ebpf, inode: u64) -> Option<Listener> {
-    let map = aya::maps::HashMap::<_, u64, ListenerInfo>::try_from(ebpf.map("LISTENERS")?);
-    let info = map.ok()?.get(&inode, 0).ok()?;
-    Some((&info).into())
-}
-
 fn listener_of(event: &Event) -> Option<u64> {
     match &event.body {
         Body::Accept { listener, .. }
@@ -318,8 +322,8 @@ impl Source for Live {
         }
         into.append(&mut self.baseline);
         self.drain(into);
-        self.take_findings(into);
         self.look(into)?;
+        self.take_findings(into);
         self.checkpoint(into)?;
         Ok(true)
     }
@@ -327,15 +331,14 @@ impl Source for Live {
     fn finish(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
         into.append(&mut self.baseline);
         // Together, before the detach, which takes its time: what the drops are compared with.
-        self.last_look(into)?;
-        let namespaces = self.counted()?;
-        let drops = read_drops(&self.ebpf)?;
+        let namespaces = self.namespaces_left()?;
+        let now = self.moment(&namespaces, |live| live.last_look(into))?;
         self.tell_programs(into);
         detach(&mut self.ebpf);
         let mut counters = self.settle(into)?;
-        counters.drops = since(drops, &self.drops_at_start);
-        into.push(Record::Namespaces(namespaces));
-        let mut found = Vec::new();
+        into.push(Record::Namespaces(self.counted(&namespaces, &now)));
+        counters.drops = since(now.drops, &self.at_start.drops);
+        let mut found = std::mem::take(&mut self.found);
         let uninvestigated = self.worker.finish(&mut found);
         self.tell_findings(found, into);
         self.add_owners(&counters, uninvestigated, into);

@@ -6,9 +6,9 @@ use std::{
     time::Instant,
 };
 
-use socktrace_common::DropKey;
+use socktrace_common::{DropKey, Signal};
 
-use super::{Live, LiveError};
+use super::{Live, LiveError, drops::Moment};
 use crate::{
     event::{
         Address, Counters, EAGAIN, Endpoint, MemoryCounters, NamespaceCounters, NetstatDelta,
@@ -16,8 +16,8 @@ use crate::{
     },
     host::{Effort, NetworkNamespace, TcpExt},
     listener::{Owners, read_owners},
-    probe::{read_misses, read_runs},
-    transport::{monotonic_now_ns, read_counters, read_stages},
+    probe::read_runs,
+    transport::{monotonic_now_ns, read_counters_of, read_stages},
 };
 
 /// A checkpoint may use one in so many parts of a CPU's time; and half of the time that passes.
@@ -32,28 +32,43 @@ impl Live {
         };
         let effort = Effort::of_thread();
         let stages = read_stages(&self.ebpf)?;
-        if stages == self.told_stages {
+        // What was counted when the last ones were read may have come into its total later.
+        let moved = Signal::ALL.map(|it| stages.0[it as usize] != self.told_stages.0[it as usize]);
+        let before = std::mem::replace(&mut self.moved, moved);
+        let moved = |signal: Signal| moved[signal as usize] || before[signal as usize];
+        if Signal::ALL.into_iter().any(moved) {
+            self.told_stages = stages;
+            // Who reads the session of a killed tracer has what explains these totals.
+            let found = std::mem::take(&mut self.found);
+            self.tell_findings(found, into);
+            self.tell_totals(moved, into)?;
+        } else {
             let time_ns = monotonic_now_ns();
             into.push(Record::Counters(Box::new(Counters {
                 time_ns,
                 stages,
                 ..Counters::default()
             })));
-        } else {
-            self.told_stages = stages;
-            self.tell_totals(into)?;
         }
         self.next_checkpoint =
             begin + every.max(effort.so_far() * CHECKPOINT_SHARE).max(begin.elapsed() * 2);
         Ok(())
     }
 
-    fn tell_totals(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
-        let namespaces = self.counted()?;
-        let mut counters = read_counters(&self.ebpf)?;
-        counters.drops = since(counters.drops, &self.drops_at_start);
+    /// The totals of the signals that `moved`: rows that are not told stay as they were.
+    fn tell_totals(
+        &mut self,
+        moved: impl Fn(Signal) -> bool,
+        into: &mut Vec<Record>,
+    ) -> Result<(), LiveError> {
+        let namespaces = self.namespaces_left()?;
+        let now = self.drops_now(&namespaces)?;
+        // With what their namespaces counted at that moment.
+        let is_read = |signal| signal != Signal::BacklogDrop && moved(signal);
+        let mut counters = read_counters_of(&self.ebpf, is_read)?;
         self.tell_programs(into);
-        into.push(Record::Namespaces(namespaces));
+        into.push(Record::Namespaces(self.counted(&namespaces, &now)));
+        counters.drops = since(now.drops, &self.at_start.drops);
         let mut new = self.listeners_of(&counters);
         new.retain(|inode| self.owned.insert(*inode));
         if !new.is_empty() {
@@ -71,38 +86,45 @@ impl Live {
 
     /// What the kernel says of the programs themselves.
     pub(super) fn tell_programs(&self, into: &mut Vec<Record>) {
-        into.push(Record::Misses(read_misses(&self.ebpf, &self.verdicts)));
+        into.push(Record::Misses(self.misses.read(&self.ebpf, &self.verdicts)));
         if self.timing.is_some() {
             into.push(Record::Runs(read_runs(&self.ebpf)));
         }
     }
 
-    /// What each network namespace counted since the start; one that is new began with nothing.
-    pub(super) fn counted(&self) -> Result<Vec<NamespaceCounters>, LiveError> {
+    /// The network namespaces that there are now.
+    pub(super) fn namespaces_left(&mut self) -> Result<Vec<NetworkNamespace>, LiveError> {
         let namespaces = self.host.read_network_namespaces()?.all;
-        let counters = |namespace: &NetworkNamespace| {
-            let now = namespace.read_tcp_ext()?;
-            let before = match self.counted_at_start.get(&namespace.inode) {
-                None => NOTHING,
-                Some(before) => (*before)?,
-            };
-            // One that counted less is another with the same inode.
-            let same = before.listen_drops <= now.listen_drops;
-            Some((now, if same { before } else { NOTHING }))
+        self.at_start.keep_only(namespaces.iter().map(|it| it.inode).collect());
+        Ok(namespaces)
+    }
+
+    /// What each network namespace counted since the start.
+    pub(super) fn counted(
+        &self,
+        namespaces: &[NetworkNamespace],
+        now: &Moment,
+    ) -> Vec<NamespaceCounters> {
+        let readings = |namespace: &NetworkNamespace| {
+            let now = now.counted.get(&namespace.inode).copied().flatten()?;
+            Some((now, self.at_start.before(namespace.inode, &now)?))
         };
         let row = |namespace: &NetworkNamespace| {
-            let known = counters(namespace);
+            let known = readings(namespace);
+            let while_read = known.map(|(now, before)| now.meanwhile.and(before.meanwhile));
+            let known = known.map(|(now, before)| (now.tcp_ext, before.tcp_ext));
             NamespaceCounters {
                 netns: namespace.inode,
                 own: namespace.is_own(),
                 counted: known.as_ref().and_then(|(now, before)| delta(now, before)),
+                while_read: while_read.unwrap_or_default(),
                 memory: known.as_ref().map(|(now, before)| memory(now, before)),
                 syncookies: None,
             }
         };
         let mut rows: Vec<NamespaceCounters> = namespaces.iter().map(row).collect();
         self.add_circumstances(&mut rows);
-        Ok(rows)
+        rows
     }
 
     /// What may explain drops for another reason than room; not read where there are none.
@@ -169,20 +191,9 @@ pub(super) fn cgroups_of(counters: &Counters) -> impl Iterator<Item = u64> {
     counters.tasks.values().map(|task| task.cgroup)
 }
 
-/// The counters of a namespace that has just been made.
-const NOTHING: TcpExt = TcpExt {
-    listen_overflows: Some(0),
-    listen_drops: Some(0),
-    req_q_full_drop: Some(0),
-    req_q_full_do_cookies: Some(0),
-    pf_memalloc_drop: Some(0),
-    memory_pressures: Some(0),
-    abort_on_memory: Some(0),
-};
-
 /// `None` where the kernel lacks one of the counters.
 fn delta(now: &TcpExt, before: &TcpExt) -> Option<NetstatDelta> {
-    let delta = |now: Option<u64>, before: Option<u64>| Some(now?.wrapping_sub(before?));
+    let delta = |now: Option<u64>, before: Option<u64>| now?.checked_sub(before?);
     Some(NetstatDelta {
         overflows: delta(now.listen_overflows, before.listen_overflows)?,
         drops: delta(now.listen_drops, before.listen_drops)?,
@@ -192,7 +203,7 @@ fn delta(now: &TcpExt, before: &TcpExt) -> Option<NetstatDelta> {
 }
 
 fn memory(now: &TcpExt, before: &TcpExt) -> MemoryCounters {
-    let delta = |now: Option<u64>, before: Option<u64>| Some(now?.wrapping_sub(before?));
+    let delta = |now: Option<u64>, before: Option<u64>| now?.checked_sub(before?);
     MemoryCounters {
         reserve_drops: delta(now.pf_memalloc_drop, before.pf_memalloc_drop),
         pressures: delta(now.memory_pressures, before.memory_pressures),

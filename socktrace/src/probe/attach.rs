@@ -14,11 +14,14 @@ use thiserror::Error;
 
 use super::{
     FOLLOW, Kind, Options, PLAN, Program, Refusal, Requirement, Timing, Verdict,
-    into_kernel::attach_programs, params::params, select_signal, self_test,
+    into_kernel::attach_programs, misses::is_guarded, params::params, select_signal, self_test,
 };
 use crate::{
     event::Sighting,
-    kernel::{BtfError, Facts, KernelBtf, OffsetsError, out_of_sight, resolve_offsets},
+    kernel::{
+        BtfError, Facts, KernelBtf, OffsetsError, Preemption, limit_may_refuse, out_of_sight,
+        resolve_offsets,
+    },
     transport::{CountersError, Reader, ReaderError, Transport, read_stages},
 };
 
@@ -38,7 +41,7 @@ pub enum AttachError {
     #[error(transparent)]
     Offsets(#[from] OffsetsError),
     /// The object did not load.
-    #[error("the kernel does not take socktrace's maps: {0}; see `socktrace check`")]
+    #[error("the kernel does not take socktrace's maps: {0}{hint}; see `socktrace check`", hint = limit_clause(.0))]
     Load(#[from] aya::EbpfError),
     /// A map of the object is not as expected.
     #[error("cannot set up the map {map}: {source}")]
@@ -71,6 +74,10 @@ pub enum AttachError {
         /// Fact and next step.
         why: String,
     },
+}
+
+fn limit_clause(error: &aya::EbpfError) -> String {
+    limit_may_refuse(error).map(|limit| format!("; {limit}")).unwrap_or_default()
 }
 
 /// The signals that share a refusal, in one sentence each.
@@ -112,6 +119,14 @@ pub struct Attached {
     pub self_test: SelfTest,
     /// Where runs of the programs are timed.
     pub timing: Option<Timing>,
+}
+
+impl Attached {
+    /// Whether the kernel skips hooks for as long as a thread is stopped that reads a map: some share their guard with `bpf(2)`.
+    pub fn is_skipped_while_reading(&self, preemption: Preemption) -> bool {
+        let mut loaded = self.ebpf.programs().filter(|(_, program)| program.fd().is_ok());
+        preemption != Preemption::Nobody && loaded.any(|(_, program)| is_guarded(program))
+    }
 }
 
 /// What did not serve, so far.

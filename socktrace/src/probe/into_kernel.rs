@@ -13,7 +13,7 @@ use aya::{
 };
 
 use super::{Kind, Program, attach::AttachError, side_by_side::side_by_side};
-use crate::kernel::{Facts, Tracefs};
+use crate::kernel::{Facts, Tracefs, limit_may_refuse};
 
 /// The first program that the kernel refused, and why.
 pub(super) type Outcome = Result<(), (Program, String)>;
@@ -114,7 +114,8 @@ fn refusal(program: &Program, error: &ProgramError) -> String {
             let log = verifier_log.to_string();
             let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
             let end = lines[lines.len().saturating_sub(3)..].join(" / ");
-            format!("{io_error}; verifier: {end}")
+            let limit = limit_may_refuse(io_error).map(|limit| format!("; {limit}"));
+            format!("{io_error}; verifier: {end}{}", limit.unwrap_or_default())
         }
         error => with_sources(error),
     };

@@ -14,7 +14,7 @@ mod side_by_side;
 
 pub(crate) use attach::select_listener;
 pub use attach::{AttachError, Attached, SelfTest, attach, facts};
-pub(crate) use misses::read_misses;
+pub(crate) use misses::MissReader;
 pub use options::{Filters, Options, TierRequest};
 pub(crate) use out_of_kernel::detach;
 pub use plan::{FOLLOW, Kind, Only, PLAN, Program, Requirement, Slot, TierPlan, Without};

@@ -156,8 +156,15 @@ impl Redactor {
     }
 
     fn carried(&mut self, carried: Carried) -> Carried {
-        let Carried { delivered, watched, classes, intervals, stalls_left_out, diagnoses_left_out } =
-            carried;
+        let Carried {
+            delivered,
+            watched,
+            classes,
+            intervals,
+            stalls_left_out,
+            diagnoses_left_out,
+            left_out,
+        } = carried;
         let watched = watched.into_iter().map(|it| {
             let WatchedListener { inode, last, peak, drops_at_start, gone } = it;
             WatchedListener { inode, last: self.sighting(last), peak, drops_at_start, gone }
@@ -174,6 +181,7 @@ impl Redactor {
             intervals,
             stalls_left_out,
             diagnoses_left_out,
+            left_out,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Cells of tables and words of sentences: one value each, escaped, `-` where it is unknown.
 
+use std::fmt::{self, Display, Formatter};
+
 use super::escape::{escape, unix_name};
 use crate::{
     aggregate::ListenerRow,
@@ -11,11 +13,20 @@ pub(super) const UNKNOWN: &str = "-";
 
 /// An address in one word: hostile bytes escaped.
 pub(super) fn endpoint(end: &Endpoint) -> String {
-    match &end.address {
-        None => UNKNOWN.to_owned(),
-        Some(Address::Inet(address)) => address.to_string(),
-        Some(Address::Unix(name)) if name.is_empty() => "(unnamed)".to_owned(),
-        Some(Address::Unix(name)) => unix_name(name).into_owned(),
+    Shown(end.address.as_ref()).to_string()
+}
+
+/// The same, to be written where it belongs.
+pub(super) struct Shown<'a>(pub(super) Option<&'a Address>);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str(UNKNOWN),
+            Some(Address::Inet(address)) => write!(f, "{address}"),
+            Some(Address::Unix(name)) if name.is_empty() => f.write_str("(unnamed)"),
+            Some(Address::Unix(name)) => f.write_str(&unix_name(name)),
+        }
     }
 }
 
@@ -54,5 +65,17 @@ pub(super) fn number(n: Option<impl ToString>) -> String {
 
 /// Milliseconds with microseconds.
 pub(super) fn millis(ns: u64) -> String {
-    format!("{:.3}", ns as f64 / 1e6)
+    Millis(ns).to_string()
+}
+
+/// Nanoseconds, shown as [`millis`] does, at the right of a given width.
+pub(super) struct Millis(pub(super) u64);
+
+impl Display for Millis {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let micros = self.0 / 1_000 + u64::from(self.0 % 1_000 >= 500);
+        // A point and three digits.
+        let before = f.width().unwrap_or(0).saturating_sub(4);
+        write!(f, "{:>before$}.{:03}", micros / 1_000, micros % 1_000)
+    }
 }

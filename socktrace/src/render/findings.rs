@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    cells::{UNKNOWN, endpoint, family, number},
+    cells::{UNKNOWN, endpoint, family},
+    event_line::Columns,
     json::time,
     phrases,
 };
@@ -74,7 +75,6 @@ pub(super) fn sentence(finding: &Finding) -> String {
 
 /// One line of `watch` for each finding, in the columns of [`super::text::event_header`].
 pub(super) fn lines(diagnosis: &Diagnosis, clock: &Clock) -> Vec<String> {
-    let wall = humantime::format_rfc3339_millis(clock.wall(diagnosis.time_ns)).to_string();
     let (uid, family, result, target) = match &diagnosis.of {
         Incident::ConnectFailure(class) => {
             let target = &class.target;
@@ -82,20 +82,17 @@ pub(super) fn lines(diagnosis: &Diagnosis, clock: &Clock) -> Vec<String> {
         }
         Incident::AcceptError { errno, .. } => (None, UNKNOWN, errno_name(*errno), String::new()),
     };
-    let line = |finding: &Finding| {
-        format!(
-            "{:<12} {:<15} {:>7} {:<15} {:>6} {:<5} {:<13} {:>9} {target}: {}",
-            wall.get(11..23).unwrap_or(&wall),
-            "finding",
-            UNKNOWN,
-            UNKNOWN,
-            number(uid),
-            family,
-            result,
-            UNKNOWN,
-            sentence(finding)
-        )
+    let columns = Columns {
+        time: clock.wall(diagnosis.time_ns),
+        what: "finding",
+        pid: None,
+        comm: None,
+        uid,
+        family,
+        result: &result,
+        wait: &UNKNOWN,
     };
+    let line = |finding: &Finding| format!("{columns}{target}: {}", sentence(finding));
     diagnosis.findings.iter().map(line).collect()
 }
 

@@ -121,6 +121,8 @@ fn namespace(row: &NamespaceRow) -> Value {
         "netns": row.netns,
         "own": row.own,
         "netstat": row.counted.map(netstat),
+        "drops_while_read": row.while_read.drops,
+        "syncookies_while_read": row.while_read.cookies,
         "unattributed": row.unattributed.map(|rest| rest.drops),
         "unattributed_syncookies": row.unattributed.map(|rest| rest.cookies),
     })

@@ -5,6 +5,7 @@ pub mod checkup;
 pub mod conditions;
 mod cost;
 pub mod diff;
+mod event_line;
 pub mod explain;
 mod findings;
 pub mod html;

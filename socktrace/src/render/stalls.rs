@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    cells::{UNKNOWN, bytes, endpoint, family, number},
+    cells::{UNKNOWN, endpoint, family},
+    event_line::Columns,
     json::{owner, put_bytes, put_endpoint, time},
 };
 use crate::{
@@ -13,7 +14,6 @@ use crate::{
 
 /// One line of `watch`, in the columns of [`super::text::event_header`].
 pub(super) fn line(stall: &Stall, clock: &Clock) -> String {
-    let wall = humantime::format_rfc3339_millis(clock.wall(stall.time_ns)).to_string();
     let first = stall.owners.first();
     let mut told = vec![change(stall.change).to_owned()];
     if stall.change != StallChange::Closed {
@@ -21,19 +21,17 @@ pub(super) fn line(stall: &Stall, clock: &Clock) -> String {
         told.extend((stall.blocked != 0).then(|| format!("{} blocked", stall.blocked)));
         told.extend(stall.acceptor.clone());
     }
-    format!(
-        "{:<12} {:<15} {:>7} {:<15} {:>6} {:<5} {:<13} {:>9} {} {}",
-        wall.get(11..23).unwrap_or(&wall),
-        "stall",
-        number(first.map(|owner| owner.pid)),
-        bytes(first.map(|owner| owner.comm.as_slice())),
-        UNKNOWN,
-        family(&stall.local),
-        UNKNOWN,
-        bounded(stall, &format!("{:.1}", age_ns(stall) as f64 / 1e6)),
-        endpoint(&stall.local),
-        told.join(", ")
-    )
+    let columns = Columns {
+        time: clock.wall(stall.time_ns),
+        what: "stall",
+        pid: first.map(|owner| owner.pid),
+        comm: first.map(|owner| owner.comm.as_slice()),
+        uid: None,
+        family: family(&stall.local),
+        result: UNKNOWN,
+        wait: &bounded(stall, &format!("{:.1}", age_ns(stall) as f64 / 1e6)),
+    };
+    format!("{columns}{} {}", endpoint(&stall.local), told.join(", "))
 }
 
 /// As it stands in the report, and (with what opens every event) as an event.

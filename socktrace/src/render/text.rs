@@ -9,13 +9,13 @@ use super::{
     Cost,
     cells::{UNKNOWN, bytes, endpoint, family, millis, number, owners},
     escape::escape,
-    findings, of_hooks, other, sentences, stalls,
+    event_line, findings, of_hooks, other, sentences, stalls,
     unread::unread_sentences,
 };
 use crate::{
     aggregate::{Aggregator, Completeness, SessionSignal, Snapshot, Waits},
     diagnose::errno_name,
-    event::{Body, Diagnosis, Event, Stall},
+    event::{Diagnosis, Event, Stall},
     transport::Clock,
 };
 
@@ -251,23 +251,9 @@ fn accept_errors(snapshot: &Snapshot) -> Option<Table> {
     (rows.row_count() > 0).then_some(rows)
 }
 
-/// One event as one line, in the columns of [`EVENT_HEADER`].
-pub fn render_event(event: &Event, clock: &Clock, so_far: &Aggregator) -> String {
-    let actor = event.actor.as_ref();
-    let wall = humantime::format_rfc3339_millis(clock.wall(event.time_ns)).to_string();
-    let (fam, address, result, wait) = event_cells(&event.body, so_far);
-    format!(
-        "{:<12} {:<15} {:>7} {:<15} {:>6} {:<5} {:<13} {:>9} {}",
-        wall.get(11..23).unwrap_or(&wall),
-        event.body.signal().name(),
-        number(actor.map(|actor| actor.key.tgid)),
-        bytes(actor.map(|actor| actor.task.comm.as_slice())),
-        number(actor.map(|actor| actor.task.uid)),
-        fam,
-        result,
-        wait,
-        address
-    )
+/// Adds one event to `line`, in the columns of [`event_header`].
+pub fn write_event(line: &mut String, event: &Event, clock: &Clock, so_far: &Aggregator) {
+    event_line::write(line, event, clock, so_far);
 }
 
 /// One change of a stall as one line, in the columns of [`event_header`].
@@ -280,52 +266,9 @@ pub fn render_diagnosis(diagnosis: &Diagnosis, clock: &Clock) -> Vec<String> {
     findings::lines(diagnosis, clock)
 }
 
-/// Column heads of [`render_event`]; the address comes last because it may be long.
+/// Column heads of [`write_event`].
 pub fn event_header() -> String {
-    format!(
-        "{:<12} {:<15} {:>7} {:<15} {:>6} {:<5} {:<13} {:>9} {}",
-        "TIME(UTC)", "SIGNAL", "PID", "COMM", "UID", "FAM", "RET", "WAIT(ms)", "ADDRESS"
-    )
-}
-
-/// Family, address, result and wait.
-fn event_cells(body: &Body, so_far: &Aggregator) -> (&'static str, String, String, String) {
-    let listener = |inode: &Option<u64>| {
-        let local = inode.and_then(|inode| so_far.listener_address(inode)).cloned();
-        local.unwrap_or_default()
-    };
-    let dash = || UNKNOWN.to_owned();
-    match body {
-        Body::Accept { listener: inode, wait_ns, peer } => {
-            let local = listener(inode);
-            let from = peer.address.as_ref().map(|_| format!(" from {}", endpoint(peer)));
-            let address = endpoint(&local) + from.as_deref().unwrap_or("");
-            (family(&local), address, dash(), wait_ns.map_or_else(dash, millis))
-        }
-        Body::AcceptError { listener: inode, errno } => {
-            let local = listener(inode);
-            (family(&local), endpoint(&local), errno_name(*errno), dash())
-        }
-        Body::ConnectFailure { errno, target, .. } => {
-            (family(target), endpoint(target), errno_name(*errno), dash())
-        }
-        Body::ConnectBlocked { target, wait_ns, errno, .. } => {
-            let result = errno.map_or_else(dash, errno_name);
-            (family(target), endpoint(target), result, millis(*wait_ns))
-        }
-        Body::BacklogDrop { listener: inode, reason, queue, limit, peer, .. } => {
-            let local = listener(inode);
-            let reason = crate::aggregate::Drops::Tcp(*reason).name();
-            let address =
-                format!("{} {reason} {queue}/{limit} from {}", endpoint(&local), endpoint(peer));
-            (family(&local), address, dash(), dash())
-        }
-        Body::Listen { listener, .. } => {
-            let backlog =
-                format!(" backlog {}/{}", number(listener.requested), number(listener.effective));
-            (family(&listener.local), endpoint(&listener.local) + &backlog, dash(), dash())
-        }
-    }
+    event_line::header()
 }
 
 fn wait(waits: &Waits, pick: impl Fn(&Waits) -> u64) -> String {

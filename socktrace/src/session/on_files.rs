@@ -15,10 +15,10 @@ use crate::{
     aggregate::{Aggregator, PathGlob, Selection, Session, SessionSignal, Verdict},
     event::{
         Actor, Address, Body, Certainty, Counters, Damage, Diagnosis, Endpoint, Event,
-        FailureClass, Finding, Hold, Incident, Listener, MemoryCounters, Misses, NamespaceCounters,
-        NetstatDelta, Owner, ProgramRuns, ReaderLoss, Record, Runs, Severity, Sighting, Sightings,
-        SocketKind, Source as _, Stages, Stall, StallChange, Task, Unread, WaitTotals, Waiting,
-        name, phrase, word,
+        FailureClass, Finding, Hold, Incident, Listener, Meanwhile, MemoryCounters, Misses,
+        NamespaceCounters, NetstatDelta, Owner, ProgramRuns, ReaderLoss, Record, Runs, Severity,
+        Sighting, Sightings, SocketKind, Source as _, Stages, Stall, StallChange, Task, Unread,
+        WaitTotals, Waiting, name, phrase, word,
     },
 };
 
@@ -241,6 +241,7 @@ fn records() -> Vec<Record> {
             netns: 1,
             own: true,
             counted,
+            while_read: Meanwhile { drops: 2, cookies: 1 },
             memory: Some(MemoryCounters { pressures: Some(5), ..MemoryCounters::default() }),
             syncookies: Some(1),
         }]),

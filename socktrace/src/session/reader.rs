@@ -175,7 +175,7 @@ impl<R: Read> Reader<R> {
             Line::Owners(rows) => Record::Owners(owners(rows)),
             Line::Unread(unread) => Record::Unread(unread),
             Line::Cgroups(rows) => Record::Cgroups(cgroup_paths(rows)),
-            Line::Namespaces(namespaces) => Record::Namespaces(namespaces),
+            Line::Namespaces(rows) if possible::are_namespaces(&rows) => Record::Namespaces(rows),
             Line::End(end) => {
                 self.end = Some(end);
                 return;
@@ -188,6 +188,7 @@ impl<R: Read> Reader<R> {
             Line::Carried(_)
             | Line::Loss(_)
             | Line::Misses(_)
+            | Line::Namespaces(_)
             | Line::Runs(_)
             | Line::Session(_) => {
                 self.damage.malformed += 1;

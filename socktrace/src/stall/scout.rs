@@ -85,6 +85,12 @@ impl Scout {
         self.watch.is_watching()
     }
 
+    /// Whether a connection that hooks know of has waited, since the look at `looked_ns`, for so long that its listener is
+    /// to be looked at.
+    pub fn has_due(&self, queued: &[Queued], looked_ns: u64, now_ns: u64) -> bool {
+        queued.iter().any(|it| self.watch.is_due(it.listener, it.since_ns, looked_ns, now_ns))
+    }
+
     /// Takes in one look; returns the stalls that changed.
     pub fn look(&mut self, sight: &Sight<'_>) -> Vec<Stall> {
         self.look_closely(sight).0
@@ -239,11 +245,11 @@ impl Scout {
     ) -> Stall {
         let seen = sight.sightings.get(&inode);
         let named = if seen.is_none() { (sight.named)(inode) } else { None };
-        let netns = seen
-            .and_then(|seen| seen.netns)
-            .or_else(|| named.as_ref().and_then(|named| named.netns));
-        let local = seen.map(|seen| seen.local.clone()).or_else(|| named.map(|named| named.local));
-        let local = local.unwrap_or_default();
+        let named = named.map(|named| (named.local, named.netns));
+        let seen_at = seen.map(|seen| (seen.local.clone(), seen.netns));
+        // A listener that is gone, and that no hook has named, was told when its stall began.
+        let told = || self.told.get(&inode).map(|told| (told.local.clone(), told.netns));
+        let (local, netns) = seen_at.or(named).or_else(told).unwrap_or_default();
         let progress = (sight.progress)(inode);
         let sleepers = sleepers_on(sight, inode, &local);
         let clients = known.map(|known| self.clients(known, seen, &local, &sleepers));
@@ -410,6 +416,24 @@ mod tests {
         assert_eq!((still.change, still.time_ns), (StallChange::Still, 1150));
         assert_eq!((still.since_ns, still.accepted_ns), (1000, Some(900)));
         assert_eq!(scout.still(8), None, "another one");
+    }
+
+    #[test]
+    fn the_end_of_a_stall_has_the_name_of_a_listener_that_is_gone_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut scout = Scout::new(Host::at(dir.path()), 100);
+        let named =
+            Endpoint { address: Some(Address::Unix(b"/run/a".to_vec())), ..Endpoint::default() };
+        let there = Sighting { queue: Some(2), local: named.clone(), ..Sighting::default() };
+        let there = HashMap::from([(7, there)]);
+        let mut look = |now_ns, sightings: &HashMap<u64, Sighting>| {
+            sight_at(now_ns, None, |sight| scout.look(&Sight { sightings, ..*sight }))
+        };
+        assert!(look(1000, &there).is_empty());
+        assert_eq!(look(1100, &there).len(), 1);
+        let ended = look(1200, &HashMap::new());
+        let told: Vec<_> = ended.iter().map(|stall| (stall.change, &stall.local)).collect();
+        assert_eq!(told, [(StallChange::Closed, &named)]);
     }
 
     #[test]

@@ -104,6 +104,25 @@ impl Watch {
         changes
     }
 
+    /// Whether a connection that was queued at `since_ns` makes its listener suspected, or stall, after `looked_ns` and until
+    /// `now_ns`, and is the first that does, as far as its `listener` is known.
+    pub fn is_due(
+        &self,
+        listener: Option<u64>,
+        since_ns: u64,
+        looked_ns: u64,
+        now_ns: u64,
+    ) -> bool {
+        let track = listener.and_then(|inode| self.tracks.get(&inode));
+        let is_suspected = track.is_some_and(|track| track.suspected);
+        let stalls = track.is_some_and(|track| track.stalling.is_some());
+        let reached = |age_ns| {
+            let due_ns = since_ns.saturating_add(age_ns);
+            looked_ns < due_ns && due_ns <= now_ns
+        };
+        !stalls && (reached(self.threshold_ns) || !is_suspected && reached(self.threshold_ns / 2))
+    }
+
     /// Whether any listener had a queue at the last look.
     pub fn is_watching(&self) -> bool {
         !self.tracks.is_empty()
@@ -211,6 +230,32 @@ mod tests {
         let (change, stalling) = changes[0];
         assert_eq!((change, changes.len()), (Change::Opened, 1));
         assert_eq!((stalling.since_ns, stalling.is_lower_bound), (9 * SECOND, false));
+    }
+
+    #[test]
+    fn a_connection_is_due_once_it_has_waited_half_the_threshold_and_once_all_of_it() {
+        let watch = Watch::new(1000);
+        let due = |looked_ns, now_ns| watch.is_due(None, 5000, looked_ns, now_ns);
+        assert!(!due(4900, 5499), "it is young");
+        assert!(due(4900, 5500), "half");
+        assert!(!due(5500, 5999), "looked at since");
+        assert!(due(5500, 6000), "it stalls");
+        assert!(!due(6000, 9000), "that was seen");
+        assert!(!watch.is_due(None, u64::MAX, 0, u64::MAX - 1), "not yet");
+    }
+
+    #[test]
+    fn connections_behind_the_one_that_stalls_are_not_due() {
+        let mut watch = Watch::new(1000);
+        let queue = Glance { queue: 2, oldest_known_ns: Some(5000), known: 2, ..Glance::default() };
+        let due = |watch: &Watch, now_ns| {
+            [Some(7), Some(8), None].map(|it| watch.is_due(it, 5400, now_ns - 200, now_ns))
+        };
+        watch.look(5600, &HashMap::from([(7, queue)]));
+        assert_eq!(due(&watch, 6000), [false, true, true], "7 is suspected already");
+        assert_eq!(due(&watch, 6500), [true; 3]);
+        watch.look(6100, &HashMap::from([(7, queue)]));
+        assert_eq!(due(&watch, 6500), [false, true, true], "7 stalls");
     }
 
     #[test]

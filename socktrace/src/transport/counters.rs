@@ -7,12 +7,12 @@ use aya::{
     maps::{Array, HashMap as BpfHashMap, Map, MapError, PerCpuArray},
 };
 use socktrace_common::{
-    AcceptErrorKey, AcceptKey, ConnectBlockedKey, ConnectFailureKey, DropKey, ListenerInfo, Signal,
-    Stage, TaskInfo, TaskKey, WaitTally,
+    AcceptErrorKey, AcceptKey, ConnectBlockedKey, ConnectFailureKey, DROP_ENTRY_WORDS, DropKey,
+    DropStage, ListenerInfo, Signal, Stage, TaskInfo, TaskKey, WaitTally,
 };
 use thiserror::Error;
 
-use super::clock::monotonic_now_ns;
+use super::{clock::monotonic_now_ns, turn::Turn};
 use crate::event::{Counters, Stages, Task, WaitTotals};
 
 /// A map could not be read.
@@ -25,20 +25,38 @@ pub struct CountersError {
     pub source: MapError,
 }
 
-/// Reads every total. Names are read last, so that every key read before has its name.
+/// Reads every total.
 pub fn read_counters(ebpf: &Ebpf) -> Result<Counters, CountersError> {
+    read_counters_of(ebpf, |_| true)
+}
+
+/// Reads the totals of these signals: the kernel goes through all buckets of a map, also where they are empty. Names are
+/// read last, so that every key read before has its name.
+pub fn read_counters_of(
+    ebpf: &Ebpf,
+    wanted: impl Fn(Signal) -> bool,
+) -> Result<Counters, CountersError> {
+    let mut counters = Counters { time_ns: monotonic_now_ns(), ..Counters::default() };
+    if wanted(Signal::Accept) {
+        let accepts = |key: AcceptKey| key;
+        counters.accepts = read_map(ebpf, "ACCEPT_TALLY", accepts, |tally| wait_totals(&tally))?;
+    }
+    if wanted(Signal::AcceptError) {
+        let errors = |key: AcceptErrorKey| key;
+        counters.accept_errors = read_map(ebpf, "ACCEPT_ERROR_TALLY", errors, plain)?;
+    }
+    if wanted(Signal::ConnectFailure) {
+        counters.connect_failures = read_connects(ebpf)?;
+    }
+    if wanted(Signal::ConnectBlocked) {
+        let blocked = |key: ConnectBlockedKey| key;
+        counters.connect_blocked =
+            read_map(ebpf, "BLOCKED_TALLY", blocked, |tally| wait_totals(&tally))?;
+    }
+    if wanted(Signal::BacklogDrop) {
+        counters.drops = read_drops(ebpf)?;
+    }
     Ok(Counters {
-        time_ns: monotonic_now_ns(),
-        accepts: read_map(ebpf, "ACCEPT_TALLY", |key: AcceptKey| key, |tally| wait_totals(&tally))?,
-        accept_errors: read_map(ebpf, "ACCEPT_ERROR_TALLY", |key: AcceptErrorKey| key, plain)?,
-        connect_failures: read_connects(ebpf)?,
-        connect_blocked: read_map(
-            ebpf,
-            "BLOCKED_TALLY",
-            |key: ConnectBlockedKey| key,
-            |tally| wait_totals(&tally),
-        )?,
-        drops: read_drops(ebpf)?,
         tasks: read_map(
             ebpf,
             "TASKS",
@@ -47,6 +65,7 @@ pub fn read_counters(ebpf: &Ebpf) -> Result<Counters, CountersError> {
         )?,
         listeners: read_map(ebpf, "LISTENERS", plain, |info: ListenerInfo| (&info).into())?,
         stages: read_stages(ebpf)?,
+        ..counters
     })
 }
 
@@ -55,19 +74,43 @@ fn read_connects(ebpf: &Ebpf) -> Result<HashMap<ConnectFailureKey, u64>, Counter
     let read = |map| read_map(ebpf, map, |key: ConnectFailureKey| key, plain);
     let mut connects = read("CONNECT_TALLY")?;
     connects.extend(read("ABANDONED_TALLY")?);
-    let name = "ABANDONED_OTHER";
-    let failed = |source| CountersError { map: name, source };
-    let others = Array::<_, u64>::try_from(map(ebpf, name)?).map_err(failed)?;
-    let others = others.get(&0, 0).map_err(failed)?;
+    let others = read_total(ebpf, "ABANDONED_OTHER")?;
     if others != 0 {
         connects.insert(ConnectFailureKey::OTHERS_ABANDONED, others);
     }
     Ok(connects)
 }
 
+/// Reads how many connects were seen to fail, and nothing else of them.
+pub fn read_connects_unseen(ebpf: &Ebpf) -> Result<u64, CountersError> {
+    read_total(ebpf, "CONNECT_UNSEEN")
+}
+
+/// The only number of a map.
+fn read_total(ebpf: &Ebpf, name: &'static str) -> Result<u64, CountersError> {
+    let failed = |source| CountersError { map: name, source };
+    let total = Array::<_, u64>::try_from(map(ebpf, name)?).map_err(failed)?;
+    let _turn = Turn::begin();
+    total.get(&0, 0).map_err(failed)
+}
+
 /// Reads the drops alone.
 pub fn read_drops(ebpf: &Ebpf) -> Result<HashMap<DropKey, u64>, CountersError> {
     read_map(ebpf, "DROP_TALLY", |key: DropKey| key, plain)
+}
+
+/// Reads how many calls are under way of which the kernel may have counted a drop that is in no total yet.
+pub fn read_drops_under_way(ebpf: &Ebpf) -> Result<u64, CountersError> {
+    let failed = |source| CountersError { map: "DROP_ENTRIES", source };
+    let entries = map(ebpf, "DROP_ENTRIES")?;
+    let entries = PerCpuArray::<_, [u64; DROP_ENTRY_WORDS]>::try_from(entries).map_err(failed)?;
+    let mut under_way = 0;
+    let _turn = Turn::begin();
+    for stage in DropStage::ALL {
+        let of_cpus = entries.get(&(stage as u32), 0).map_err(failed)?;
+        under_way += of_cpus.iter().filter(|entry| entry[0] != 0).count() as u64;
+    }
+    Ok(under_way)
 }
 
 /// A map of the object.
@@ -76,26 +119,38 @@ pub(super) fn map<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Map, Cou
     ebpf.map(name).ok_or(CountersError { map: name, source: missing })
 }
 
-/// Reads a hash map. An entry that goes away in between is none: totals are never removed.
+/// Reads a hash map of totals, none of which is ever removed.
 fn read_map<K: Pod, V: Pod, L: Eq + Hash, W>(
     ebpf: &Ebpf,
     name: &'static str,
     key: impl Fn(K) -> L,
     value: impl Fn(V) -> W,
 ) -> Result<HashMap<L, W>, CountersError> {
-    let failed = |source| CountersError { map: name, source };
-    let found = BpfHashMap::<_, K, V>::try_from(map(ebpf, name)?).map_err(failed)?;
     let mut read = HashMap::new();
-    for entry in &found {
+    each(ebpf, name, |k, v| {
+        read.insert(key(k), value(v));
+    })?;
+    Ok(read)
+}
+
+/// Hands every entry of a hash map over. One that goes away in between is none.
+pub(super) fn each<K: Pod, V: Pod>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    mut take: impl FnMut(K, V),
+) -> Result<(), CountersError> {
+    let failed = |source| CountersError { map: name, source };
+    let entries = BpfHashMap::<_, K, V>::try_from(map(ebpf, name)?).map_err(failed)?;
+    let mut turn = Turn::begin();
+    for entry in &entries {
         match entry {
-            Ok((k, v)) => {
-                read.insert(key(k), value(v));
-            }
+            Ok((key, value)) => take(key, value),
             Err(MapError::KeyNotFound) => {}
             Err(source) => return Err(failed(source)),
         }
+        turn.one_more();
     }
-    Ok(read)
+    Ok(())
 }
 
 fn wait_totals(wire: &WaitTally) -> WaitTotals {
@@ -116,10 +171,12 @@ pub fn read_stages(ebpf: &Ebpf) -> Result<Stages, CountersError> {
     let failed = |source| CountersError { map: "STAGES", source };
     let array = PerCpuArray::<_, u64>::try_from(map(ebpf, "STAGES")?).map_err(failed)?;
     let mut stages = Stages::default();
+    let mut turn = Turn::begin();
     for signal in Signal::ALL {
         for stage in Stage::ALL {
             let values = array.get(&stage.index(signal), 0).map_err(failed)?;
             stages.0[signal as usize][stage as usize] = values.iter().sum();
+            turn.one_more();
         }
     }
     Ok(stages)

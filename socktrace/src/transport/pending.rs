@@ -11,8 +11,11 @@ use aya::{
 };
 use socktrace_common::{AcceptStart, BlockedCall, ListenerInfo, UnixMeeting};
 
-use super::counters::{CountersError, map};
-use crate::event::{Actor, Queued, Sleeper, Task};
+use super::{
+    counters::{self, CountersError, map},
+    turn::Turn,
+};
+use crate::event::{Actor, Listener, Queued, Sleeper, Task};
 
 /// How far a listener has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,43 +64,47 @@ pub fn read_sleepers(ebpf: &Ebpf) -> Result<Vec<Sleeper>, CountersError> {
 
 /// How many connections were accepted of each listener.
 pub fn read_accepted(ebpf: &Ebpf) -> Result<HashMap<u64, u64>, CountersError> {
-    let failed = |source| CountersError { map: "LISTENERS", source };
-    let listeners = BpfHashMap::<_, u64, ListenerInfo>::try_from(map(ebpf, "LISTENERS")?);
-    let listeners = listeners.map_err(failed)?;
-    let known = listeners.iter().filter_map(Result::ok);
-    Ok(known.map(|(inode, info)| (inode, info.accepted)).collect())
+    let mut all = HashMap::new();
+    counters::each(ebpf, "LISTENERS", |inode, info: ListenerInfo| {
+        all.insert(inode, info.accepted);
+    })?;
+    Ok(all)
 }
 
 /// How far this listener has come; nothing, if nothing of it was seen.
 pub fn read_progress(ebpf: &Ebpf, listener: u64) -> Result<Progress, CountersError> {
+    let info = lookup(ebpf, listener)?;
+    Ok(info.map_or_else(Progress::default, |info| Progress {
+        accepted: info.accepted,
+        accepted_ns: known(info.accepted_ns),
+        selected: info.selected != 0,
+    }))
+}
+
+/// What is known of this listener.
+pub fn read_listener(ebpf: &Ebpf, listener: u64) -> Result<Option<Listener>, CountersError> {
+    Ok(lookup(ebpf, listener)?.as_ref().map(Listener::from))
+}
+
+fn lookup(ebpf: &Ebpf, listener: u64) -> Result<Option<ListenerInfo>, CountersError> {
     let failed = |source| CountersError { map: "LISTENERS", source };
     let listeners = BpfHashMap::<_, u64, ListenerInfo>::try_from(map(ebpf, "LISTENERS")?);
-    match listeners.map_err(failed)?.get(&listener, 0) {
-        Ok(info) => Ok(Progress {
-            accepted: info.accepted,
-            accepted_ns: known(info.accepted_ns),
-            selected: info.selected != 0,
-        }),
-        Err(MapError::KeyNotFound) => Ok(Progress::default()),
+    let listeners = listeners.map_err(failed)?;
+    let _turn = Turn::begin();
+    match listeners.get(&listener, 0) {
+        Ok(info) => Ok(Some(info)),
+        Err(MapError::KeyNotFound) => Ok(None),
         Err(source) => Err(failed(source)),
     }
 }
 
 /// Hands every value of a hash map over, each once: where the entry under the cursor goes away, the
-/// kernel begins again at the first. An entry that goes away in between is none.
+/// kernel begins again at the first.
 fn each<V: Pod>(ebpf: &Ebpf, name: &'static str, take: impl FnMut(V)) -> Result<(), CountersError> {
-    let failed = |source| CountersError { map: name, source };
-    let entries = BpfHashMap::<_, u64, V>::try_from(map(ebpf, name)?).map_err(failed)?;
-    let mut all = HashMap::new();
-    for entry in &entries {
-        match entry {
-            Ok((key, value)) => {
-                all.insert(key, value);
-            }
-            Err(MapError::KeyNotFound) => {}
-            Err(source) => return Err(failed(source)),
-        }
-    }
+    let mut all = HashMap::<u64, V>::new();
+    counters::each(ebpf, name, |key, value| {
+        all.insert(key, value);
+    })?;
     all.into_values().for_each(take);
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 mod driver;
 mod load;
-mod operation;
+pub(crate) mod operation;
 mod plan;
 mod programs;
 mod tracer;

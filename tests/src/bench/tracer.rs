@@ -2,18 +2,17 @@
 //! meanwhile, and that costs what is being measured.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::plan::Subject;
+use crate::harness::process::heed_interrupts;
 
 /// bpftrace compiles its script first.
 const START: Duration = Duration::from_mins(1);
@@ -43,8 +42,7 @@ impl Tracer {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null());
         command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
-        // SAFETY: `signal` is async-signal-safe and touches nothing of the parent.
-        unsafe { command.pre_exec(heed_interrupts) };
+        heed_interrupts()?;
         let child = command.spawn().with_context(|| format!("{program} did not start"))?;
         let mut this = Self { child, stdout, stderr };
         match this.await_ready(subject.ready.as_deref()) {
@@ -108,13 +106,6 @@ impl Tracer {
         let tail = said.char_indices().rev().nth(TOLD).map_or(0, |(at, _)| at);
         said[tail..].split_whitespace().collect::<Vec<_>>().join(" ")
     }
-}
-
-/// A job in the background ignores SIGINT, and so would what it starts.
-fn heed_interrupts() -> io::Result<()> {
-    // SAFETY: sets the default action, no handler.
-    unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
-    Ok(())
 }
 
 /// Whether a process sleeps most of the time; many wake up now and then to look around.

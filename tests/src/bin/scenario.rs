@@ -7,6 +7,7 @@
 //! scenario --gate DIR hold here|netns|pinned       listeners that stay until the gate opens
 //! scenario --gate DIR staged NAME                  an incident whose first part lies before the gate
 //! scenario netns [NAME=VALUE...] -- PROGRAM ARGS   PROGRAM in a network namespace of its own
+//! scenario amid PROGRAM ARGS                       PROGRAM while a full listener drops SYNs
 //! scenario exit N | kill SIGNAL | sleep MS         ends as told
 //! scenario inherits                                prints what it was run with
 //! scenario background MS                           ends, and leaves a child that sleeps
@@ -29,7 +30,7 @@ use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::{Place, hold};
 use socktrace_tests::scenario::record::Seen;
 use socktrace_tests::scenario::stage::Stage;
-use socktrace_tests::scenario::{clock, command, edges, netns, play_and_count, pulse, shell};
+use socktrace_tests::scenario::{amid, clock, command, edges, netns, play_and_count, pulse, shell};
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -65,6 +66,7 @@ fn run(args: Vec<String>) -> Result<ExitCode> {
             command::deaf(&Gate::at(options.gate.as_deref().context("deaf needs --gate")?))?;
         }
         ["wait"] => Gate::at(options.gate.as_deref().context("wait needs --gate")?).arrive()?,
+        ["amid", ..] => return amid::run(&rest[1..]),
         ["measured", ..] => return measure(&rest[1..]),
         ["shell", ..] => shell::run(&rest[1..])?,
         ["netns", ..] => netns::enter_and_execute(&rest[1..])?,
@@ -85,7 +87,7 @@ fn parse(args: Vec<String>) -> Result<(Options, Vec<String>)> {
             "--gate" => options.gate = Some(value()?.into()),
             "--port" => options.port = Some(value()?.parse().context("--port")?),
             // Everything after it is for somebody else.
-            "measured" | "netns" | "shell" if rest.is_empty() => {
+            "amid" | "measured" | "netns" | "shell" if rest.is_empty() => {
                 rest.push(word);
                 rest.extend(args.by_ref());
             }

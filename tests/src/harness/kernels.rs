@@ -23,6 +23,8 @@ pub struct Kernel {
     /// The transports that it has.
     #[serde(default = "both_transports")]
     pub transports: Vec<String>,
+    /// Whether it preempts its own code by itself, where the table knows.
+    preempts: Option<bool>,
     /// Tiers whose hooks this kernel may skip all at once under contention: what they miss then must be
     /// told, and no more than that may be missing.
     #[serde(default)]
@@ -31,6 +33,9 @@ pub struct Kernel {
     /// `net.ipv4.tcp_migrate_req` is set.
     #[serde(default = "yes")]
     pub migrates: bool,
+    /// Whether it counts what it skips of kprobes and perf tracepoints.
+    #[serde(default = "yes")]
+    pub counts_skipped: bool,
     /// What its tracepoint tier can tell of one TCP listener's drops.
     pub tracepoint_drops: TracepointDrops,
     /// The tier that each signal gets by itself.
@@ -60,7 +65,24 @@ enum Extent {
     Part,
 }
 
+/// Whether the kernel was told at boot to preempt its own code wherever it can.
+///
+/// # Errors
+/// When nothing tells how it was booted.
+pub fn preempts_all() -> Result<bool> {
+    let words = std::fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?;
+    Ok(words.split_whitespace().any(|word| word == "preempt=full"))
+}
+
 impl Kernel {
+    /// Whether it preempts its own code, where that is known.
+    ///
+    /// # Errors
+    /// When nothing tells how it was booted.
+    pub fn preempts(&self) -> Result<Option<bool>> {
+        Ok(if preempts_all()? { Some(true) } else { self.preempts })
+    }
+
     /// The tiers to force and the transport to force each with: everything where `SOCKTRACE_FULL` is
     /// set, else a representative part.
     pub fn combinations(&self) -> Vec<(&str, &str)> {

@@ -10,11 +10,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
 /// Longer than anything that is not hung, on an emulated machine, too.
 pub const PATIENCE: Duration = Duration::from_mins(4);
+
+/// Whoever was started in the background of a shell without job control ignores Ctrl-C, and so would what it starts.
+/// Here, and not in the child: what a test has prepared there is to stay.
+pub(crate) fn heed_interrupts() -> Result<()> {
+    // SAFETY: the default is no handler.
+    unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.context("SIGINT")?;
+    Ok(())
+}
 
 /// How a process ended and what it said.
 #[derive(Clone, Debug)]
@@ -112,6 +120,7 @@ impl Running {
 
     fn spawn(command: &mut Command) -> Result<Self> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        heed_interrupts()?;
         let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let stdout = Stream::of(child.stdout.take().context("stdout")?);
         let stderr = Stream::of(child.stderr.take().context("stderr")?);

@@ -2,6 +2,8 @@
 //!
 //! A field that `docs/json.md` promises has no default: a report without it is not understood.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -30,6 +32,9 @@ pub struct Report {
     /// Drops that the kernel counted and no listener could be named for, in any shape.
     #[serde(default)]
     pub unattributed: Value,
+    /// Syncookies of the same kind.
+    #[serde(default)]
+    pub unattributed_syncookies: Option<u64>,
 }
 
 /// What runs of one hook took.
@@ -99,6 +104,9 @@ pub struct Completeness {
     /// Why it is not complete, a sentence each.
     #[serde(default)]
     pub reasons: Vec<String>,
+    /// Runs of programs that the kernel skipped, where it counts them.
+    #[serde(default)]
+    pub missed: BTreeMap<String, Option<u64>>,
     /// Per signal.
     pub signals: Vec<SignalLoss>,
 }
@@ -138,6 +146,8 @@ pub struct Namespace {
     pub own: bool,
     /// What it counted.
     pub netstat: Option<Netstat>,
+    /// What came while that and the drops of listeners were read.
+    pub drops_while_read: u64,
     /// Of its drops, how many no listener is known for.
     pub unattributed: Option<u64>,
 }
@@ -374,9 +384,10 @@ impl Report {
         row.and_then(|row| row.loses.as_ref()).is_some_and(|loses| loses.contains(word))
     }
 
-    /// How many occurrences the verdict says may be missing: the numbers that its reasons name.
-    pub fn may_be_missing(&self) -> u64 {
-        let numbers = self.completeness.reasons.iter().filter_map(|reason| {
+    /// How many occurrences the verdict says may be missing: the numbers of those of its reasons that name `what`.
+    pub fn may_be_missing(&self, what: &str) -> u64 {
+        let reasons = self.completeness.reasons.iter().filter(|reason| reason.contains(what));
+        let numbers = reasons.filter_map(|reason| {
             reason.strip_prefix("up to ")?.split(' ').next()?.parse::<u64>().ok()
         });
         numbers.sum()

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
@@ -54,6 +54,20 @@ pub fn run(args: &[&str]) -> Result<Finished> {
     Running::start(&mut socktrace(args)?)?.finish()
 }
 
+/// Runs socktrace to its end with a stdout that has no reader.
+///
+/// # Errors
+/// As [`run`].
+pub fn into_closed_pipe(args: &[&str]) -> Result<Finished> {
+    let (reader, writer) = std::io::pipe().context("a pipe")?;
+    drop(reader);
+    let mut command = socktrace(args)?;
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let child = command.spawn().context("starting socktrace")?;
+    let output = child.wait_with_output().context("waiting")?;
+    Ok(Finished { status: output.status, stdout: output.stdout, stderr: output.stderr })
+}
+
 /// The scenario program: `SOCKTRACE_SCENARIO`, or beside the test program, or one directory up.
 ///
 /// # Errors
@@ -97,13 +111,33 @@ pub fn start_record(args: &[&str], words: &[&str]) -> Result<Recording> {
 /// # Errors
 /// As [`Recording::finish`].
 pub fn record_in_netns(settings: &[&str], args: &[&str], words: &[&str]) -> Result<Run> {
+    let scenario = scenario()?;
+    let words = [&["--", text(&scenario)?], words].concat();
+    start_in_netns(settings, &[], &[args, &words].concat())?.finish()
+}
+
+/// Records, in a network namespace of its own, while a listener there throws connections away: since before the start
+/// and until after the end.
+///
+/// # Errors
+/// As [`Recording::finish`].
+pub fn record_amid_drops(args: &[&str]) -> Result<Run> {
+    let scenario = scenario()?;
+    start_in_netns(&[], &[text(&scenario)?, "amid"], args)?.finish_with(Seen::default())
+}
+
+/// Starts `record --json --report FILE -o FILE ARGS` in a network namespace of its own, by `launcher` if there is one.
+fn start_in_netns(settings: &[&str], launcher: &[&str], args: &[&str]) -> Result<Recording> {
     let dir = tempfile::tempdir().context("a directory for the report")?;
     let tracer = socktrace(&["record", "--json"])?;
     let mut command = Command::new(scenario()?);
-    command.arg("netns").args(settings).arg("--").arg(tracer.get_program());
+    command.arg("netns").args(settings).arg("--").args(launcher).arg(tracer.get_program());
     command.args(tracer.get_args()).args(files(dir.path())).args(args);
-    command.arg("--").arg(scenario()?).args(words);
-    Recording { running: Running::start(&mut command)?, dir }.finish()
+    Ok(Recording { running: Running::start(&mut command)?, dir })
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is no text", path.display()))
 }
 
 impl Recording {

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,8 @@ pub struct Inherited {
     pub status: BTreeMap<String, String>,
     /// Whether SIGPIPE was ignored before Rust's own start, which ignores it.
     pub ignores_sigpipe: bool,
+    /// `RLIMIT_MEMLOCK`, soft and hard.
+    pub locked_memory: (u64, u64),
     /// Open descriptors, but for the one that lists them.
     pub descriptors: Vec<u32>,
     /// The environment.
@@ -78,7 +81,9 @@ pub fn inherited() -> Result<Inherited> {
     }
     descriptors.sort_unstable();
     let ignores_sigpipe = SIGPIPE_AT_START.load(Ordering::Relaxed);
-    Ok(Inherited { status, ignores_sigpipe, descriptors, environment: std::env::vars().collect() })
+    let locked_memory = getrlimit(Resource::RLIMIT_MEMLOCK).context("RLIMIT_MEMLOCK")?;
+    let environment = std::env::vars().collect();
+    Ok(Inherited { status, ignores_sigpipe, locked_memory, descriptors, environment })
 }
 
 /// A server that goes to the background: this process ends, its child lives on for a while.

@@ -13,6 +13,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{SockFlag, SockType};
 
 use super::attempt::{failure, must_be};
+use super::clock::sleep_ms;
 use super::listener::{accepts, loopback};
 use super::socket::{Address, Listener, accept, bound, listen};
 use super::stage::Stage;
@@ -20,8 +21,11 @@ use super::stage::Stage;
 const NAME: &str = "hammer";
 const THREADS: u64 = 8;
 const EACH: u64 = 300;
+const SLEEPERS: u64 = 40;
+/// For all of them to call `connect()`, on a slow machine.
+const UNTIL_ASLEEP_MS: u64 = 500;
 
-/// Eight connectors against eight acceptors, on TCP and Unix, then eight refused clients.
+/// Eight connectors against eight acceptors, on TCP and Unix, then eight clients that fail, on both.
 ///
 /// # Errors
 /// When a call fails.
@@ -38,8 +42,42 @@ pub fn all(stage: &mut Stage) -> Result<()> {
         stage.seen.must_not_fail.push(listener.address.clone());
     }
     let (_held, at) = bound(&loopback(), SockType::Stream)?;
-    on_threads(THREADS, || refused(&at))?;
-    stage.failed(failure(NAME, &at, Errno::ECONNREFUSED, THREADS * EACH)?);
+    fail(stage, &at, Errno::ECONNREFUSED)?;
+    let nowhere = Address::path(&stage.path("nowhere.sock"))?;
+    fail(stage, &nowhere, Errno::ENOENT)
+}
+
+/// Eight clients that fail, while many more are asleep in `connect()`: more than a kretprobe has return slots on a small machine.
+///
+/// # Errors
+/// As [`all`].
+pub fn amid_sleepers(stage: &mut Stage) -> Result<()> {
+    let at = Address::path(&stage.path("full.sock"))?;
+    let listener = listen(&at, SockType::Stream, 0)?;
+    stage.listens(NAME, &listener);
+    let _queued = connected(&at)?;
+    let nowhere = Address::path(&stage.path("nowhere.sock"))?;
+    std::thread::scope(|scope| {
+        let sleepers = scope.spawn(|| on_threads(SLEEPERS, || refused(&at)));
+        sleep_ms(UNTIL_ASLEEP_MS);
+        let failed = fail(stage, &nowhere, Errno::ENOENT);
+        // They wake up, and find nobody who listens.
+        drop(listener);
+        sleepers.join().map_err(|_| anyhow!("a sleeper panicked"))?.and(failed)
+    })?;
+    stage.failed(failure(NAME, &at, Errno::ECONNREFUSED, SLEEPERS)?);
+    Ok(())
+}
+
+/// Eight threads fail to connect, each many times.
+fn fail(stage: &mut Stage, at: &Address, errno: Errno) -> Result<()> {
+    on_threads(THREADS, || {
+        (0..EACH).try_for_each(|_| {
+            let socket = at.socket(SockType::Stream, SockFlag::empty())?;
+            must_be(at, errno, at.connect(&socket))
+        })
+    })?;
+    stage.failed(failure(NAME, at, errno, THREADS * EACH)?);
     Ok(())
 }
 
@@ -80,11 +118,8 @@ fn connected(at: &Address) -> Result<OwnedFd> {
 }
 
 fn refused(at: &Address) -> Result<()> {
-    for _ in 0..EACH {
-        let socket = at.socket(SockType::Stream, SockFlag::empty())?;
-        must_be(at, Errno::ECONNREFUSED, at.connect(&socket))?;
-    }
-    Ok(())
+    let socket = at.socket(SockType::Stream, SockFlag::empty())?;
+    must_be(at, Errno::ECONNREFUSED, at.connect(&socket))
 }
 
 fn on_threads(count: u64, work: impl Fn() -> Result<()> + Sync) -> Result<()> {

@@ -8,6 +8,7 @@ pub mod accept;
 pub mod accept_error;
 pub mod accept_waits;
 pub mod actor;
+pub mod amid;
 pub mod attempt;
 pub mod causes;
 pub mod clock;
@@ -83,6 +84,7 @@ pub const INCIDENTS: &[Incident] = &[
 /// Incidents that are only made when named: load rather than one thing going wrong.
 pub const LOADS: &[Incident] = &[
     ("hammer", hammer::all),
+    ("hammer_amid_sleepers", hammer::amid_sleepers),
     ("stall_stopped", stalls::stopped),
     ("stall_spinning", stalls::spinning),
     ("stall_sleeping", stalls::sleeping),

@@ -2,10 +2,12 @@
 //!
 //! Thin over the system calls: one call here is one call that a tracer sees.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -142,11 +144,30 @@ impl Listener {
     }
 }
 
+/// Ports that the kernel chose here for this process so far.
+static CHOSEN_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
 /// Binds without listening: the port or path is taken, nobody answers.
+///
+/// A port that the kernel chooses was not chosen here before: a report names targets, and one incident's
+/// failures are not to be another's, towards a port that was given back in between.
 ///
 /// # Errors
 /// When the system refuses it.
 pub fn bound(at: &Address, kind: SockType) -> Result<(OwnedFd, Address)> {
+    let mut used_before = Vec::new();
+    loop {
+        let (fd, got) = bind_socket(at, kind)?;
+        let chosen = at.port() != got.port();
+        let mut ports = CHOSEN_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if !chosen || ports.insert(got.port()) {
+            return Ok((fd, got));
+        }
+        used_before.push(fd);
+    }
+}
+
+fn bind_socket(at: &Address, kind: SockType) -> Result<(OwnedFd, Address)> {
     let fd = at.socket(kind, SockFlag::empty())?;
     if at.family() != "unix" {
         setsockopt(&fd, sockopt::ReuseAddr, &true).context("SO_REUSEADDR")?;

@@ -9,7 +9,7 @@ use socktrace_tests::harness::compare::{completeness, drops};
 use socktrace_tests::harness::kernels::{TracepointDrops, is_full, this_kernel};
 use socktrace_tests::harness::process::Running;
 use socktrace_tests::harness::report::{Namespace, Report};
-use socktrace_tests::harness::run::{record_in_netns, scenario, start_record};
+use socktrace_tests::harness::run::{record_amid_drops, record_in_netns, scenario, start_record};
 use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::record::Seen;
 
@@ -28,6 +28,8 @@ const KINDS: &[(&str, &[&str])] = &[
     ("overflow_mapped", &["tcp_syncookies=0"]),
     ("overflow_mapped", &["tcp_syncookies=1"]),
 ];
+/// Drops in a second, even on an emulated CPU.
+const MANY: u64 = 500;
 /// With all kinds: twenty runs per tier.
 const ROUNDS: usize = 2;
 
@@ -45,6 +47,7 @@ fn every_kind_of_overflow_equals_the_counters_of_its_namespace() -> Result<()> {
             let mut problems = match tier.as_str() {
                 "tracepoint" if bound => drops::tcp_bound(&run.seen, &run.report),
                 "tracepoint" => drops::tcp_sum(&run.seen, &run.report),
+                "kprobe" => drops::tcp_unless_skipped(&run.seen, &run.report),
                 _ => drops::tcp_exact(&run.seen, &run.report),
             };
             problems.extend(completeness::nothing_lost(&run.report, &kernel));
@@ -79,6 +82,55 @@ fn a_listener_of_another_network_namespace_drops_what_that_namespace_counts() ->
         told.extend(problems.iter().map(|text| format!("[{tier}] {text}")));
     }
     tell(&told)
+}
+
+/// The namespace's counters as the tracer read them, and how much they moved meanwhile, against what it gives to the one
+/// listener.
+#[test]
+fn drops_that_go_on_at_the_start_and_at_the_end_are_nobodys_loss() -> Result<()> {
+    let mut told = Vec::new();
+    for tier in &this_kernel()?.tiers {
+        let run = record_amid_drops(&["-d", "1s", "--tier", tier])?;
+        let problems = amid_drops(tier, &run.report);
+        told.extend(problems.iter().map(|text| format!("[{tier}] {text}")));
+    }
+    tell(&told)
+}
+
+fn amid_drops(tier: &str, report: &Report) -> Vec<String> {
+    let rows: Vec<&Namespace> = report.namespaces.iter().filter(|row| row.own).collect();
+    let [row] = rows.as_slice() else { return vec![format!("one namespace, found {rows:?}")] };
+    let Some(counted) = row.netstat.map(|netstat| netstat.listen_drops) else {
+        return vec![format!("the namespace's counters are unknown: {row:?}")];
+    };
+    let found: u64 = report
+        .listeners
+        .iter()
+        .flat_map(|listener| &listener.backlog_drops)
+        .filter(|drops| drops.reason != "syncookie_sent")
+        .map(|drops| drops.count)
+        .sum();
+    let mut problems = Vec::new();
+    if counted < MANY {
+        problems.push(format!("{counted} drops are no flood"));
+    }
+    if row.drops_while_read > counted / 2 {
+        problems.push(format!("too much is excused: {row:?}"));
+    }
+    // What the kernel skipped of a tier's hooks is unattributed, and told.
+    let skipped = row.unattributed.unwrap_or(0);
+    if tier == "fentry" && skipped != 0 {
+        problems.push(format!("{skipped} drops without a listener"));
+    }
+    if row.unattributed.is_none() || counted.abs_diff(found + skipped) > row.drops_while_read {
+        problems.push(format!("{found} drops of listeners, and of the namespace {row:?}"));
+    }
+    problems.extend(completeness::verdict_with(report, skipped));
+    if skipped == 0 {
+        let reasons = &report.completeness.reasons;
+        problems.extend(reasons.iter().filter(|it| it.contains("drops")).cloned());
+    }
+    problems
 }
 
 /// The fentry tier names the listener of each drop. The kprobe tier may miss some and cannot tell by

@@ -4,14 +4,16 @@ use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use socktrace_tests::harness::kernels::{TIERS, this_kernel};
-use socktrace_tests::harness::process::Running;
+use socktrace_tests::harness::process::{Finished, Running};
 use socktrace_tests::harness::run::{run, socktrace};
 use std::os::unix::process::CommandExt;
 
 /// `include/uapi/linux/capability.h`.
 const CAP_SYS_ADMIN: libc::c_ulong = 21;
+const CAP_SYS_RESOURCE: libc::c_ulong = 24;
 
 #[test]
 fn a_forced_tier_that_the_kernel_lacks_is_exit_code_3() -> Result<()> {
@@ -68,11 +70,48 @@ fn a_tracefs_that_is_not_mounted_is_used_and_seen_by_nobody() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn where_little_memory_may_be_locked_every_tier_is_had_all_the_same() -> Result<()> {
+    for tier in &this_kernel()?.tiers {
+        let finished = with_little_locked_memory(tier, None)?;
+        ensure!(finished.code() == Some(0), "{tier}: {}", finished.told());
+    }
+    Ok(())
+}
+
+#[test]
+fn where_the_limit_on_locked_memory_counts_and_cannot_be_lifted_it_is_named() -> Result<()> {
+    for tier in &this_kernel()?.tiers {
+        let finished = with_little_locked_memory(tier, Some(CAP_SYS_RESOURCE))?;
+        // From 5.11 on, it does not count.
+        let named = finished.code() == Some(3) && finished.err().contains("RLIMIT_MEMLOCK");
+        ensure!(finished.code() == Some(0) || named, "{tier}: {}", finished.told());
+    }
+    Ok(())
+}
+
+/// `record` in a forced tier where no memory may be locked, without one capability.
+fn with_little_locked_memory(tier: &str, without: Option<libc::c_ulong>) -> Result<Finished> {
+    let mut command = socktrace(&["record", "--no-save", "--tier", tier, "-d", "100ms"])?;
+    let prepare = move || {
+        without.map(give_up).transpose()?;
+        setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0)
+    };
+    // SAFETY: as above.
+    unsafe { command.pre_exec(move || Ok(prepare()?)) };
+    Running::start(&mut command)?.finish()
+}
+
 /// [`cover_tracefs`], and no right to mount it again: socktrace does that where it may.
 fn hide_tracefs() -> nix::Result<()> {
     cover_tracefs()?;
-    // SAFETY: a system call with plain numbers; execution then drops what is not in the bounding set.
-    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) }).map(|_| ())
+    give_up(CAP_SYS_ADMIN)
+}
+
+/// Executed by root, a program has what is in the bounding set.
+fn give_up(capability: libc::c_ulong) -> nix::Result<()> {
+    // SAFETY: a system call with plain numbers.
+    Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }).map(|_| ())
 }
 
 /// A mount namespace of its own in which both places of tracefs are empty.

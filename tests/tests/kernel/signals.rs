@@ -56,6 +56,7 @@ fn tcp_drops_equal_the_counters_of_the_kernel() -> Result<()> {
     judge(|tier, run| match (tier, tracepoint_drops) {
         ("tracepoint", TracepointDrops::Exact) => drops::tcp_sum(&run.seen, &run.report),
         ("tracepoint", TracepointDrops::Bound) => drops::tcp_bound(&run.seen, &run.report),
+        ("kprobe", _) => drops::tcp_unless_skipped(&run.seen, &run.report),
         _ => drops::tcp_exact(&run.seen, &run.report),
     })
 }
@@ -85,6 +86,16 @@ fn listeners_are_shown_with_requested_and_effective_backlog() -> Result<()> {
 fn a_run_without_loss_is_complete() -> Result<()> {
     let kernel = this_kernel()?;
     judge(|_, run| completeness::nothing_lost(&run.report, &kernel))
+}
+
+#[test]
+fn how_often_hooks_were_skipped_is_told_where_the_kernel_counts_it() -> Result<()> {
+    let counts = this_kernel()?.counts_skipped;
+    // All hooks of the fentry tier have guards of their own, on some kernels.
+    judge(|tier, run| match tier {
+        "fentry" => Vec::new(),
+        _ => completeness::skipped_hooks(&run.report, counts),
+    })
 }
 
 #[test]

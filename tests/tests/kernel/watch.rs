@@ -1,15 +1,20 @@
 //! `watch`: one line per event, as it happens.
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use socktrace_tests::harness::kernels::this_kernel;
-use socktrace_tests::harness::process::Finished;
-use socktrace_tests::harness::process::Running;
+use socktrace_tests::harness::process::{Finished, Running, wait_for};
 use socktrace_tests::harness::run::{play, run, socktrace};
 use socktrace_tests::scenario::record::{Failure, Seen};
+
+use crate::matrix::unless;
 
 /// The uid of the client that is refused.
 const NOBODY: u32 = 65534;
@@ -150,4 +155,36 @@ fn a_full_backlog_whose_listener_does_not_stall_is_told_without_a_time() -> Resu
     let fact = finding["fact"].as_str().context("a fact")?;
     ensure!(fact.contains("was full") && !fact.contains("the oldest connection"), "{fact}");
     Ok(())
+}
+
+/// Its stdout is a pipe that is full long before all is told.
+#[test]
+fn whoever_ends_a_watch_that_nobody_reads_is_heard() -> Result<()> {
+    let (unread, writer) = std::io::pipe()?;
+    let mut command = socktrace(&["watch", "--json"])?;
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let mut watch = command.spawn()?;
+    drop(command);
+    let mut told = BufReader::new(watch.stderr.take().context("a piped stderr")?);
+    let mut line = String::new();
+    while !line.contains("attached") {
+        ensure!(told.read_line(&mut line)? != 0, "it ended: {line}");
+    }
+    play(&["flood", "2000"])?;
+    // The pipe has taken all that it takes.
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = Pid::from_raw(i32::try_from(watch.id())?);
+    let ended = wait_for(Duration::from_secs(20), || {
+        // A signal that comes between two looks at the pipe is heard when the next one comes.
+        let _gone = kill(pid, Signal::SIGINT);
+        watch.try_wait().is_ok_and(|status| status.is_some())
+    });
+    if !ended {
+        watch.kill()?;
+    }
+    let status = watch.wait()?;
+    drop(unread);
+    told.read_to_string(&mut line)?;
+    unless(ended && status.code() == Some(125), || format!("{status}: {line}"))?;
+    unless(line.contains("nobody reads it"), || line.clone())
 }

@@ -1,8 +1,10 @@
 //! The HTML report of real sessions in headless Chromium: of each demo, and of a busy nginx.
 
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use socktrace_tests::harness::browser::Browser;
 use socktrace_tests::harness::page::{EACH, ONCE, Shown, is_readable};
 use socktrace_tests::harness::process::Running;
@@ -25,22 +27,43 @@ fn demos() -> Result<Vec<String>> {
 const MAY_LACK: [&str; 4] =
     ["immutable", "protected-symlink", "throttled-server", "memory-pressure"];
 
+const SHOWN_OF_DEMO: Shown = Shown { colours: 30, ink: 0.05, sights: ONCE };
+
 #[test]
 fn the_page_of_each_demo_can_be_read() -> Result<()> {
     let (dir, mut browser) = (tempfile::tempdir()?, Browser::start()?);
-    for name in demos()? {
-        let page = dir.path().join(format!("{name}.html"));
-        let Some(path) = page.to_str() else { anyhow::bail!("{}", page.display()) };
-        let finished = run(&["demo", &name, "--report", path])?;
-        if finished.code() == Some(3) && MAY_LACK.contains(&name.as_str()) {
-            let why = finished.err();
-            ensure!(why.contains("this demo cannot be shown here: "), "{}", finished.told());
-            continue;
+    let names = demos()?;
+    // While one is read, the next is recorded: demos mostly wait.
+    let (shown, pages) = sync_channel(1);
+    thread::scope(|scope| {
+        let dir = dir.path();
+        let play = scope.spawn(move || -> Result<()> {
+            for name in names {
+                let page = dir.join(format!("{name}.html"));
+                if demo(&name, &page)? && shown.send((name, page)).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        for (name, page) in pages {
+            is_readable(&mut browser, &page, &name, SHOWN_OF_DEMO)?;
         }
-        ensure!(finished.code() == Some(0), "demo {name}: {}", finished.told());
-        is_readable(&mut browser, &page, &name, Shown { colours: 30, ink: 0.05, sights: ONCE })?;
+        play.join().map_err(|_| anyhow!("the thread that plays demos panicked"))?
+    })
+}
+
+/// Plays a demo and has its page written; whether the host has what it needs.
+fn demo(name: &str, page: &Path) -> Result<bool> {
+    let path = page.to_str().with_context(|| page.display().to_string())?;
+    let finished = run(&["demo", name, "--report", path])?;
+    if finished.code() == Some(3) && MAY_LACK.contains(&name) {
+        let why = finished.err();
+        ensure!(why.contains("this demo cannot be shown here: "), "{}", finished.told());
+        return Ok(false);
     }
-    Ok(())
+    ensure!(finished.code() == Some(0), "demo {name}: {}", finished.told());
+    Ok(true)
 }
 
 #[test]

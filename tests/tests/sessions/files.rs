@@ -9,6 +9,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use socktrace_tests::harness::run::into_closed_pipe;
 
 use super::{answer, answer_to, golden};
 
@@ -74,6 +75,22 @@ fn a_session_is_read_from_a_pipe_as_from_a_file() -> Result<()> {
     let piped = answer(&["--json", "-"], File::open(&path)?.into())?;
     let read = answer(&["--json", path.to_str().context("a path")?], Stdio::null())?;
     ensure!(piped.code() == Some(0) && piped.stdout == read.stdout, "{}", piped.told());
+    Ok(())
+}
+
+#[test]
+fn a_condition_is_met_where_nobody_reads_the_report_to_the_end() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("session");
+    std::fs::write(&path, golden("v1-rich")?)?;
+    let path = path.to_str().context("a path")?;
+    for format in ["text", "json", "html", "perfetto"] {
+        let condition = ["--fail-on", "connect_failures>0"];
+        let report = ["report", "--format", format, path];
+        let finished = into_closed_pipe(&[&report[..], &condition].concat())?;
+        ensure!(finished.code() == Some(1), "{format}: {}", finished.told());
+        ensure!(finished.err().contains("connect_failures"), "{format}: {}", finished.told());
+    }
     Ok(())
 }
 

@@ -6,11 +6,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use super::guest::{self, Programs};
+use super::guest;
 use super::plan;
 use super::samples::{Cell, Clock};
 use crate::kernels;
-use crate::libtest::Totals;
+use crate::libtest::Tested;
+use crate::programs::Programs;
 
 /// The kernel that the limits are of.
 pub(crate) const KERNEL: &str = "6.12";
@@ -37,27 +38,27 @@ pub(crate) fn applies(kernel: Option<&str>, part: Option<&str>) -> bool {
 }
 
 /// Measures, prints each operation with its limit, and counts it as a test.
-pub(crate) fn run(root: &Path) -> Result<Totals> {
+pub(crate) fn run(root: &Path, programs: &Programs) -> Result<Tested> {
     let path = root.join(LIMITS);
     let text =
         fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
     let limits: Limits =
         toml::from_str(&text).with_context(|| format!("{LIMITS} is no table of limits"))?;
     let kernel = kernels::bootable(root, Some(KERNEL))?.into_iter().next().context("no kernel")?;
-    let samples = guest::default_mode(root, &kernel, &Programs::build(root)?)?;
+    let samples = guest::default_mode(root, &kernel, programs)?;
     if let Some((subject, why)) = samples.left_out.first() {
         bail!("{subject} was not measured: {why}");
     }
-    let mut totals = Totals::default();
+    let mut tested = Tested::default();
     for (passed, line) in judge(&samples.cells(Clock::Cpu), &limits.limit) {
         println!("{line}");
         if passed {
-            totals.passed += 1;
+            tested.totals.passed += 1;
         } else {
-            totals.failed += 1;
+            tested.fail(line);
         }
     }
-    Ok(totals)
+    Ok(tested)
 }
 
 /// A line per operation, and whether it keeps its limit. One of which only one of both is there fails.

@@ -17,8 +17,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use self::guest::Programs;
 use self::table::Unit;
+use crate::libtest::Totals;
+use crate::programs::Programs;
 use crate::{kernels, paths, setup};
 
 /// The kernels whose figures are told.
@@ -66,9 +67,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run(&setup::Arguments { bench: arguments.part != Part::Gate })?;
     let root = paths::workspace()?;
     if arguments.part == Part::Gate {
-        let totals = gate::run(&root)?;
-        if totals.failed > 0 {
-            bail!("{} operations cost more than recorded; see above", totals.failed);
+        let Totals { failed, .. } = gate::run(&root, &Programs::build(&root)?)?.totals;
+        if failed > 0 {
+            bail!("{failed} operations cost more than recorded; see above");
         }
         return Ok(());
     }
@@ -95,7 +96,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn vms(root: &Path, arguments: &Arguments) -> Result<Vec<String>> {
-    let programs = Programs::build(root)?;
+    // Ratios are to what an optimized program does untraced.
+    let (_, bench) = host::build(root)?;
+    let programs = Programs { bench: bench.into(), ..Programs::build(root)? };
     let kernels = match arguments.kernel.as_deref() {
         Some(one) => vec![one],
         None => KERNELS.to_vec(),

@@ -144,19 +144,18 @@ impl Condition {
             return Outcome::Unknown { why: format!("{} was not traced", signal.name()) };
         }
         let parts = self.parts(snapshot);
-        let Some(measured) = measure::fold(self.metric.fold, parts.iter()) else {
-            return match self.metric.nothing {
-                Nothing::IsKnown => Outcome::NotMet,
-                Nothing::IsUnknown(why) => Outcome::Unknown { why: why.to_owned() },
-            };
-        };
-        let holds = self.op.holds(measured, self.limit);
+        let measured = measure::fold(self.metric.fold, parts.iter());
+        let holds = measured.is_some_and(|measured| self.op.holds(measured, self.limit));
         if let Some(why) = self.left_out(snapshot)
             && !(holds && self.op.is_about_too_much())
         {
             return Outcome::Unknown { why };
         }
-        if holds { Outcome::Met(self.met(measured, parts)) } else { Outcome::NotMet }
+        match (measured, self.metric.nothing) {
+            (Some(measured), _) if holds => Outcome::Met(self.met(measured, parts)),
+            (None, Nothing::IsUnknown(why)) => Outcome::Unknown { why: why.to_owned() },
+            _ => Outcome::NotMet,
+        }
     }
 
     /// The rows that its filters want.
@@ -201,11 +200,15 @@ impl Condition {
 
     /// Why rows may be missing, if any may.
     fn left_out(&self, snapshot: &Snapshot) -> Option<String> {
+        let uninvestigated = snapshot.unread.as_ref().map_or(0, |unread| unread.uninvestigated);
+        if self.rows == Rows::Findings && uninvestigated != 0 {
+            return Some(format!("{uninvestigated} failures were not looked into"));
+        }
         if self.counts_all() {
             return None;
         }
         let (stalls, other) = (snapshot.stalls_left_out, self.other(snapshot));
-        if self.rows == Rows::Stalls && stalls != 0 {
+        if matches!(self.rows, Rows::Stalls | Rows::Queues) && stalls != 0 {
             return Some(format!("{stalls} stalls were too many to keep"));
         }
         (other != 0).then(|| format!("{other} occurrences are in no row: a map was full"))

@@ -39,6 +39,15 @@ pub struct FailureOf {
     pub errno: u32,
 }
 
+/// Connects of a program to a target.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectOf {
+    /// Who.
+    pub process: ProcessOf,
+    /// Whereto.
+    pub target: Option<Address>,
+}
+
 /// Accepts of a program on a listener that fail with an errno.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ErrorOf {
@@ -78,6 +87,10 @@ fn listener(local: &Endpoint) -> ListenerOf {
     ListenerOf { local: local.address.clone() }
 }
 
+fn connect(row: &ProcessRow, target: &Endpoint) -> ConnectOf {
+    ConnectOf { process: process(row), target: target.address.clone() }
+}
+
 pub(super) fn connect_failures(snapshot: &Snapshot) -> BTreeMap<FailureOf, Count> {
     let mut rows: BTreeMap<FailureOf, Count> = BTreeMap::new();
     for row in &snapshot.processes {
@@ -85,6 +98,26 @@ pub(super) fn connect_failures(snapshot: &Snapshot) -> BTreeMap<FailureOf, Count
             let target = failure.target.address.clone();
             let of = FailureOf { process: process(row), target, errno: failure.errno };
             rows.entry(of).or_default().0 += failure.count;
+        }
+    }
+    rows
+}
+
+pub(super) fn connects_abandoned(snapshot: &Snapshot) -> BTreeMap<ConnectOf, Count> {
+    let mut rows: BTreeMap<ConnectOf, Count> = BTreeMap::new();
+    for row in &snapshot.processes {
+        for abandoned in &row.connects_abandoned {
+            rows.entry(connect(row, &abandoned.target)).or_default().0 += abandoned.count;
+        }
+    }
+    rows
+}
+
+pub(super) fn connect_blocked(snapshot: &Snapshot) -> BTreeMap<ConnectOf, Waits> {
+    let mut rows: BTreeMap<ConnectOf, Waits> = BTreeMap::new();
+    for row in &snapshot.processes {
+        for (target, waits) in &row.connect_blocked {
+            rows.entry(connect(row, target)).or_default().join(waits);
         }
     }
     rows

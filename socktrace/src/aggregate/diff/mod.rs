@@ -15,7 +15,7 @@ use std::{
 use socktrace_common::{Signal, Tier};
 
 pub use figures::{Count, Found, Stalled};
-pub use identity::{DropOf, ErrorOf, FailureOf, FindingOf, ListenerOf, ProcessOf};
+pub use identity::{ConnectOf, DropOf, ErrorOf, FailureOf, FindingOf, ListenerOf, ProcessOf};
 
 use super::{Snapshot, Verdict, Waits};
 use figures::Figures;
@@ -105,6 +105,10 @@ pub struct Diff {
     pub tiers: Vec<TierChange>,
     /// Connects that failed.
     pub connect_failures: Vec<Row<FailureOf, Count>>,
+    /// Connects that were taken back before there was an answer.
+    pub connects_abandoned: Vec<Row<ConnectOf, Count>>,
+    /// Connects that slept on a full backlog.
+    pub connect_blocked: Vec<Row<ConnectOf, Waits>>,
     /// Accepts that failed.
     pub accept_errors: Vec<Row<ErrorOf, Count>>,
     /// Waits of accepted connections.
@@ -126,6 +130,9 @@ impl Diff {
             after: side(after),
             tiers: Signal::ALL.into_iter().filter_map(|signal| pair.tier_change(signal)).collect(),
             connect_failures: pair.rows(Some(Signal::ConnectFailure), identity::connect_failures),
+            connects_abandoned: pair
+                .rows(Some(Signal::ConnectFailure), identity::connects_abandoned),
+            connect_blocked: pair.rows(Some(Signal::ConnectBlocked), identity::connect_blocked),
             accept_errors: pair.rows(Some(Signal::AcceptError), identity::accept_errors),
             accept_waits: pair.rows(Some(Signal::Accept), identity::accept_waits),
             backlog_drops: pair.rows(Some(Signal::BacklogDrop), identity::backlog_drops),

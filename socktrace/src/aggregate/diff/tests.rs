@@ -5,7 +5,8 @@ use socktrace_common::DropReason;
 use super::*;
 use crate::{
     aggregate::{
-        AcceptErrorRow, ConnectFailureRow, DropRow, Drops, FindingRow, ListenerRow, ProcessRow,
+        AbandonedRow, AcceptErrorRow, ConnectFailureRow, DropRow, Drops, FindingRow, ListenerRow,
+        ProcessRow,
     },
     event::{Address, Certainty, Endpoint, Finding, Phrase, Severity},
 };
@@ -167,6 +168,22 @@ fn errors_of_accept_are_matched_by_program_listener_and_errno() {
     let after = of(vec![server(2, 24, 500)]);
     let diff = Diff::between(&before, &after);
     assert_eq!(changes(&diff.accept_errors), [Change::Worse, Change::Gone]);
+}
+
+#[test]
+fn connects_that_slept_or_were_taken_back_are_matched_by_program_and_target() {
+    let client = |pid, count, target: &str| ProcessRow {
+        pid: Some(pid),
+        connects_abandoned: vec![AbandonedRow { target: inet(target), uid: 0, count }],
+        connect_blocked: vec![(inet(target), Waits::default())],
+        ..ProcessRow::default()
+    };
+    let before = of(vec![client(1, 50, "127.0.0.1:80"), client(2, 1, "127.0.0.1:80")]);
+    let after = of(vec![client(3, 500, "127.0.0.1:80"), client(3, 1, "127.0.0.1:81")]);
+    let diff = Diff::between(&before, &after);
+    assert_eq!(changes(&diff.connects_abandoned), [Change::Worse, Change::New]);
+    assert_eq!(diff.connects_abandoned[0].before, Some(Count(51)));
+    assert_eq!(diff.connect_blocked.len(), 2);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What CMD inherits: descriptors 0, 1 and 2, and signals as socktrace itself was started with.
+//! What CMD inherits: descriptors 0, 1 and 2, and signals and the limit on locked memory as socktrace itself was
+//! started with.
 
 use std::{
     io,
@@ -8,11 +9,16 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
-    sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
+    sys::{
+        resource::{Resource, setrlimit},
+        signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
+    },
 };
 
 /// Signals that were ignored when the process began, bit `n - 1` for signal `n`.
 static IGNORED: AtomicU64 = AtomicU64::new(0);
+/// `RLIMIT_MEMLOCK`, soft and hard, when the process began; kernels before 5.11 need it lifted for BPF maps.
+static LOCKED_MEMORY: [AtomicU64; 2] = [const { AtomicU64::new(libc::RLIM_INFINITY) }; 2];
 /// Signal numbers that the kernel knows.
 const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 /// Signals that socktrace ignores for itself: SIGPIPE, as every Rust program does from its start, and
@@ -20,7 +26,7 @@ const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 const OWN: [Signal; 3] = [Signal::SIGPIPE, Signal::SIGQUIT, Signal::SIGTTOU];
 
 /// Runs before `main`, as Rust's own start changes SIGPIPE, and does not keep what it was.
-extern "C" fn remember_ignored() {
+extern "C" fn remember() {
     let is_ignored = |number: i32| {
         // SAFETY: an empty sigaction is a valid one to write to, and nothing is set.
         unsafe {
@@ -31,32 +37,45 @@ extern "C" fn remember_ignored() {
     };
     let ignored = SIGNALS.filter(|number| is_ignored(*number));
     IGNORED.store(ignored.fold(0, |all, number| all | bit(number)), Ordering::Relaxed);
+    let mut memory = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a limit to write to.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut memory) };
+    for (at, limit) in LOCKED_MEMORY.iter().zip([memory.rlim_cur, memory.rlim_max]) {
+        at.store(limit, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: the loader calls each function of this section once, before `main`; this one takes no
 // argument, allocates nothing and needs nothing that is set up later.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static REMEMBER: extern "C" fn() = remember_ignored;
+static REMEMBER: extern "C" fn() = remember;
 
 const fn bit(number: i32) -> u64 {
     1 << (number - 1)
 }
 
-/// Signals as they were when the process began.
+/// What was so when the process began.
 pub(super) struct AtStart {
     ignored: u64,
     blocked: SigSet,
+    locked_memory: [u64; 2],
 }
 
 impl AtStart {
     /// To be called on the first thread, whose mask nobody changes.
     pub(super) fn read() -> nix::Result<Self> {
-        Ok(Self { ignored: IGNORED.load(Ordering::Relaxed), blocked: SigSet::thread_get_mask()? })
+        Ok(Self {
+            ignored: IGNORED.load(Ordering::Relaxed),
+            blocked: SigSet::thread_get_mask()?,
+            locked_memory: LOCKED_MEMORY.each_ref().map(|limit| limit.load(Ordering::Relaxed)),
+        })
     }
 
     /// Makes it so again, between fork and exec, which itself resets what is caught.
     pub(super) fn restore(&self) -> nix::Result<()> {
+        let [soft, hard] = self.locked_memory;
+        setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
         for own in OWN {
             // SAFETY: the default action; no handler runs.
             unsafe { signal(own, SigHandler::SigDfl) }?;

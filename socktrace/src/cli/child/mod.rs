@@ -28,7 +28,7 @@ use super::{failure::Failure, session::tell};
 use crate::render::escape::escape;
 
 /// Starts CMD as `user`, else as the one who called sudo, with nothing of the tracer's: neither
-/// descriptors, nor signals, nor capabilities. Executed by root, it has all of root's again; with
+/// descriptors, nor signals, limits, nor capabilities. Executed by root, it has all of root's again; with
 /// `keep_privileges`, it runs as whoever runs socktrace.
 pub(super) fn spawn(
     command: &[OsString],
@@ -53,8 +53,8 @@ pub(super) fn spawn(
         tell(&line);
     }
     inherited::keep_descriptors().map_err(system("cannot list socktrace's own descriptors"))?;
-    let signals = inherited::AtStart::read().map_err(io::Error::from);
-    let signals = signals.map_err(system("cannot read which signals are blocked"))?;
+    let at_start = inherited::AtStart::read().map_err(io::Error::from);
+    let at_start = at_start.map_err(system("cannot read which signals are blocked"))?;
     let mut child = Command::new(program);
     child.args(args).kill_on_drop(false);
     child.envs(user.iter().flat_map(RunAs::environment));
@@ -65,7 +65,7 @@ pub(super) fn spawn(
         if !keep_privileges {
             give_up_ambient();
         }
-        signals.restore().map_err(io::Error::from)
+        at_start.restore().map_err(io::Error::from)
     };
     // SAFETY: between fork and exec; system calls only, on what was looked up before.
     unsafe { child.pre_exec(prepare) };

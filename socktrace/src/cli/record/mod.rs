@@ -24,6 +24,9 @@ use super::{
 };
 use crate::aggregate::Snapshot;
 
+const NO_STREAM: &str =
+    "CMD writes to stdout, too, and would damage the session there: save it as a file (-o FILE)";
+
 /// Trace until Ctrl-C, --duration, --stop-after or the end of CMD, then print the report
 ///
 /// With CMD, only CMD and its descendants are recorded; everything is attached before it starts.
@@ -114,8 +117,7 @@ pub(super) fn on_target(duration: Duration, filters: &[OsString]) -> Result<Snap
 impl Record {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         // What is on stdout is CMD's, or the session.
-        let streams = self.output.as_deref().is_some_and(|path| path.as_os_str() == "-");
-        if self.command.is_empty() && !streams {
+        if self.command.is_empty() && !self.streams() {
             self.run_to(stdout(), || ())
         } else {
             self.run_to(stderr(), || ())
@@ -134,6 +136,9 @@ impl Record {
         }
         if self.redact && (self.filters.ask_for_names() || self.judge.asks_for_names()) {
             return Err(Failure::Usage(NO_NAMES.to_owned()));
+        }
+        if self.streams() && !self.command.is_empty() {
+            return Err(Failure::Usage(NO_STREAM.to_owned()));
         }
         let mut file = match &self.report {
             Some(path) => Some(ReportFile::create(path, format)?),
@@ -163,6 +168,11 @@ impl Record {
         // CMD's failure is told before socktrace's own.
         let failed = || status.filter(|status| !status.success()).map(child::exit_like);
         Ok(judged.or_else(failed).or(own).unwrap_or(SUCCESS))
+    }
+
+    /// Whether the session goes to stdout.
+    fn streams(&self) -> bool {
+        self.output.as_deref().is_some_and(|path| path.as_os_str() == "-")
     }
 
     /// Where the session goes; `None` where it is not saved.

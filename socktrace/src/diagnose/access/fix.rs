@@ -148,7 +148,7 @@ fn group_that_may(step: &Step, need: Need) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::access::{Access, first_denial};
+    use crate::diagnose::access::{Access, Unknown, first_denial};
     use crate::host::path_walk::{End, MountFact};
 
     fn walk(kind: Kind, mode: u32, acl: AclFact, read_only: bool) -> Walk {
@@ -157,6 +157,7 @@ mod tests {
             fs_type: b"x".to_vec(),
             read_only,
             filesystem_read_only: Some(read_only),
+            idmapped: false,
             mount_point: None,
         };
         let step = Step {
@@ -177,12 +178,30 @@ mod tests {
         Walk { steps: vec![step], end }
     }
 
-    /// For a client that is neither owner nor member.
-    fn fix_of(walk: &Walk) -> Option<Fix> {
+    /// Neither owner nor member.
+    fn client() -> Client {
         let groups = Some(vec![]);
-        let client = Client { fsuid: 1, fsgid: 1, groups, cap_effective: Some(0), id_maps: None };
-        let Access::Denied(denial) = first_denial(walk, &client, None) else { return None };
-        smallest_fix(walk, &denial, &client)
+        Client { fsuid: 1, fsgid: 1, groups, cap_effective: Some(0), id_maps: None }
+    }
+
+    fn fix_of(walk: &Walk) -> Option<Fix> {
+        let Access::Denied(denial) = first_denial(walk, &client(), None) else { return None };
+        smallest_fix(walk, &denial, &client())
+    }
+
+    #[test]
+    fn whether_an_id_mapped_mount_lets_anybody_write_is_unknown_where_the_owner_may_have_no_id() {
+        let mut socket = walk(Kind::Socket, 0o666, AclFact::Absent, false);
+        let mut access = |uid, idmapped| {
+            socket.steps[0].uid = uid;
+            socket.steps[0].mount.as_mut().expect("a mount").idmapped = idmapped;
+            first_denial(&socket, &client(), None)
+        };
+        assert!(matches!(access(65534, false), Access::Allowed));
+        assert!(matches!(access(10, true), Access::Allowed));
+        let unknown = access(65534, true);
+        let expected = Access::Unknown { step: 0, reason: Unknown::Unmapped };
+        assert!(unknown == expected, "{unknown:?}");
     }
 
     #[test]

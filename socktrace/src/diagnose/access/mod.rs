@@ -101,6 +101,8 @@ pub enum Unknown {
     Acl,
     /// Whether the filesystem is read-only, or only its mount.
     ReadOnly,
+    /// Whether its mount maps the owner to any id: where it does not, nobody may write.
+    Unmapped,
     /// `fs.protected_symlinks`.
     ProtectedSymlinks,
 }
@@ -213,7 +215,11 @@ fn denial(
     }
 }
 
-/// `sb_permission()` and the immutable flag, which come before owner and mode.
+/// What stat(2) shows for an owner without an id (`DEFAULT_OVERFLOWUID`), and for one of that id.
+const OVERFLOW_ID: u32 = 65534;
+
+/// `sb_permission()`, the immutable flag and owners without an id (`inode_permission()`), which come before owner and
+/// mode.
 fn before_the_mode(step: &Step) -> Result<Option<Why>, Unknown> {
     let on_filesystem = matches!(step.kind, Kind::Directory | Kind::Regular | Kind::Symlink { .. });
     let read_only = |mount: &MountFact| {
@@ -228,7 +234,14 @@ fn before_the_mode(step: &Step) -> Result<Option<Why>, Unknown> {
         }
     }
     // A filesystem that does not tell has no such flag, or `S_IMMUTABLE` stays unset (stat(2)).
-    Ok((step.immutable == Some(true)).then_some(Why::Immutable))
+    if step.immutable == Some(true) {
+        return Ok(Some(Why::Immutable));
+    }
+    let is_idmapped = step.mount.as_ref().is_some_and(|mount| mount.idmapped);
+    if is_idmapped && (step.uid == OVERFLOW_ID || step.gid == OVERFLOW_ID) {
+        return Err(Unknown::Unmapped);
+    }
+    Ok(None)
 }
 
 /// `may_follow_link()`: only the last symlinks of a path, and no capability helps.

@@ -31,8 +31,6 @@ pub struct DescriptorFacts {
     pub host: FileLimits,
     /// Eventfds by their counter: at zero, above zero, unknown.
     pub event_counts: [u64; 3],
-    /// Descriptors that its epolls watch, all together; `None` where one did not tell.
-    pub watched: Option<u64>,
 }
 
 impl DescriptorFacts {

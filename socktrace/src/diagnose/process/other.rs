@@ -30,7 +30,6 @@ pub(super) fn check(facts: &Facts) -> Check {
         };
         let detail = match class {
             DescriptorClass::EventFd => event_counts(known.event_counts),
-            DescriptorClass::Epoll => watched(known.watched),
             _ => String::new(),
         };
         check.facts.push(format!("{}{detail}", count(*number, name)).into());
@@ -59,10 +58,6 @@ fn event_counts([zero, above, unknown]: [u64; 3]) -> String {
     if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) }
 }
 
-fn watched(number: Option<u64>) -> String {
-    number.map_or(String::new(), |number| format!(", watching {}", count(number, "descriptor")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{DescriptorFacts, SocketFacts};
@@ -79,7 +74,6 @@ mod tests {
         let descriptors = DescriptorFacts {
             counts: BTreeMap::from(counts),
             event_counts: [2, 1, 0],
-            watched: Some(40),
             ..DescriptorFacts::default()
         };
         let others = BTreeMap::from([("netlink".to_owned(), 2)]);
@@ -87,7 +81,7 @@ mod tests {
         let said = check(&Facts { descriptors, sockets, ..Facts::default() });
         let expected: [Phrase; 4] = [
             "3 eventfds (2 at 0, whose readers wait, 1 above 0)".into(),
-            "1 epoll, watching 40 descriptors".into(),
+            "1 epoll".into(),
             "2 sockets of netlink".into(),
             "1 Multipath TCP socket".into(),
         ];

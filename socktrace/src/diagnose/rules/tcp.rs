@@ -14,6 +14,9 @@ use crate::{
     host::{AddressFact, NetworkSettings, RouteFact},
 };
 
+const OWN_LISTENERS: &str =
+    "each network namespace has addresses and listeners of its own, loopback included";
+
 /// The target and what is known of it, where it is an address of the client's own namespace.
 fn local(case: &Case) -> Result<(SocketAddr, &Tcp), Outcome> {
     let (target, tcp) = facts(case)?;
@@ -27,6 +30,11 @@ fn local(case: &Case) -> Result<(SocketAddr, &Tcp), Outcome> {
     if !tcp.looked_here {
         return Err(Outcome::Unknown("the listeners of the client's network namespace"));
     }
+    if depends_on_interface(case, tcp, target) {
+        return Err(Outcome::Unknown(
+            "the interface that the connect comes in by: a listener is bound to one (SO_BINDTODEVICE)",
+        ));
+    }
     Ok((target, tcp))
 }
 
@@ -39,7 +47,7 @@ fn facts(case: &Case) -> Result<(SocketAddr, &Tcp), Outcome> {
 /// Whether the client's connect reaches this listener.
 fn takes(case: &Case, listening: &TcpListening, target: SocketAddr) -> bool {
     let here = listening.net_namespace == case.client.net_namespace;
-    let (bound, wanted) = (listening.address.ip(), target.ip());
+    let (bound, wanted) = (listening.address.ip().to_canonical(), target.ip());
     // connect() to the unspecified address goes to the loopback.
     let wanted = match wanted {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
@@ -49,7 +57,7 @@ fn takes(case: &Case, listening: &TcpListening, target: SocketAddr) -> bool {
     let any = bound.is_unspecified()
         && (bound.is_ipv4() == wanted.is_ipv4()
             || bound.is_ipv6() && listening.v6only != Some(true));
-    here && (any || bound.to_canonical() == wanted)
+    here && (any || bound == wanted)
 }
 
 fn here<'a>(case: &Case, tcp: &'a Tcp) -> impl Iterator<Item = &'a TcpListening> {
@@ -57,10 +65,23 @@ fn here<'a>(case: &Case, tcp: &'a Tcp) -> impl Iterator<Item = &'a TcpListening>
     tcp.listening.iter().filter(move |it| it.net_namespace == own)
 }
 
-/// The listener that takes the connect.
+/// The listener that takes the connect; `None` where that is not known.
 pub(in crate::diagnose) fn met_by(case: &Case) -> Option<&TcpListening> {
     let Question::Tcp(target) = case.question else { return None };
-    met(case, case.tcp.as_ref()?, target)
+    let tcp = case.tcp.as_ref()?;
+    met(case, tcp, target).filter(|_| !depends_on_interface(case, tcp, target))
+}
+
+/// Whether the listener that is met is, or may be, one that takes what comes in by one interface only. What the host sends
+/// itself comes in by `lo`.
+fn depends_on_interface(case: &Case, tcp: &Tcp, target: SocketAddr) -> bool {
+    const LOOPBACK_IFINDEX: u32 = 1;
+    let is_bound = |it: &TcpListening| it.interface.is_some_and(|it| it != LOOPBACK_IFINDEX);
+    let best = |bound: bool| {
+        let taking = tcp.listening.iter().filter(|it| takes(case, it, target));
+        taking.filter(|it| is_bound(it) == bound).map(|it| specificity(it, target)).max()
+    };
+    best(true).is_some_and(|bound| best(false).is_none_or(|free| free <= bound))
 }
 
 /// Of those that take it, the ones that are bound most specifically, as `compute_score()` has it. A
@@ -71,9 +92,13 @@ fn met<'a>(case: &Case, tcp: &'a Tcp, target: SocketAddr) -> Option<&'a TcpListe
 }
 
 fn rank(listening: &TcpListening, target: SocketAddr) -> impl Ord + use<> {
-    let TcpListening { address, queue, .. } = listening;
-    let is_full = queue.is_some_and(|(queue, limit)| queue > limit);
-    (!address.ip().is_unspecified(), address.is_ipv4() == target.is_ipv4(), is_full)
+    let is_full = listening.queue.is_some_and(|(queue, limit)| queue > limit);
+    (specificity(listening, target), is_full)
+}
+
+fn specificity(listening: &TcpListening, target: SocketAddr) -> impl Ord + use<> {
+    let address = listening.address;
+    (!address.ip().to_canonical().is_unspecified(), address.is_ipv4() == target.is_ipv4())
 }
 
 /// The inode of the listener that takes the connect; `None` where it may as well be another one of its group.
@@ -111,7 +136,7 @@ pub(super) fn other_address(case: &Case) -> Outcome {
         return Outcome::Clear;
     }
     let Some(other) = here(case, tcp).next() else { return Outcome::Clear };
-    let reached = match other.address.ip() {
+    let reached = match other.address.ip().to_canonical() {
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
         ip => ip,
@@ -127,7 +152,10 @@ pub(super) fn other_address(case: &Case) -> Outcome {
             if v6only { "for IPv6 only (IPV6_V6ONLY)" } else { "only" },
             format!(", and the client asked for {target}"),
         ],
-        consequence: "nobody takes connections to that address".into(),
+        consequence: match case.errno {
+            Some(_) => "nobody takes connections to that address".into(),
+            None => "nobody takes connections to that address, unless NAT leads them there".into(),
+        },
         fix: format!(
             "let the client connect to {}, or the server listen on {} too",
             SocketAddr::new(reached, target.port()),
@@ -161,8 +189,10 @@ pub(super) fn other_namespace(case: &Case) -> Outcome {
                 namespace(case.client.net_namespace),
             ),
         ],
-        consequence: "each network namespace has addresses and listeners of its own, loopback included"
-            .into(),
+        consequence: match case.errno {
+            Some(_) => OWN_LISTENERS.into(),
+            None => format!("{OWN_LISTENERS}, unless NAT leads the connect there").into(),
+        },
         fix: "connect to an address that leads into that namespace (a published port, the address of the \
               container), or start the client in it"
             .into(),
@@ -190,7 +220,12 @@ pub(super) fn nobody(case: &Case) -> Outcome {
         certainty: Certainty::Inferred,
         subject: subject(case),
         fact: phrase![format!("nobody listens on port {} of this host", target.port()), others],
-        consequence: "the kernel answers with a reset".into(),
+        consequence: match case.errno {
+            Some(_) => "the kernel answers with a reset".into(),
+            None => {
+                "the kernel answers with a reset, unless NAT leads the connect elsewhere".into()
+            }
+        },
         fix: match case.units.as_ref().and_then(|units| units.socket.as_ref()) {
             Some((unit, _)) => phrase![
                 "start the socket unit that is for it (systemctl start ",

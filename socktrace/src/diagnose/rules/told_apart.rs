@@ -112,6 +112,18 @@ fn a_listener_whose_file_is_in_place_has_not_lost_it() {
 }
 
 #[test]
+fn a_listener_whose_holder_may_not_be_looked_at_has_lost_nothing_for_all_that_is_known() {
+    for holders in [None, Some(Vec::new())] {
+        let hidden = || BoundSocket { holders: holders.clone(), ..listener(OWN, None) };
+        let case = beside(missing(b"app.sock", true), hidden());
+        assert_eq!(rules_of(&case), ["unix-no-such-path"]);
+        let steps = vec![step(b"/", Kind::Directory), step(b"/run/app.sock", Kind::Socket)];
+        let case = beside(unix(Errno::ECONNREFUSED, steps, End::Found), hidden());
+        assert_eq!(rules_of(&case), ["unix-stale-socket"]);
+    }
+}
+
+#[test]
 fn a_stale_file_in_a_chroot_is_stale_whoever_listens_outside() {
     let steps = vec![step(b"/", Kind::Directory), step(b"/run/app.sock", Kind::Socket)];
     let case = unix(Errno::ECONNREFUSED, steps, End::Found);
@@ -169,6 +181,7 @@ fn a_client_is_not_sent_to_the_unspecified_address() {
         listening: vec![TcpListening {
             address: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80)),
             v6only: Some(true),
+            interface: None,
             net_namespace: Some(OWN),
             inode: 3,
             queue: None,
@@ -191,6 +204,7 @@ fn listening(at: &str, queue: (u32, u32)) -> TcpListening {
     TcpListening {
         address: at.parse().expect("an address"),
         v6only: Some(false),
+        interface: None,
         net_namespace: Some(OWN),
         inode: 7,
         queue: Some(queue),
@@ -240,6 +254,38 @@ fn of_listeners_on_one_port_the_most_specific_counts_and_of_a_group_the_full_one
     }
     let alike = tcp(None, vec![listening("127.0.0.1:80", full), listening("127.0.0.1:80", full)]);
     assert_eq!(listener_met(&alike), None, "either of them");
+}
+
+#[test]
+fn a_mapped_wildcard_takes_ipv4_and_nothing_else() {
+    let mapped = || vec![listening("[::ffff:0.0.0.0]:80", (0, 8))];
+    assert_eq!(rules_of(&tcp(None, mapped())), [""; 0]);
+    let mut six = tcp(None, mapped());
+    six.question = Question::Tcp("[::1]:80".parse().expect("an address"));
+    let found = first(&six);
+    assert_eq!(found.rule, "tcp-listens-on-other-address");
+    assert!(text(&found.fix).contains("connect to 127.0.0.1:80"), "{:?}", found.fix);
+}
+
+#[test]
+fn whether_a_listener_of_one_interface_takes_a_connect_is_unknown() {
+    let bound = TcpListening { interface: Some(3), ..listening("0.0.0.0:80", (9, 8)) };
+    let specific = listening("127.0.0.1:80", (9, 8));
+    let full = Some(Errno::ETIMEDOUT);
+    assert!(listener_met(&tcp(full, vec![bound.clone(), specific])).is_some(), "it is met first");
+    let of_loopback = TcpListening { interface: Some(1), ..listening("127.0.0.1:80", (9, 8)) };
+    assert_eq!(rules_of(&tcp(None, vec![of_loopback])), ["tcp-accept-queue-full"]);
+    assert_eq!(rules_of(&tcp(Some(Errno::ECONNREFUSED), vec![bound.clone()])), ["unexplained"]);
+    assert_eq!(listener_met(&tcp(full, vec![bound])), None);
+}
+
+#[test]
+fn nat_may_lead_a_connect_that_nobody_made_yet_to_somebody() {
+    for (errno, may) in [(None, true), (Some(Errno::ECONNREFUSED), false)] {
+        let nobody = first(&tcp(errno, Vec::new()));
+        assert_eq!(nobody.rule, "tcp-nobody-listens");
+        assert_eq!(text(&nobody.consequence).contains("NAT"), may, "{:?}", nobody.consequence);
+    }
 }
 
 #[test]

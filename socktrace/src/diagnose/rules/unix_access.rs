@@ -129,6 +129,7 @@ const fn missing(reason: Unknown) -> &'static str {
         Unknown::IdMaps => "which ids the client's user namespace knows",
         Unknown::Acl => "the ACL of a component",
         Unknown::ReadOnly => "whether the filesystem is read-only",
+        Unknown::Unmapped => "whether the id-mapped mount has an id for the owner",
         Unknown::ProtectedSymlinks => "fs.protected_symlinks",
     }
 }

@@ -130,11 +130,26 @@ pub(super) fn stale(case: &Case) -> Outcome {
     })
 }
 
-/// Listeners that are called like the path, in the client's own mount namespace or one that is not known.
-/// One whose file is in place has lost nothing: the client sees another tree.
+/// Listeners that are called like the path, of the client's own tree, as far as is known. One whose file is in place has
+/// lost nothing: the client sees another tree.
 fn own_namesake<'a>(case: &Case, unix: &'a UnixSockets) -> Option<&'a BoundSocket> {
-    let lost = |it: &&BoundSocket| it.serves() && it.in_place != Some(true);
-    unix.namesakes.iter().filter(lost).find(|socket| !is_elsewhere(case, socket))
+    let mut lost = unix.namesakes.iter().filter(|it| it.serves() && it.in_place != Some(true));
+    lost.find(|it| has_known_tree(it) && !is_elsewhere(case, it))
+}
+
+/// Whether anything is known of the tree that its name is in: that of its holders, of whom who may not look at them knows
+/// nothing.
+fn has_known_tree(socket: &BoundSocket) -> bool {
+    let mut holders = socket.holders.iter().flatten();
+    socket.in_place.is_some() || holders.any(|it| it.mount_namespace.is_some())
+}
+
+/// What is to be said where no listener is one of [`own_namesake`].
+fn without_namesake(unix: &UnixSockets) -> Outcome {
+    if unix.namesakes.iter().any(|it| it.serves() && !has_known_tree(it)) {
+        return Outcome::Unknown("in which tree the holder of a listener of that name lives");
+    }
+    Outcome::Clear
 }
 
 /// Whether a listener of the same name is why the client does not arrive.
@@ -160,7 +175,7 @@ pub(super) fn replaced(case: &Case) -> Outcome {
     if case.abstract_name().is_some() || !unix.there.is_empty() {
         return Outcome::Clear;
     }
-    let Some(listener) = own_namesake(case, unix) else { return Outcome::Clear };
+    let Some(listener) = own_namesake(case, unix) else { return without_namesake(unix) };
     if !unix.comparable {
         return Outcome::Unknown(NOT_COMPARABLE);
     }
@@ -190,7 +205,7 @@ pub(super) fn file_removed(case: &Case) -> Outcome {
     let Some(path) = &case.path else { return Outcome::Unknown("the way to the path") };
     let End::Missing { .. } = path.walk.end else { return Outcome::Clear };
     let Some(unix) = &case.unix else { return Outcome::Unknown("which Unix sockets there are") };
-    let Some(listener) = own_namesake(case, unix) else { return Outcome::Clear };
+    let Some(listener) = own_namesake(case, unix) else { return without_namesake(unix) };
     Outcome::found(Cause {
         severity: Severity::Error,
         certainty: Certainty::Inferred,

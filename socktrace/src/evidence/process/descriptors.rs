@@ -30,7 +30,6 @@ pub(super) struct Held {
 
 pub(super) fn read(host: &Host, pid: u32) -> Held {
     let mut held = Held::default();
-    held.facts.watched = Some(0);
     held.facts.limits = host.read_nofile_limits(pid).ok();
     held.facts.host = host.read_file_limits();
     match host.read_descriptors(pid) {
@@ -68,10 +67,6 @@ impl Held {
                     None => unknown,
                 };
                 *which += 1;
-            }
-            DescriptorKind::Epoll { watched } => {
-                let both = self.facts.watched.zip(watched.map(u64::from));
-                self.facts.watched = both.map(|(before, more)| before + more);
             }
             _ => {}
         }

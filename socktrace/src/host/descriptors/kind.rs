@@ -48,10 +48,7 @@ pub enum DescriptorKind {
     /// signalfd(2)
     SignalFd,
     /// epoll(7)
-    Epoll {
-        /// Descriptors that it watches.
-        watched: Option<u32>,
-    },
+    Epoll,
     /// `timerfd_create(2)`
     TimerFd,
     /// inotify(7)
@@ -199,7 +196,7 @@ impl DescriptorKind {
         let bare = name.strip_prefix(b"[").and_then(|name| name.strip_suffix(b"]"));
         match bare.unwrap_or(name) {
             b"eventfd" => Self::EventFd { count: None },
-            b"eventpoll" => Self::Epoll { watched: None },
+            b"eventpoll" => Self::Epoll,
             b"signalfd" => Self::SignalFd,
             b"timerfd" => Self::TimerFd,
             b"inotify" => Self::Inotify,
@@ -220,7 +217,7 @@ impl DescriptorKind {
             Self::Fifo { .. } => DescriptorClass::Fifo,
             Self::EventFd { .. } => DescriptorClass::EventFd,
             Self::SignalFd => DescriptorClass::SignalFd,
-            Self::Epoll { .. } => DescriptorClass::Epoll,
+            Self::Epoll => DescriptorClass::Epoll,
             Self::TimerFd => DescriptorClass::TimerFd,
             Self::Inotify => DescriptorClass::Inotify,
             Self::Fanotify => DescriptorClass::Fanotify,

@@ -33,8 +33,6 @@ pub use protocol::SocketProtocol;
 const MOST_BYTES: usize = 16 << 20;
 /// Descriptors of which more than the link is read: that takes a few calls each.
 const MOST_DETAILED: usize = 16_384;
-/// What is read of an epoll's `fdinfo`: about 200,000 watched descriptors.
-const MOST_FDINFO: u64 = 16 << 20;
 
 /// The descriptors of a process.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -122,7 +120,6 @@ impl<'a> Reader<'a> {
                 let (reads, writes) = access(fds, &name).unzip();
                 DescriptorKind::Pipe { inode, reads, writes }
             }
-            DescriptorKind::Epoll { .. } => DescriptorKind::Epoll { watched: self.watched(&name) },
             DescriptorKind::EventFd { .. } => {
                 let info = self.fdinfo(&name);
                 DescriptorKind::EventFd { count: info.as_deref().and_then(parse_event_count) }
@@ -135,18 +132,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The start of its `fdinfo`: the fields that are read here are among the first.
+    /// The start of its `fdinfo`: the fields that are read here are among the first. Never of an epoll: reading that waits
+    /// for a lock (`ep_show_fdinfo()`) which an `epoll_wait()` holds that writes to memory of a stalled FUSE daemon, and
+    /// no signal ends it.
     fn fdinfo(&self, name: &str) -> Option<Vec<u8>> {
         let file = self.process.open_below(&format!("fdinfo/{name}"), OFlags::empty()).ok()?;
         let mut bytes = Vec::new();
         File::from(file).take(4096).read_to_end(&mut bytes).ok()?;
         Some(bytes)
-    }
-
-    /// How many descriptors an epoll watches: `None` where that could not be read to the end.
-    fn watched(&self, name: &str) -> Option<u32> {
-        let file = self.process.open_below(&format!("fdinfo/{name}"), OFlags::empty()).ok()?;
-        count_watched(File::from(file))
     }
 }
 
@@ -173,32 +166,10 @@ fn parse_mount_id(fdinfo: &[u8]) -> Option<u64> {
     field(fdinfo, b"mnt_id:").and_then(decimal)
 }
 
-/// Lines `tfd:` (`ep_show_fdinfo()`), without keeping them.
-fn count_watched(fdinfo: impl Read) -> Option<u32> {
-    let mut fdinfo = fdinfo.take(MOST_FDINFO);
-    let (mut count, mut column, mut is_tfd) = (0_u32, 0, true);
-    let mut chunk = [0; 4096];
-    loop {
-        let length = fdinfo.read(&mut chunk).ok()?;
-        if length == 0 {
-            return (fdinfo.limit() != 0).then_some(count);
-        }
-        for byte in chunk.iter().take(length) {
-            is_tfd &= b"tfd:".get(column).is_none_or(|wanted| wanted == byte);
-            if *byte == b'\n' {
-                (column, is_tfd) = (0, true);
-                continue;
-            }
-            column += 1;
-            count = count.saturating_add(u32::from(is_tfd && column == 4));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+    use nix::sys::epoll::{Epoll, EpollCreateFlags};
     use nix::sys::eventfd::EventFd;
     use rustix::fs::{CWD, MemfdFlags, Mode, memfd_create, open};
     use std::os::fd::{AsFd, AsRawFd};
@@ -225,9 +196,6 @@ mod tests {
         let events = EventFd::from_value(27).expect("an eventfd");
         let memory = memfd_create("a b", MemfdFlags::empty()).expect("a memfd");
         let watch = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("an epoll");
-        for fd in [near.as_fd(), reader.as_fd()] {
-            watch.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)).expect("watched");
-        }
 
         let found = Host::default().read_descriptors(std::process::id()).expect("descriptors");
         let inode = |fd: &dyn AsFdDyn| rustix::fs::fstat(fd.fd()).expect("fstat").st_ino;
@@ -246,7 +214,7 @@ mod tests {
                 DescriptorKind::Pipe { inode: pipe, reads: no, writes: yes },
             ),
             (kind_of(&found, &events), DescriptorKind::EventFd { count: Some(27) }),
-            (kind_of(&found, &watch.0), DescriptorKind::Epoll { watched: Some(2) }),
+            (kind_of(&found, &watch.0), DescriptorKind::Epoll),
             (
                 kind_of(&found, &memory),
                 DescriptorKind::SharedMemory { name: b"/memfd:a b (deleted)".to_vec() },
@@ -284,16 +252,6 @@ mod tests {
         assert!(found.left_out > 0 && !found.kept.is_empty());
         assert_eq!(found.counts, BTreeMap::from([(DescriptorClass::Socket, 5)]));
         assert_eq!(found.kept.len() as u64 + found.left_out, 5);
-    }
-
-    #[test]
-    fn watched_descriptors_are_the_lines_that_begin_so() {
-        assert_eq!(
-            count_watched(b"pos:\t0\ntfd: 4\ntfd: 5\nxtfd: 5\ntf\ntfd:".as_slice()),
-            Some(3)
-        );
-        assert_eq!(count_watched(b"".as_slice()), Some(0));
-        assert_eq!(count_watched(std::io::repeat(b'\n')), None, "not read to the end");
     }
 
     #[test]

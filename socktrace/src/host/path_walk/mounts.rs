@@ -67,6 +67,8 @@ pub struct MountFact {
     /// Whether the filesystem itself is: only then does writing to a directory give EROFS without
     /// being tried (`sb_permission()`); `None` where only one bit for both is known.
     pub filesystem_read_only: Option<bool>,
+    /// Whether it maps the owners of its files to other ids (`mount_setattr(2)`), as far as is known.
+    pub idmapped: bool,
     /// Where it is, as the process sees it; `None` where it lies outside of what it sees.
     pub mount_point: Option<Vec<u8>>,
 }
@@ -101,6 +103,8 @@ impl Mount {
             fs_type: self.fs_type.clone(),
             read_only: of_filesystem || has_option(&self.options, b"ro"),
             filesystem_read_only: Some(of_filesystem),
+            // `show_mnt_opts()`
+            idmapped: has_option(&self.options, b"idmapped"),
             mount_point: Some(self.point.clone()),
         }
     }
@@ -232,7 +236,7 @@ mod tests {
     use super::*;
 
     const INFO: &[u8] = b"20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=x\n\
-        21 20 0:5 / /run rw - tmpfs tmpfs rw,size=1k\n\
+        21 20 0:5 / /run rw,idmapped - tmpfs tmpfs rw,size=1k\n\
         22 21 0:6 /x /run/a\\040b ro,nosymfollow master:2 - tmpfs none rw\n\
         23 22 0:7 / /run/a\\040b rw - nfs4 host:/ ro,vers=4\n\
         24 20 0:8 / /mnt rw - fuse.sshfs a@b: rw\ncut 1\n25 20 0:9 / /cut rw\n\n\
@@ -255,10 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_and_its_filesystem_are_read_only_by_themselves() {
+    fn a_mount_tells_what_it_is_and_whether_its_filesystem_is_read_only() {
         let table = MountTable::parse(INFO);
         let fact = |id| table.by_id(id).expect("a mount").fact();
         assert_eq!((fact(20).read_only, fact(20).filesystem_read_only), (false, Some(false)));
+        assert!(fact(21).idmapped && !fact(20).idmapped);
         assert_eq!((fact(22).read_only, fact(22).filesystem_read_only), (true, Some(false)));
         assert_eq!((fact(23).read_only, fact(23).filesystem_read_only), (true, Some(true)));
         assert!(table.by_id(22).expect("a mount").forbids_links());

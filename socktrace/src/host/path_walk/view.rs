@@ -267,5 +267,6 @@ fn ask_filesystem(handle: &OwnedFd) -> Option<MountFact> {
     let fs_type = type_of_magic(u64::try_from(stat.f_type).ok()?)?.to_vec();
     let read_only = rustix::fs::fstatvfs(handle).ok()?;
     let read_only = read_only.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
-    Some(MountFact { fs_type, read_only, filesystem_read_only: None, mount_point: None })
+    let filesystem_read_only = None;
+    Some(MountFact { fs_type, read_only, filesystem_read_only, idmapped: false, mount_point: None })
 }

@@ -5,8 +5,8 @@ use socktrace_common::Tier;
 use super::{
     TierPlan, fentry, kprobe, needed,
     shared::{
-        CALLS_ABANDONED, CONNECT_RETURNS, SYS_ENTER_CONNECT, SYS_ENTER_CONNECT_TWIN,
-        SYS_EXIT_CONNECT, SYS_EXIT_CONNECT_TWIN, SYSCALLS_ONLY,
+        CALLS_ABANDONED, CONNECT_RETURNS, CONNECT_RETURNS_TWIN, SYS_ENTER_CONNECT,
+        SYS_ENTER_CONNECT_TWIN, SYS_EXIT_CONNECT, SYS_EXIT_CONNECT_TWIN, SYSCALLS_ONLY,
     },
 };
 
@@ -15,6 +15,7 @@ pub(super) const TIERS: [TierPlan; 3] = [
         tier: Tier::Fentry,
         slots: &[
             CALLS_ABANDONED,
+            CONNECT_RETURNS_TWIN.alone_sees("ends of blocked connects"),
             CONNECT_RETURNS.alone_sees("ends of blocked connects"),
             needed(&[fentry("connect_blocked_fentry", &["unix_wait_for_peer"])])
                 .alone_sees("blocked connects"),

@@ -5,24 +5,29 @@ use socktrace_common::Tier;
 use super::{
     Only, Requirement, TierPlan, fentry, fexit, kprobe, needed, or_lose,
     shared::{
-        CALLS_ABANDONED, CONNECT_RETURNS, SOCK_DESTROY, SOCK_DESTROY_PERF, SOCK_DESTROY_TWIN,
-        SOCK_STATE, SOCK_STATE_PERF, SOCK_STATE_TWIN, SYS_ENTER_CONNECT, SYS_ENTER_CONNECT_TWIN,
-        SYS_EXIT_CONNECT, SYS_EXIT_CONNECT_TWIN,
+        CALLS_ABANDONED, CONNECT_RETURNS, CONNECT_RETURNS_TWIN, SOCK_DESTROY, SOCK_DESTROY_PERF,
+        SOCK_DESTROY_TWIN, SOCK_STATE, SOCK_STATE_PERF, SOCK_STATE_TWIN, SYS_ENTER_CONNECT,
+        SYS_ENTER_CONNECT_TWIN, SYS_EXIT_CONNECT, SYS_EXIT_CONNECT_TWIN,
     },
 };
 
+const BAD_ARGUMENTS: &str =
+    "connects refused for a bad descriptor or address (EBADF, EFAULT, EINVAL)";
 const LATE: &str = "TCP connects that fail after connect() has returned";
 
 pub(super) const TIERS: [TierPlan; 3] = [
     TierPlan {
         tier: Tier::Fentry,
         slots: &[
+            CALLS_ABANDONED.only(Only::Preempted),
+            CONNECT_RETURNS_TWIN.alone_sees("ends of connect calls"),
             CONNECT_RETURNS.alone_sees("ends of connect calls"),
             or_lose(
                 &[fexit("connect_failure_early_fexit", &["__sys_connect"])
                     .requires(&[Requirement::Parameters(3)])],
-                "connects refused for a bad descriptor or address (EBADF, EFAULT, EINVAL)",
-            ),
+                BAD_ARGUMENTS,
+            )
+            .alone_sees(BAD_ARGUMENTS),
             or_lose(
                 &[fexit("connect_failure_kernel_fexit", &["kernel_connect"])
                     .requires(&[Requirement::Parameters(4)])],

@@ -25,7 +25,7 @@ pub enum Kind {
     Fexit,
     /// Kprobe at function entry.
     Kprobe,
-    /// Kretprobe; only on functions that do not block.
+    /// Kretprobe; only on functions that do not block, or in another hook's stead.
     Kretprobe,
     /// Perf tracepoint, by its id in tracefs.
     Tracepoint,

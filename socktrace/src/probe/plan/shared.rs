@@ -1,6 +1,6 @@
 //! Hooks that several signals share.
 
-use super::{Only, Requirement, Slot, fexit, kprobe, needed, or_lose, raw, tracepoint};
+use super::{Only, Requirement, Slot, fexit, kprobe, kretprobe, needed, or_lose, raw, tracepoint};
 
 const PREEMPTED: &str = "what happens to a TCP socket while the same hook is preempted";
 const STATES: &str = "state changes of TCP sockets";
@@ -80,3 +80,11 @@ pub(super) const CALLED: Slot = needed(&[kprobe("accept_error_kprobe", &["__sys_
 pub(super) const CONNECT_RETURNS: Slot =
     needed(&[fexit("connect_failure_fexit", &["__sys_connect_file"])
         .requires(&[Requirement::Parameters(4)])]);
+
+/// Of a kind that the kernel does not skip for a thread that is stopped inside the other. Attached before that one: what it
+/// finds no mark of, it counts itself.
+pub(super) const CONNECT_RETURNS_TWIN: Slot = or_lose(
+    &[kretprobe("connect_failure_kretprobe_twin", &["__sys_connect_file"])],
+    "a connect that ends while the hook on another one's end is preempted",
+)
+.only(Only::Preempted);

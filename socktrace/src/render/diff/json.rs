@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 use crate::{
     aggregate::{
         Waits,
-        diff::{Count, Diff, Found, ListenerOf, ProcessOf, Row, Side, Stalled, TierChange},
+        diff::{
+            ConnectOf, Count, Diff, Found, ListenerOf, ProcessOf, Row, Side, Stalled, TierChange,
+        },
     },
     diagnose::errno_name,
     event::{Address, Endpoint, Severity},
@@ -26,6 +28,14 @@ pub fn render_json(diff: &Diff) -> Value {
         of.insert("errno".into(), json!(errno_name(row.of.errno)));
         self::row(row, of, seconds, counted)
     });
+    let abandoned = diff
+        .connects_abandoned
+        .iter()
+        .map(|row| self::row(row, connect(&row.of), seconds, counted));
+    let blocked = diff
+        .connect_blocked
+        .iter()
+        .map(|row| self::row(row, connect(&row.of), seconds, |it: &Waits, _| waits(it)));
     let errors = diff.accept_errors.iter().map(|row| {
         let mut of = program(&row.of.process);
         of.extend(listener(&row.of.listener));
@@ -54,6 +64,8 @@ pub fn render_json(diff: &Diff) -> Value {
         "after": side(&diff.after),
         "tiers": diff.tiers.iter().map(tier).collect::<Vec<_>>(),
         "connect_failures": failures.collect::<Vec<_>>(),
+        "connects_abandoned": abandoned.collect::<Vec<_>>(),
+        "connect_blocked": blocked.collect::<Vec<_>>(),
         "accept_errors": errors.collect::<Vec<_>>(),
         "accept_waits": accept_waits.collect::<Vec<_>>(),
         "backlog_drops": drops.collect::<Vec<_>>(),
@@ -98,6 +110,12 @@ fn program(process: &ProcessOf) -> Map<String, Value> {
     let mut object = Map::new();
     put_bytes(&mut object, "comm", process.comm.as_deref());
     put_bytes(&mut object, "unit", process.unit.as_deref());
+    object
+}
+
+fn connect(connect: &ConnectOf) -> Map<String, Value> {
+    let mut object = program(&connect.process);
+    put_address(&mut object, "target", connect.target.as_ref());
     object
 }
 

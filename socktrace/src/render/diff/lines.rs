@@ -4,8 +4,8 @@ use crate::{
     aggregate::{
         Waits,
         diff::{
-            Change, Count, Diff, ErrorOf, FailureOf, FindingOf, Found, ListenerOf, ProcessOf, Row,
-            Stalled,
+            Change, ConnectOf, Count, Diff, ErrorOf, FailureOf, FindingOf, Found, ListenerOf,
+            ProcessOf, Row, Stalled,
         },
     },
     diagnose::errno_name,
@@ -37,6 +37,8 @@ pub(super) struct Line {
 
 const COUNTS: [&str; 5] = ["CHANGE", "BEFORE", "/s", "AFTER", "/s"];
 
+const WAITS: [&str; 5] = ["CHANGE", "P50(ms)", "AFTER", "P99(ms)", "AFTER"];
+
 /// Every kind, in the order of a report.
 pub(super) fn kinds(diff: &Diff) -> Vec<Kind> {
     let seconds = [diff.before.duration, diff.after.duration].map(|it| it.as_secs_f64());
@@ -46,6 +48,18 @@ pub(super) fn kinds(diff: &Diff) -> Vec<Kind> {
         let [errno, target, program] = &what;
         let words = format!("connect failures of {program} to {target} ({errno})");
         count(row, seconds, &words, &what)
+    });
+    let abandoned = diff.connects_abandoned.iter().map(|row| {
+        let what = connect(&row.of);
+        let [target, program] = &what;
+        count(row, seconds, &format!("abandoned connects of {program} to {target}"), &what)
+    });
+    let blocked = diff.connect_blocked.iter().map(|row| {
+        let what = connect(&row.of);
+        let [target, program] = &what;
+        let is_told =
+            matches!(row.change, Change::Worse | Change::Better | Change::New | Change::Gone);
+        waits(row, is_told, &format!("blocked connects of {program} to {target}"), &what)
     });
     let errors = diff.accept_errors.iter().map(|row| {
         let ErrorOf { process, listener, errno } = &row.of;
@@ -60,15 +74,18 @@ pub(super) fn kinds(diff: &Diff) -> Vec<Kind> {
         let [reason, local] = &what;
         count(row, seconds, &format!("drops on {local} ({reason})"), &what)
     });
+    let accepts = diff.accept_waits.iter().map(|row| {
+        let local = address(row.of.local.as_ref());
+        // A listener that accepts now, or no longer does, is neither good nor bad.
+        let is_told = matches!(row.change, Change::Worse | Change::Better);
+        waits(row, is_told, &format!("accept waits on {local}"), std::slice::from_ref(&local))
+    });
     vec![
         of_counts("CONNECT FAILURES", &["RET", "TARGET", "PROGRAM"], failures.collect()),
+        of_counts("ABANDONED CONNECTS", &["TARGET", "PROGRAM"], abandoned.collect()),
+        of_waits("BLOCKED CONNECTS", &["TARGET", "PROGRAM"], blocked.collect()),
         of_counts("ACCEPT ERRORS", &["RET", "LISTENER", "PROGRAM"], errors.collect()),
-        Kind {
-            title: "ACCEPT WAITS",
-            header: vec!["CHANGE", "P50(ms)", "AFTER", "P99(ms)", "AFTER", "LISTENER"],
-            numbers: 4,
-            lines: diff.accept_waits.iter().map(waits).collect(),
-        },
+        of_waits("ACCEPT WAITS", &["LISTENER"], accepts.collect()),
         of_counts("DROPS", &["REASON", "LISTENER"], drops.collect()),
         Kind {
             title: "STALLS",
@@ -88,6 +105,16 @@ pub(super) fn kinds(diff: &Diff) -> Vec<Kind> {
 fn of_counts(title: &'static str, columns: &[&'static str], lines: Vec<Line>) -> Kind {
     let header = COUNTS.iter().chain(columns).copied().collect();
     Kind { title, header, numbers: COUNTS.len() - 1, lines }
+}
+
+fn of_waits(title: &'static str, columns: &[&'static str], lines: Vec<Line>) -> Kind {
+    let header = WAITS.iter().chain(columns).copied().collect();
+    Kind { title, header, numbers: WAITS.len() - 1, lines }
+}
+
+/// Whereto, and who.
+fn connect(of: &ConnectOf) -> [String; 2] {
+    [address(of.target.as_ref()), program(&of.process)]
 }
 
 /// `web`, or `web [web.service]`.
@@ -146,8 +173,8 @@ fn rate(count: u64, seconds: f64) -> String {
     }
 }
 
-/// A listener that accepts now, or no longer does, is neither good nor bad.
-fn waits(row: &Row<ListenerOf, Waits>) -> Line {
+/// `words` says what it is; `what` are the cells behind the numbers.
+fn waits<K>(row: &Row<K, Waits>, is_told: bool, words: &str, what: &[String]) -> Line {
     let of = |permille| {
         let known = |waits: &Waits| {
             if waits.any() { millis(waits.permille_ns(permille)) } else { UNKNOWN.to_owned() }
@@ -155,12 +182,9 @@ fn waits(row: &Row<ListenerOf, Waits>) -> Line {
         [row.before.as_ref(), row.after.as_ref()].map(|side| cell(side, known))
     };
     let ([p50, p50_after], [p99, p99_after]) = (of(500), of(990));
-    let local = address(row.of.local.as_ref());
-    let sentence = format!(
-        "accept waits on {local}: p99 {p99} ms → {p99_after} ms, p50 {p50} ms → {p50_after} ms"
-    );
-    let is_told = matches!(row.change, Change::Worse | Change::Better);
-    let cells = vec![p50, p50_after, p99, p99_after, local];
+    let sentence = format!("{words}: p99 {p99} ms → {p99_after} ms, p50 {p50} ms → {p50_after} ms");
+    let numbers = [p50, p50_after, p99, p99_after].into_iter();
+    let cells = numbers.chain(what.iter().cloned()).collect();
     Line { change: row.change, is_told, sentence, cells }
 }
 

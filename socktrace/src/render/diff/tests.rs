@@ -10,8 +10,8 @@ use crate::{
     aggregate::{
         Drops, Waits,
         diff::{
-            Count, DropOf, ErrorOf, FailureOf, FindingOf, Found, ListenerOf, ProcessOf, Row,
-            Stalled,
+            ConnectOf, Count, DropOf, ErrorOf, FailureOf, FindingOf, Found, ListenerOf, ProcessOf,
+            Row, Stalled,
         },
     },
     event::{Address, Severity, WaitTotals, name},
@@ -35,6 +35,8 @@ fn nothing() -> Diff {
         after: side(Verdict::Complete, &[], 60),
         tiers: Vec::new(),
         connect_failures: Vec::new(),
+        connects_abandoned: Vec::new(),
+        connect_blocked: Vec::new(),
         accept_errors: Vec::new(),
         accept_waits: Vec::new(),
         backlog_drops: Vec::new(),
@@ -61,6 +63,10 @@ fn failure(change: Change, before: u64, after: u64) -> Row<FailureOf, Count> {
     row(of, change, Count(before), Count(after))
 }
 
+fn web_to_x() -> ConnectOf {
+    ConnectOf { process: web(), target: Some(Address::Unix(b"/run/x\n".to_vec())) }
+}
+
 fn waits(ns: u64) -> Waits {
     let index = u16::try_from(bucket(ns)).expect("small");
     let mut waits = Waits::default();
@@ -83,6 +89,8 @@ fn all() -> Diff {
     let stalled = Stalled { count: 2, oldest_ns: Some(1_500_000_000) };
     Diff {
         connect_failures: vec![failure(Change::Worse, 6, 252)],
+        connects_abandoned: vec![row(web_to_x(), Change::Gone, Count(12), Count(0))],
+        connect_blocked: vec![row(web_to_x(), Change::New, Waits::default(), waits(1_000_000))],
         accept_errors: vec![row(error, Change::Gone, Count(6), Count(0))],
         accept_waits: vec![
             row(listener(), Change::Better, waits(9_000_000), waits(1_000_000)),
@@ -107,8 +115,11 @@ fn what_got_worse_is_told_first_then_what_got_better_with_the_numbers() {
         [
             "worse: connect failures of we\\x1bb [web\\xff.service] to /run/x\\n (EACCES): 0.10/s → \
              4.2/s (6 → 252)",
+            "new: blocked connects of we\\x1bb [web\\xff.service] to /run/x\\n: p99 - ms → 1.000 ms, p50 - ms → \
+             1.000 ms",
             "new: stalls of 0.0.0.0:80: 2, the oldest 1500.000 ms",
             "new: finding r1 about /run/x\\n",
+            "gone: abandoned connects of we\\x1bb [web\\xff.service] to /run/x\\n: 0.20/s (12) before",
             "gone: accept errors of we\\x1bb [web\\xff.service] on 0.0.0.0:80 (EMFILE): 0.10/s (6) \
              before",
             "better: accept waits on 0.0.0.0:80: p99 9.000 ms → 1.000 ms, p50 9.000 ms → 1.000 ms",
@@ -119,7 +130,15 @@ fn what_got_worse_is_told_first_then_what_got_better_with_the_numbers() {
 #[test]
 fn tables_have_all_that_is_not_the_same() {
     let text = render_text(&all());
-    for title in ["CONNECT FAILURES", "ACCEPT ERRORS", "ACCEPT WAITS", "STALLS", "FINDINGS"] {
+    for title in [
+        "CONNECT FAILURES",
+        "ABANDONED CONNECTS",
+        "BLOCKED CONNECTS",
+        "ACCEPT ERRORS",
+        "ACCEPT WAITS",
+        "STALLS",
+        "FINDINGS",
+    ] {
         assert!(text.contains(&format!("\n{title}\n")), "{title}: {text}");
     }
     assert!(!text.contains("\nDROPS\n"), "{text}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::drops;
 use crate::harness::kernels::Kernel;
 use crate::harness::report::{Report, SignalLoss};
 use crate::scenario::record::Seen;
@@ -38,14 +39,40 @@ pub fn verdict(report: &Report, wanted: &str) -> Vec<String> {
     problems
 }
 
-/// The verdict is complete. On a kernel that preempts hooks, one without a twin may be skipped in any tier: there, it may
-/// also say how much may not have been seen, with the number; counts are exact all the same.
+/// How often the kernel skipped hooks is a number of those that share a guard (kprobes, perf tracepoints) where it `counts`
+/// that, else it is said of none to be known.
+pub fn skipped_hooks(report: &Report, counts: bool) -> Vec<String> {
+    let is_guarded = |hook: &str| {
+        hook.starts_with("sys_")
+            || ["_kprobe", "_kretprobe", "_perf"].iter().any(|kind| hook.contains(kind))
+    };
+    let missed = report.completeness.missed.iter();
+    let guarded: Vec<_> = missed.filter(|(hook, _)| is_guarded(hook)).collect();
+    let wrong = guarded.iter().filter(|(_, missed)| missed.is_some() != counts);
+    let mut problems: Vec<String> =
+        wrong.map(|(hook, missed)| format!("{hook} was skipped {missed:?} times")).collect();
+    if guarded.is_empty() {
+        problems.push("no kprobe and no perf tracepoint is there".to_owned());
+    }
+    problems
+}
+
+/// The verdict is complete. On a kernel that preempts its own code, a hook without a twin may be skipped in any tier: there, it
+/// may also say how much may not have been seen, with the number; counts are exact all the same. In the kprobe tier, drops may
+/// have no listener, as far as hooks on them were skipped.
 pub fn nothing_lost(report: &Report, kernel: &Kernel) -> Vec<String> {
     let completeness = &report.completeness;
-    let told = |reason: &&String| reason.starts_with("up to ") && reason.contains("skipped");
-    let is_told = completeness.reasons.iter().all(|reason| told(&reason));
-    let may_be_skipped = !kernel.short_under_contention.is_empty();
-    if may_be_skipped && completeness.verdict == "incomplete" && is_told {
+    let may_be_skipped = matches!(kernel.preempts(), Ok(Some(true)));
+    let (drops, cookies) = drops::without_listener(report);
+    let skipped = drops::without_listener_as_skipped(report);
+    let told = |reason: &String| {
+        let counts =
+            |n, what| n != 0 && reason.starts_with(&format!("{n} {what} that the kernel counted"));
+        may_be_skipped && reason.starts_with("up to ") && reason.contains("skipped")
+            || skipped && (counts(drops, "drops") || counts(cookies, "syncookies"))
+    };
+    let reasons = &completeness.reasons;
+    if completeness.verdict == "incomplete" && !reasons.is_empty() && reasons.iter().all(told) {
         return Vec::new();
     }
     verdict(report, "complete")
@@ -130,6 +157,24 @@ mod tests {
         json["completeness"]["signals"][0]["delivered"] = 3.into();
         let problems = identity(&sample::report(&json)?);
         assert_eq!(problems.len(), 2, "{problems:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn skipped_hooks_are_a_number_or_unknown_as_the_kernel_has_it() -> Result<()> {
+        let report = |missed: serde_json::Value| {
+            let mut json = sample::good();
+            json["completeness"]["missed"] = missed;
+            sample::report(&json)
+        };
+        let json =
+            serde_json::json!({"sys_exit_accept": 2, "listen_kprobe": null, "listen_fexit": null});
+        let mixed = report(json)?;
+        assert_eq!(skipped_hooks(&mixed, true).len(), 1, "one is unknown");
+        assert_eq!(skipped_hooks(&mixed, false).len(), 1, "one is known");
+        let json = serde_json::json!({"sys_exit_accept": null, "listen_kprobe": null, "listen": 3});
+        assert_eq!(skipped_hooks(&report(json)?, false), Vec::<String>::new());
+        assert_eq!(skipped_hooks(&report(serde_json::json!({"listen": 3}))?, false).len(), 1);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::unistd::User;
 use socktrace_tests::harness::compare::{Strangers, failures};
@@ -39,6 +40,10 @@ fn with_and_without(
     let mut traced = socktrace(&["record", "--no-save"])?;
     traced.args(flags).arg("--").arg(scenario()?).arg("inherits");
     Ok((prepared(traced)?, prepared(direct)?))
+}
+
+fn lock_at_most(soft: u64, hard: u64) -> nix::Result<()> {
+    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)
 }
 
 fn same(traced: &Inherited, direct: &Inherited, fields: &[&str]) -> Result<()> {
@@ -79,6 +84,15 @@ fn signals_are_blocked_and_ignored_as_socktrace_found_them() -> Result<()> {
     ensure!(ignored & 0b11 == 0b11, "the caller ignores nothing: {ignored:x}");
     ensure!(direct.ignores_sigpipe && traced.ignores_sigpipe, "SIGPIPE is not ignored");
     same(&traced, &direct, &FIELDS)
+}
+
+#[test]
+fn the_limit_on_locked_memory_is_the_one_that_socktrace_found() -> Result<()> {
+    // Before 5.11, nothing can be attached below it: socktrace lifts it for itself.
+    let limits = (1 << 10, 64 << 10);
+    let (traced, direct) = with_and_without(&[], || lock_at_most(1 << 10, 64 << 10))?;
+    ensure!(direct.locked_memory == limits, "not even directly: {:?}", direct.locked_memory);
+    unless(traced.locked_memory == limits, || format!("{:?}", traced.locked_memory))
 }
 
 #[test]

@@ -107,14 +107,22 @@ fn on_a_disk_that_is_full_nothing_is_recorded_and_no_file_is_left() -> Result<()
 #[test]
 fn where_stdout_takes_nothing_nothing_is_recorded() -> Result<()> {
     let mut command = recording(Path::new("-"))?;
-    command.arg("--").arg(scenario()?).args(["--gate", "/nonexistent", "unix_missing"]);
+    command.args(["-d", "1s"]);
     let full = OpenOptions::new().write(true).open("/dev/full")?;
     let child = command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()).spawn()?;
     let output = child.wait_with_output()?;
     let finished = Finished { status: output.status, stdout: Vec::new(), stderr: output.stderr };
-    // It would have complained of its gate.
-    ensure!(!finished.err().contains("scenario:"), "CMD ran: {}", finished.told());
+    ensure!(!finished.err().contains("attached"), "it traces: {}", finished.told());
     is_not_begun(&finished)
+}
+
+#[test]
+fn a_session_on_stdout_is_refused_where_a_command_writes_there() -> Result<()> {
+    let mut command = recording(Path::new("-"))?;
+    let finished = Running::start(command.arg("--").arg(scenario()?).arg("inherits"))?.finish()?;
+    ensure!(finished.code() == Some(2) && finished.stdout.is_empty(), "{}", finished.told());
+    ensure!(finished.err().contains("-o FILE"), "{}", finished.told());
+    Ok(())
 }
 
 fn is_not_begun(finished: &Finished) -> Result<()> {

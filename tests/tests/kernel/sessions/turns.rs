@@ -9,11 +9,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use socktrace_tests::harness::chance::Chance;
+use socktrace_tests::harness::compare::completeness;
+use socktrace_tests::harness::kernels::this_kernel;
 use socktrace_tests::harness::process::Running;
 use socktrace_tests::harness::run::socktrace;
 use socktrace_tests::harness::session::{header, is_as_recorded};
 
 use super::{read, report, verdict};
+use crate::matrix::tell;
 
 /// In both files together, and what each may have beyond its half: a frame.
 const MAX_SIZE: (&str, u64) = ("1M", 1 << 20);
@@ -78,8 +81,7 @@ fn a_session_in_turns_has_its_whole_report_in_the_newer_file() -> Result<()> {
     let [newer, older] = by_age(files)?;
     ensure!(finished.err().contains(&format!("{}", newer.display())), "{}", finished.told());
     is_as_recorded(&newer, &finished.stdout).context("the newer file")?;
-    let live: serde_json::Value = serde_json::from_slice(&finished.stdout)?;
-    ensure!(verdict(&live) == "complete", "{:#}", live["completeness"]);
+    tell(&completeness::nothing_lost(&serde_json::from_slice(&finished.stdout)?, &this_kernel()?))?;
     let before = read(&older)?;
     ensure!(verdict(&before) == "incomplete", "{:#}", before["completeness"]);
     let told = report(&older, &[])?;

@@ -11,7 +11,7 @@ use crate::{
         SignalStages,
     },
     event::{
-        Address, Certainty, Endpoint, Finding, Owner, Phrase, Severity, Stall, StallChange,
+        Address, Certainty, Endpoint, Finding, Owner, Phrase, Severity, Stall, StallChange, Unread,
         WaitTotals,
     },
 };
@@ -66,21 +66,13 @@ fn owner(pid: u32, comm: &[u8]) -> Owner {
 fn stall(local: Endpoint, age_ns: u64, pending_peak: u32) -> Stall {
     Stall {
         time_ns: age_ns + 5,
-        listener: 9,
         local,
-        netns: None,
-        selected: true,
         change: StallChange::Closed,
         since_ns: 5,
-        is_lower_bound: false,
         pending: 0,
         pending_peak,
-        blocked: 0,
-        accepted_ns: None,
         owners: vec![owner(30, b"slow")],
-        hold: None,
-        acceptor: None,
-        clients: Vec::new(),
+        ..Stall::of_listener(9)
     }
 }
 
@@ -269,11 +261,23 @@ fn what_had_no_room_in_a_map_is_counted_but_of_nobody() {
 }
 
 #[test]
+fn failures_that_were_not_looked_into_may_have_any_finding() {
+    let unread = Some(Unread { uninvestigated: 3, ..Unread::default() });
+    let busy = Snapshot { unread, ..busy() };
+    for text in ["findings==0", "findings>99", "findings{rule=unix-acl}>0"] {
+        assert!(matches!(check(text, &busy), Outcome::Unknown { .. }), "{text}");
+    }
+}
+
+#[test]
 fn stalls_that_were_too_many_to_keep_are_counted_but_of_nobody() {
     let busy = Snapshot { stalls_left_out: 7, ..busy() };
     assert_eq!(measured("stalls>8", &busy), Some(9));
     assert_eq!(measured("stalls{pid=30}>1", &busy), Some(2), "it only grows");
-    for text in ["stalls{pid=30}>2", "stalls{pid=30}<3", "stall_max>1h"] {
+    let elsewhere = "stall_max{pid=999}>1s";
+    for text in
+        ["stalls{pid=30}>2", "stalls{pid=30}<3", "stall_max>1h", elsewhere, "queue_peak>99999"]
+    {
         assert!(matches!(check(text, &busy), Outcome::Unknown { .. }), "{text}");
     }
 }

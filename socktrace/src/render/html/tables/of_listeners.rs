@@ -185,11 +185,13 @@ pub(in crate::render::html) fn namespaces(snapshot: &Snapshot) -> Table {
         number("TCPReqQFullDoCookies"),
         number("Drops of no listener"),
         number("Syncookies of no listener"),
+        number("Drops while read"),
+        number("Syncookies while read"),
     ];
     table.with(columns, snapshot.namespaces.iter().map(namespace))
 }
 
-fn namespace(row: &NamespaceRow) -> [String; 8] {
+fn namespace(row: &NamespaceRow) -> [String; 10] {
     [
         row.netns.to_string(),
         if row.own { "yes" } else { "no" }.to_owned(),
@@ -199,5 +201,7 @@ fn namespace(row: &NamespaceRow) -> [String; 8] {
         known(row.counted.map(|it| it.cookies)),
         known(row.unattributed.map(|it| it.drops)),
         known(row.unattributed.map(|it| it.cookies)),
+        row.while_read.drops.to_string(),
+        row.while_read.cookies.to_string(),
     ]
 }

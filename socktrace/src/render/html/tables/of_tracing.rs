@@ -83,7 +83,8 @@ pub(in crate::render::html) fn skipped(snapshot: &Snapshot) -> Table {
     let table = empty(
         "skipped",
         "Runs that the kernel skipped",
-        "It skips a program that would interrupt itself on a CPU; most have a twin that saw the same.",
+        "It skips a program that would interrupt itself on a CPU, or another one of its kind; most have a twin that saw the \
+         same.",
         "No program is counted.",
     );
     let programs = &snapshot.completeness.misses.programs;

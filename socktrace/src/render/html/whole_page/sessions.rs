@@ -14,8 +14,8 @@ use crate::{
         Snapshot, Timeline, Unattributed, Verdict, Waits,
     },
     event::{
-        Address, Certainty, Endpoint, Finding, Misses, NetstatDelta, Owner, Severity, Stall,
-        StallChange, WaitTotals, Waiting, name, phrase, word,
+        Address, Certainty, Endpoint, Finding, Meanwhile, Misses, NetstatDelta, Owner, Severity,
+        Stall, StallChange, WaitTotals, Waiting, name, phrase, word,
     },
 };
 
@@ -257,7 +257,9 @@ pub(super) fn hostile() -> Snapshot {
         netns: 70_070,
         own: true,
         counted: Some(counted),
+        while_read: Meanwhile { drops: 70_071, cookies: 70_072 },
         unattributed: Some(rest),
+        surplus: 0,
     }];
     snapshot.timeline.intervals = (0..10).map(|n| interval(n, 70_040)).collect();
     snapshot

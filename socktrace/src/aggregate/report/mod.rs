@@ -1,30 +1,29 @@
 //! Makes a [`Snapshot`] of what the [`Aggregator`] holds.
 
+mod backlog_drop;
+mod listeners;
+mod reading;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
-use socktrace_common::{ConnectFailureKey, DropReason, DropStage, Signal, TaskKey, Tier};
+use socktrace_common::{ConnectFailureKey, Signal, TaskKey};
 
+use self::backlog_drop::{surplus, unattributed};
 use super::{
-    Aggregator, Selection,
-    completeness::{Completeness, Evidence, Unattributed},
-    drops::{self, Seen},
-    findings::{self, Around, Failure, FindingRow},
+    Aggregator,
+    completeness::{Completeness, Evidence},
+    findings::{self, Failure},
     snapshot::{
-        AbandonedRow, AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, NamespaceRow,
-        ProcessRow, Snapshot,
+        AbandonedRow, AcceptErrorRow, ConnectFailureRow, DropRow, Drops, ListenerRow, ProcessRow,
+        Snapshot,
     },
-    timeline::Reading,
     waits::Waits,
 };
-use crate::diagnose::Slept;
-use crate::event::{
-    Address, Counters, Damage, EAGAIN, Endpoint, Listener, MemoryCounters, NamespaceCounters,
-    NetstatDelta, Owner, Stall, StallChange, Unread, socket_unit,
-};
+use crate::event::{Address, Damage, EAGAIN, Endpoint, Unread};
 
 impl Aggregator {
     /// The report as of now.
@@ -65,7 +64,8 @@ impl Aggregator {
                 delivered: &self.delivered,
                 reader: self.loss,
                 traced: &traced,
-                unattributed: sum(&namespaces),
+                unattributed: unattributed(&namespaces),
+                surplus: surplus(&namespaces),
                 misses: &self.misses,
                 damage: self.damaged().as_ref(),
                 started_ns: self.session.started_ns,
@@ -99,105 +99,6 @@ impl Aggregator {
             return damage;
         }
         Some(Damage { left_out, ..damage.unwrap_or_default() })
-    }
-
-    /// The totals that the course of the session is made of.
-    pub(super) fn reading(&self) -> Reading {
-        let mut reading = Reading { time_ns: self.counters.time_ns, ..Reading::default() };
-        let Counters { accepts, accept_errors, connect_failures, drops, listeners, .. } =
-            &self.counters;
-        reading.cost = accepts.values().map(|waits| 1 + waits.buckets.len()).sum::<usize>()
-            + accept_errors.len()
-            + connect_failures.len()
-            + drops.len()
-            + listeners.len()
-            + self.watched.len();
-        for (key, totals) in &self.counters.accepts {
-            if self.wants_accepts(key) {
-                reading.accepts.entry(key.listener).or_default().add(totals);
-            }
-        }
-        for (key, count) in &self.counters.accept_errors {
-            if key.errno != EAGAIN && self.wants_accept_errors(key) {
-                *reading.accept_errors.entry(key.errno).or_default() += count;
-            }
-        }
-        for (key, count) in &self.counters.connect_failures {
-            if key.errno != ConnectFailureKey::ABANDONED
-                && self.wants_failures(key, &(&key.target).into())
-            {
-                *reading.connect_failures.entry(key.errno).or_default() += count;
-            }
-        }
-        for (inode, rows) in self.drops_by_listener() {
-            let dropped: u64 =
-                rows.iter().filter(|row| row.reason.is_drop()).map(|row| row.count).sum();
-            if dropped != 0 && self.shows_drops_of(inode) {
-                reading.drops.insert(inode, dropped);
-            }
-        }
-        reading
-    }
-
-    /// Findings of the listeners in the report, and of those that only stalled.
-    fn findings_of(&self, listeners: &BTreeMap<u64, ListenerRow>) -> Vec<FindingRow> {
-        let stalled = self.stalls.iter().filter(|stall| !listeners.contains_key(&stall.listener));
-        let only_stalled: BTreeMap<u64, ListenerRow> = stalled
-            .map(|stall| {
-                let mut row = ListenerRow::default();
-                self.describe(stall.listener, &mut row);
-                row.local = stall.local.clone();
-                row.owners.clone_from(&stall.owners);
-                (stall.listener, row)
-            })
-            .collect();
-        let rows = listeners.values().chain(only_stalled.values());
-        let slept = self.slept_by_listener();
-        let memory = self.namespaces.iter().filter_map(|namespace| namespace.memory);
-        let memory = memory.fold(MemoryCounters::default(), MemoryCounters::and);
-        let is_filtered =
-            |selection: &Selection| selection.selects_processes() || selection.only_errnos();
-        let sees_accepts = self.session.tier(Signal::Accept).is_some()
-            && self.every(|selection| !is_filtered(selection));
-        let around = |row: &ListenerRow| Around {
-            sees_accepts,
-            slept: slept.get(&row.inode).copied().unwrap_or_default(),
-            memory,
-            syncookies: self.namespace_of(row).and_then(|namespace| namespace.syncookies),
-        };
-        rows.flat_map(|row| findings::of_listener(row, &self.stalls, around(row))).collect()
-    }
-
-    /// What is known of the network namespace of a listener; without one, it is in the tracer's own.
-    fn namespace_of(&self, row: &ListenerRow) -> Option<&NamespaceCounters> {
-        let is_its = |it: &&NamespaceCounters| row.netns.map_or(it.own, |netns| it.netns == netns);
-        self.namespaces.iter().find(is_its)
-    }
-
-    /// Unix clients that slept in `connect()`, where the listener is known.
-    fn slept_by_listener(&self) -> BTreeMap<u64, Slept> {
-        let mut all: BTreeMap<u64, Waits> = BTreeMap::new();
-        for (key, totals) in &self.counters.connect_blocked {
-            if key.listener != 0 && self.wants_blocked(key, &Endpoint::from(&key.target)) {
-                all.entry(key.listener).or_default().add(totals);
-            }
-        }
-        let slept = |waits: Waits| Slept { count: waits.count(), longest_ns: waits.max_ns() };
-        all.into_iter().map(|(inode, waits)| (inode, slept(waits))).collect()
-    }
-
-    /// How long the oldest connection has waited, where that is known: where it is long enough for a stall.
-    fn pending_oldest_ns(&self, inode: u64) -> Option<u64> {
-        let goes_on =
-            |stall: &&Stall| stall.listener == inode && stall.change != StallChange::Closed;
-        let stall = self.stalls.iter().rev().find(goes_on)?;
-        Some(stall.time_ns.saturating_sub(stall.since_ns))
-    }
-
-    /// `net.core.somaxconn` is each namespace's own; that of others is not known.
-    fn somaxconn_of(&self, row: &ListenerRow) -> Option<u32> {
-        let is_here = row.netns.is_none_or(|netns| Some(u64::from(netns)) == self.session.netns);
-        self.session.somaxconn.filter(|_| is_here)
     }
 
     fn process<'a>(
@@ -326,209 +227,17 @@ impl Aggregator {
         }
     }
 
-    fn drops_by_listener(&self) -> BTreeMap<u64, Vec<DropRow>> {
-        let tier = self.session.tier(Signal::BacklogDrop);
-        if tier == Some(Tier::Tracepoint) {
-            let mut rows = drops::infer(&self.drops_seen(), self.own_netstat());
-            for (inode, counted) in self.drops_counted() {
-                let closed = counted.into_iter().filter(|row| !row.reason.is_listen_drop());
-                rows.entry(inode).or_default().extend(closed);
-            }
-            return rows;
-        }
-        let mut rows = self.drops_counted();
-        if let (Some(Tier::Kprobe), Some(netstat)) = (tier, self.own_netstat()) {
-            let elsewhere =
-                rows.extract_if(.., |inode, _| !self.is_here(*inode)).collect::<Vec<_>>();
-            let mut seen = self.drops_seen();
-            seen.retain(|inode, _| self.is_here(*inode));
-            drops::give_rest(&mut rows, &seen, netstat);
-            if let Some(inode) = only(&self.tcp_listeners_here()) {
-                drops::give_cookies(&mut rows, inode, netstat);
-            }
-            rows.extend(elsewhere);
-        }
-        rows
-    }
-
-    /// What the hooks counted.
-    fn drops_counted(&self) -> BTreeMap<u64, Vec<DropRow>> {
-        let mut rows: BTreeMap<u64, Vec<DropRow>> = BTreeMap::new();
-        for (key, count) in &self.counters.drops {
-            let Some(reason) = DropReason::ALL.get(key.reason as usize) else { continue };
-            if *reason == DropReason::Discarded {
-                continue;
-            }
-            let stage = DropStage::ALL.get(key.stage as usize).copied();
-            let row = DropRow { reason: Drops::Tcp(*reason), stage, count: *count };
-            rows.entry(key.listener).or_default().push(row);
-        }
-        for rows in rows.values_mut() {
-            rows.sort_by_key(|row| (row.reason, row.stage));
-        }
-        rows
-    }
-
-    /// Whether a listener is in the tracer's own network namespace, for all that is known.
-    fn is_here(&self, inode: u64) -> bool {
-        let netns = self.netns_of(inode);
-        netns.is_none() || netns.map(u64::from) == self.session.netns
-    }
-
-    /// The network namespace of a listener.
-    fn netns_of(&self, inode: u64) -> Option<u32> {
-        let counted = self.counters.listeners.get(&inode).and_then(|known| known.netns);
-        counted.or_else(|| self.watched.get(&inode).and_then(|watched| watched.last.netns))
-    }
-
-    /// Every TCP listener that there was in the tracer's own network namespace.
-    fn tcp_listeners_here(&self) -> BTreeSet<u64> {
-        let counted = self.counters.listeners.iter().map(|(inode, it)| (*inode, &it.local));
-        let seen = self.watched.iter().map(|(inode, it)| (*inode, &it.last.local));
-        let is_tcp = |local: &Endpoint| matches!(local.address, Some(Address::Inet(_)));
-        let tcp = counted.chain(seen).filter(|(_, local)| is_tcp(local));
-        tcp.map(|(inode, _)| inode).filter(|inode| self.is_here(*inode)).collect()
-    }
-
-    fn drops_seen(&self) -> BTreeMap<u64, Seen> {
-        let mut seen: BTreeMap<u64, Seen> = BTreeMap::new();
-        for (inode, watched) in self.watched.iter().filter(|(inode, _)| self.is_here(**inode)) {
-            let now = watched.last.drops.unwrap_or(0);
-            seen.entry(*inode).or_default().sk_drops =
-                u64::from(now.wrapping_sub(watched.drops_at_start));
-        }
-        for (inode, listener) in &self.counters.listeners {
-            if let Some(at_close) = listener.drops_at_close {
-                let start = self.watched.get(inode).map_or(0, |watched| watched.drops_at_start);
-                seen.entry(*inode).or_default().sk_drops = u64::from(at_close.wrapping_sub(start));
-            }
-        }
-        for (key, count) in &self.counters.drops {
-            let seen = seen.entry(key.listener).or_default();
-            match DropReason::ALL.get(key.reason as usize) {
-                Some(DropReason::Discarded) => seen.discarded += count,
-                Some(reason) if Drops::Tcp(*reason).is_listen_drop() => seen.hooked += count,
-                _ => {}
-            }
-        }
-        seen
-    }
-
-    /// What the tracer's own network namespace counted.
-    fn own_netstat(&self) -> Option<NetstatDelta> {
-        self.namespaces.iter().find(|namespace| namespace.own)?.counted
-    }
-
-    /// Each network namespace that counted a drop or a syncookie, and the own one; what no known
-    /// listener explains.
-    fn namespaces(&self, drops: &BTreeMap<u64, Vec<DropRow>>) -> Vec<NamespaceRow> {
-        let counted_any = |row: &NamespaceCounters| {
-            row.counted.is_some_and(|counted| counted.drops != 0 || counted.cookies != 0)
-        };
-        let shown = self.namespaces.iter().filter(|row| row.own || counted_any(row));
-        shown
-            .map(|row| NamespaceRow {
-                netns: row.netns,
-                own: row.own,
-                counted: row.counted,
-                unattributed: self.unattributed(row, drops),
-            })
-            .collect()
-    }
-
-    fn unattributed(
-        &self,
-        namespace: &NamespaceCounters,
-        drops: &BTreeMap<u64, Vec<DropRow>>,
-    ) -> Option<Unattributed> {
-        let tier = self.session.tier(Signal::BacklogDrop)?;
-        let counted = namespace.counted?;
-        // A listener whose namespace is not known is taken for one of the own.
-        let inside =
-            |inode| self.netns_of(inode).map_or(namespace.own, |netns| netns == namespace.netns);
-        let attributed = |wanted: &dyn Fn(Drops) -> bool| -> u64 {
-            let rows = drops.iter().filter(|(inode, _)| inside(**inode));
-            let rows = rows.flat_map(|(_, rows)| rows).filter(|row| wanted(row.reason));
-            rows.map(|row| row.count).sum()
-        };
-        let cookie = Drops::Tcp(DropReason::SyncookieSent);
-        let cookies = match tier {
-            Tier::Tracepoint => 0,
-            _ => counted.cookies.saturating_sub(attributed(&|reason| reason == cookie)),
-        };
-        // More than the namespace counted: what does not add up is not told.
-        let drops = counted.drops.checked_sub(attributed(&Drops::is_listen_drop))?;
-        Some(Unattributed { drops, cookies })
-    }
-
-    /// Fills in everything but what was counted.
-    fn describe(&self, inode: u64, row: &mut ListenerRow) {
-        let known = self.counters.listeners.get(&inode).or_else(|| self.named.get(&inode));
-        let watched = self.watched.get(&inode);
-        row.inode = inode;
-        row.local = self.listener_address(inode).cloned().unwrap_or_default();
-        row.netns = known
-            .and_then(|known| known.netns)
-            .or_else(|| watched.and_then(|watched| watched.last.netns));
-        row.requested = known.and_then(|known| known.requested);
-        row.effective = known
-            .and_then(|known| known.effective)
-            .or_else(|| watched.and_then(|watched| watched.last.effective));
-        row.queue_now = watched.and_then(|watched| watched.last.queue);
-        row.queue_peak = watched.and_then(|watched| watched.peak);
-        row.owners = self.owners_of(inode, known);
-        let unit = watched.and_then(|watched| watched.last.socket_unit.as_deref());
-        let owners = row.owners.iter().map(|owner| (owner.pid, owner.comm.as_slice()));
-        row.socket_unit = socket_unit(unit, owners).map(<[u8]>::to_vec);
-        row.listened_by = known.and_then(|known| known.owner).map(|key| self.owner(key));
-        row.somaxconn = self.somaxconn_of(row);
-        row.pending_oldest_ns = self.pending_oldest_ns(inode);
-        row.last_acceptor = known.and_then(|known| known.acceptor).map(|key| self.owner(key));
-    }
-
-    /// Everyone with evidence: who called `listen()`, who accepts, who holds the descriptor.
-    pub(super) fn owners_of(&self, inode: u64, known: Option<&Listener>) -> Vec<Owner> {
-        let mut owners: BTreeMap<u32, Owner> = BTreeMap::new();
-        if inode == 0 {
-            return Vec::new();
-        }
-        for owner in self.owners.get(&inode).into_iter().flatten() {
-            owners.insert(owner.pid, owner.clone());
-        }
-        let acceptors = self.acceptors.get(&inode).into_iter().flatten().copied();
-        // Of several processes that had one pid, always the same is taken.
-        let tasks: BTreeSet<TaskKey> =
-            acceptors.chain(known.and_then(|known| known.owner)).collect();
-        for key in tasks {
-            owners.entry(key.tgid).or_insert_with(|| self.owner(key));
-        }
-        owners.into_values().collect()
-    }
-
-    fn owner(&self, key: TaskKey) -> Owner {
-        let task = self.counters.tasks.get(&key);
-        Owner {
-            pid: key.tgid,
-            comm: task.map(|task| task.comm.clone()).unwrap_or_default(),
-            uid: task.map(|task| task.uid),
-            cgroup: task.and_then(|task| self.cgroups.get(&task.cgroup)).cloned(),
-        }
-    }
-
     /// A listener's drops are a process's where all evidence names it alone.
     fn give_drops_to_owners(
         &self,
         listeners: &BTreeMap<u64, ListenerRow>,
         processes: &mut BTreeMap<TaskKey, ProcessRow>,
     ) {
-        let shown = by_pid(processes.keys());
-        let named = by_pid(self.counters.tasks.keys());
+        let by_pid = by_pid(processes.keys().chain(self.counters.tasks.keys()));
         for row in listeners.values() {
             let [owner] = row.owners.as_slice() else { continue };
-            let key = shown.get(&owner.pid).and_then(only);
-            let key = key
-                .or_else(|| named.get(&owner.pid).and_then(only))
-                .unwrap_or(TaskKey { tgid: owner.pid, ..TaskKey::NONE });
+            let key = by_pid.get(&owner.pid).and_then(only);
+            let key = key.unwrap_or(TaskKey { tgid: owner.pid, ..TaskKey::NONE });
             for drop in &row.backlog_drops {
                 let process = self.process(processes, key);
                 process.comm.get_or_insert_with(|| owner.comm.clone());
@@ -545,15 +254,6 @@ fn by_pid<'a>(keys: impl Iterator<Item = &'a TaskKey>) -> HashMap<u32, BTreeSet<
         by_pid.entry(key.tgid).or_default().insert(*key);
     }
     by_pid
-}
-
-/// What is unattributed anywhere.
-fn sum(namespaces: &[NamespaceRow]) -> Unattributed {
-    let known = namespaces.iter().filter_map(|namespace| namespace.unattributed);
-    known.fold(Unattributed::default(), |all, one| Unattributed {
-        drops: all.drops.saturating_add(one.drops),
-        cookies: all.cookies.saturating_add(one.cookies),
-    })
 }
 
 /// The element of a set that has only one.
@@ -595,8 +295,8 @@ fn worst_first(processes: BTreeMap<TaskKey, ProcessRow>) -> Vec<ProcessRow> {
 mod tests {
     use super::*;
     use crate::{
-        aggregate::Session,
-        event::{Counters, Record, Task},
+        aggregate::{Selection, Session},
+        event::{Counters, Listener, Owner, Record, Stall, StallChange, Task},
     };
 
     fn session() -> Session {
@@ -657,6 +357,15 @@ mod tests {
     /// Three drops of a listener that `listen` was called for by one process and that these hold, and who has
     /// them in the report: pid and whether it is known which process of that pid.
     fn given(listened_by: TaskKey, holders: &[u32]) -> Vec<(Option<u32>, bool)> {
+        given_beside(listened_by, holders, None)
+    }
+
+    /// The same, where another process has failed to connect, too.
+    fn given_beside(
+        listened_by: TaskKey,
+        holders: &[u32],
+        client: Option<TaskKey>,
+    ) -> Vec<(Option<u32>, bool)> {
         let mut aggregator = Aggregator::new(session(), Selection::default());
         let owner = (listened_by != TaskKey::NONE).then_some(listened_by);
         let known = Listener { owner, ..listener(b"/run/a", false) };
@@ -671,9 +380,13 @@ mod tests {
         let holders = holders.iter().map(holder).collect();
         aggregator.apply(Record::Owners(HashMap::from([(7, holders)])));
         let task = Task { comm: b"server".to_vec(), uid: 0, gid: 0, cgroup: 0 };
-        let other = TaskKey { start_ns: 99, ..listened_by };
+        let other = client.unwrap_or(TaskKey { start_ns: 99, ..listened_by });
+        let elsewhere = client.map(|task| {
+            let target = (&endpoint(b"/run/elsewhere")).into();
+            (ConnectFailureKey { task, errno: 2, target, ..key }, 1)
+        });
         aggregator.apply(Record::Counters(Box::new(Counters {
-            connect_failures: HashMap::from([(key, 3)]),
+            connect_failures: [(key, 3)].into_iter().chain(elsewhere).collect(),
             listeners: HashMap::from([(7, known)]),
             tasks: [listened_by, other].map(|key| (key, task.clone())).into(),
             ..Counters::default()
@@ -684,24 +397,8 @@ mod tests {
     }
 
     fn stall(listener: u64, change: StallChange) -> Record {
-        Record::Stall(Box::new(Stall {
-            time_ns: 9,
-            listener,
-            local: Endpoint::default(),
-            netns: None,
-            selected: true,
-            change,
-            since_ns: 1,
-            is_lower_bound: false,
-            pending: 1,
-            pending_peak: 1,
-            blocked: 0,
-            accepted_ns: None,
-            owners: Vec::new(),
-            hold: None,
-            acceptor: None,
-            clients: Vec::new(),
-        }))
+        let stall = Stall::of_listener(listener);
+        Record::Stall(Box::new(Stall { time_ns: 9, change, since_ns: 1, ..stall }))
     }
 
     #[test]
@@ -725,6 +422,9 @@ mod tests {
             [(Some(5), false)],
             "two had that pid, one after the other"
         );
+        let later = TaskKey { start_ns: 99, ..server };
+        let drops = given_beside(server, &[5], Some(later));
+        assert_eq!(drops, [(Some(5), false)], "the later one is in the report for something else");
         assert_eq!(given(server, &[5, 6]), [], "two hold it");
         assert_eq!(given(server, &[6]), [], "one called listen(), another holds it");
         assert_eq!(given(TaskKey::NONE, &[]), [], "nobody is known");
