@@ -92,7 +92,7 @@ pub struct Params {
     pub pad: u32,
 }}
 
-wire! { 320,
+wire! { 328,
 /// Where this kernel keeps what the programs read, from its BTF and symbols. Offsets in bytes.
 #[derive(PartialEq, Eq)]
 pub struct Offsets {
@@ -220,6 +220,10 @@ pub struct Offsets {
     pub mptcp_first: u32,
     /// `io_kiocb.file`; [`ABSENT`] before 5.19
     pub io_kiocb_file: u32,
+    /// `io_kiocb.cqe.res`; [`ABSENT`] before 5.19
+    pub io_kiocb_result: u32,
+    /// `io_listen.backlog`, in an `io_kiocb`; [`ABSENT`] before 6.11
+    pub io_listen_backlog: u32,
     /// `sk_buff.head`
     pub skb_head: u32,
     /// `sk_buff.end`

@@ -90,6 +90,8 @@ pub(crate) static OFFSETS: Offsets = Offsets {
     file_flags: 0,
     mptcp_first: 0,
     io_kiocb_file: 0,
+    io_kiocb_result: 0,
+    io_listen_backlog: 0,
     skb_head: 0,
     skb_end: 0,
     shinfo_gso_segs: 0,

@@ -237,7 +237,7 @@ pub(crate) fn remember_listener(
         accepted_ns: 0,
         netns: known.net().inum(),
         requested: BACKLOG_UNKNOWN,
-        effective: if listener.is_some() { known.max_ack_backlog() } else { 0 },
+        effective: if listener.is_some() { known.handshake().max_ack_backlog() } else { 0 },
         selected: 0,
         from_child: u32::from(listener.is_none()),
         pad: 0,

@@ -381,15 +381,17 @@ pub(super) fn left_in_unix_queue(ctx: &impl EbpfContext, start: &AcceptStart) {
     left_behind(ctx, start.listener, &local, [0; 2]);
 }
 
-/// The socket is gone: if it was a listener, its queue is, too.
+/// The current task destroyed `sock`: the listener that it closes, or what was in its queue. The kernel
+/// takes each out before it destroys it, so the last leaves an empty queue; a listener that is shut down is destroyed only later.
 #[inline(always)]
-pub(super) fn closed_for_good(sock: u64) {
+pub(super) fn destroyed(sock: u64) {
     if !tally::any(UnderWay::Closing) {
         return;
     }
     // SAFETY: copied at once; only this task writes this entry.
     let closing = unsafe { CLOSING.get(pid_tgid()) }.map_or(0, |closing| closing.listener);
-    if closing == sock {
+    let Some(listener) = Sock::<Probed>::from_raw(closing) else { return };
+    if closing == sock || listener.ack_backlog() == 0 {
         closed_one();
     }
 }
@@ -424,7 +426,9 @@ pub(super) fn closed(listener: Sock) {
     let inode = listener.inode();
     tally::remember_listener(SIGNAL, inode, Some(listener), None);
     if let Some(info) = LISTENERS.get_ptr_mut(inode) {
+        // Of MPTCP, both sockets leave LISTEN, and only the inner one drops.
+        let drops = u64::from(listener.handshake().drops());
         // SAFETY: a live map value, and an aligned integer that only this writes.
-        unsafe { (*info).drops_at_close = u64::from(listener.drops()) };
+        unsafe { (*info).drops_at_close = drops };
     }
 }

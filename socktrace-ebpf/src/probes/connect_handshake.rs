@@ -75,13 +75,17 @@ pub(super) fn failed_meanwhile(sock: Sock, address: impl FnOnce(&mut Endpoint)) 
         if sock.is_syn_sent() && sock.error() == 0 {
             return None;
         }
-        // It ended, or is about to, while it was noted down: if the hook on the end saw the entry, that says so.
-        let seen = CONNECT_SOCKS.get_ptr(sock.key());
-        // SAFETY: a live map value, and an aligned integer.
-        if seen.is_some_and(|entry| unsafe { (*entry).reported } != 0) {
+        // It ended, or is about to, while it was noted down. The hook on the end may have the entry at hand: what is
+        // taken out and not reported then, it did not find.
+        let noted = CONNECT_SOCKS.get_ptr(sock.key());
+        forgotten(sock.key());
+        // SAFETY: map values stay alive while a program runs; an aligned integer, volatile because others change it.
+        let reported = noted.map_or(0, |it| unsafe { (&raw const (*it).reported).read_volatile() });
+        if reported != 0 {
+            entry.reported = reported;
+            remember(sock, &entry);
             return None;
         }
-        forgotten(sock.key());
     }
     // Else it is connected, or another thread has closed it. MPTCP takes the error from its subflow.
     let errno = match sock.error() {
@@ -106,7 +110,8 @@ pub(super) fn mark_reported(sock: Sock, errno: u32) {
 #[inline(never)]
 pub(super) fn syn_sent(sock: Sock) {
     if !skips_calls() && is_under_way() {
-        // Its return tells what becomes of it.
+        // Its return tells what becomes of it, and nothing else that this socket was in before.
+        forgotten(sock.key());
         return;
     }
     // SAFETY: copied at once.
@@ -157,10 +162,15 @@ pub(super) fn syn_sent_closed(ctx: &impl EbpfContext, sock: Sock) {
 /// A TCP socket that was being connected ended with this error.
 #[inline(never)]
 fn failed_later(ctx: &impl EbpfContext, sock: Sock, errno: u32) {
+    if !tally::any(UnderWay::ConnectSocks) {
+        return;
+    }
+    // Read first: from finding the entry to marking it should be as short as can be, as `failed_meanwhile` takes it out.
+    let inode = sock.inode();
     let Some(entry) = CONNECT_SOCKS.get_ptr_mut(sock.key()) else { return };
     // SAFETY: a live map value; a socket changes state under its own lock.
     let entry = unsafe { &mut *entry };
-    if entry.reported != 0 || (entry.inode != 0 && entry.inode != sock.inode()) {
+    if entry.reported != 0 || (entry.inode != 0 && entry.inode != inode) {
         return;
     }
     entry.reported = errno;

@@ -10,7 +10,8 @@ use socktrace_common::{Endpoint, ListenEvent, ListenerInfo, Signal, Stage, TaskK
 
 use crate::{
     emit, filter,
-    kernel::{Socket, Task, pid_tgid},
+    globals::offset,
+    kernel::{self, Probed, Reach, Socket, Task, pid_tgid},
     maps::{LISTEN_CALLS, LISTENERS, ListenCall},
     tally::{self, Tallied},
 };
@@ -20,7 +21,13 @@ const SIGNAL: Signal = Signal::Listen;
 /// The current task's `listen(fd, requested)` succeeded.
 #[inline(always)]
 pub(super) fn listened(ctx: &impl EbpfContext, fd: i32, requested: i32) {
-    let Some(sock) = Task::current().socket(fd).and_then(Socket::sock) else { return };
+    listened_on(ctx, Task::current().socket(fd), requested);
+}
+
+/// The same of the socket that a descriptor refers to.
+#[inline(always)]
+fn listened_on(ctx: &impl EbpfContext, socket: Option<Socket>, requested: i32) {
+    let Some(sock) = socket.and_then(Socket::sock) else { return };
     if !sock.in_scope() {
         return;
     }
@@ -39,7 +46,7 @@ pub(super) fn listened(ctx: &impl EbpfContext, fd: i32, requested: i32) {
         accepted_ns: 0,
         netns: sock.net().inum(),
         requested,
-        effective: sock.max_ack_backlog(),
+        effective: sock.handshake().max_ack_backlog(),
         selected: u32::from(wanted),
         from_child: 0,
         pad: 0,
@@ -99,6 +106,18 @@ pub(super) fn returned(ctx: &impl EbpfContext, result: i64) {
 fn listen_fexit(ctx: FExitContext) -> i32 {
     if ctx.arg::<i32>(2) == 0 {
         listened(&ctx, ctx.arg(0), ctx.arg(1));
+    }
+    0
+}
+
+/// `int io_listen(struct io_kiocb *req, unsigned int issue_flags)`: through io_uring. The backlog is in the request; the
+/// result goes to the completion queue.
+#[fexit]
+fn listen_io_fexit(ctx: FExitContext) -> i32 {
+    let request = ctx.arg(0);
+    if Probed::read::<i32>(request, offset!(io_kiocb_result)) == 0 {
+        let socket = Socket::of_file(kernel::pointer_at(request, offset!(io_kiocb_file)));
+        listened_on(&ctx, socket, Probed::read(request, offset!(io_listen_backlog)));
     }
     0
 }

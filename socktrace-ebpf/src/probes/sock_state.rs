@@ -80,7 +80,7 @@ fn destroyed(ctx: &impl EbpfContext, sock: u64) {
             backlog_drop::left_in_queue(ctx, sock, listener);
         }
         if dropping {
-            backlog_drop::closed_for_good(sock);
+            backlog_drop::destroyed(sock);
         }
     }
     if here(Signal::ConnectFailure) {

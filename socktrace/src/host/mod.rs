@@ -16,6 +16,7 @@ mod cgroup_dirs;
 mod cgroup_memory;
 mod cpu_quota;
 mod credentials;
+mod deadline;
 mod descriptors;
 mod effort;
 mod error;

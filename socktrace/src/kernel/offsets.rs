@@ -94,12 +94,18 @@ const MIB: &[&str] = &[
 ];
 
 const IO_KIOCB: &str = "io_kiocb";
+const IO_LISTEN: &str = "io_listen";
 const MPTCP_SOCK: &str = "mptcp_sock";
 const DROP_REASON: &str = "skb_drop_reason";
 
 /// Every type that is asked for by its name.
 pub(super) fn names<'a>() -> impl Iterator<Item = &'a str> {
-    FIELDS.iter().map(|(_, structure, _)| *structure).chain([IO_KIOCB, MPTCP_SOCK, DROP_REASON])
+    FIELDS.iter().map(|(_, structure, _)| *structure).chain([
+        IO_KIOCB,
+        IO_LISTEN,
+        MPTCP_SOCK,
+        DROP_REASON,
+    ])
 }
 
 /// Resolves every offset, and takes over the symbols that are known.
@@ -125,6 +131,8 @@ pub fn resolve_offsets(btf: &KernelBtf, symbols: &Symbols) -> Result<Offsets, Of
         offsets.mib_reqq_full_cookies = cookies;
     }
     offsets.io_kiocb_file = btf.field_offset(IO_KIOCB, &["file"]).unwrap_or(ABSENT);
+    offsets.io_kiocb_result = btf.field_offset(IO_KIOCB, &["cqe", "res"]).unwrap_or(ABSENT);
+    offsets.io_listen_backlog = btf.field_offset(IO_LISTEN, &["backlog"]).unwrap_or(ABSENT);
     offsets.mptcp_first = btf.field_offset(MPTCP_SOCK, &["first"]).unwrap_or(ABSENT);
     offsets.reason_listen_overflow =
         btf.enum_value(DROP_REASON, "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW").unwrap_or(ABSENT);
@@ -196,6 +204,8 @@ const fn empty() -> Offsets {
         file_flags: ABSENT,
         mptcp_first: ABSENT,
         io_kiocb_file: ABSENT,
+        io_kiocb_result: ABSENT,
+        io_listen_backlog: ABSENT,
         skb_head: ABSENT,
         skb_end: ABSENT,
         shinfo_gso_segs: ABSENT,

@@ -81,6 +81,7 @@ fn select_tier(
             (Ok(program), _) => programs.push(*program),
             (Err(why), Without::Refuse) => return Err(why),
             (Err(why), Without::Lose(lost)) => loses.push(format!("{lost} [{why}]")),
+            (Err(_), Without::Nothing) => {}
         }
     }
     alone.retain(|_, group| !one_always_runs(group, preemption));
@@ -228,6 +229,15 @@ mod tests {
         let choice = select_signal(Signal::AcceptError, None, ALL, &|_| Ok(()), &can).choice;
         let loses = choice.map(|choice| choice.loses).unwrap_or_default();
         assert!(loses.iter().any(|lost| lost.contains("no io_accept")), "{loses:?}");
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_do_is_no_loss() {
+        let can = |program: &Program| {
+            if program.name == "listen_io_fexit" { Err("no io_listen".into()) } else { Ok(()) }
+        };
+        let choice = select_signal(Signal::Listen, None, ALL, &|_| Ok(()), &can).choice;
+        assert_eq!(choice.map(|choice| choice.loses), Some(Vec::new()));
     }
 
     #[test]

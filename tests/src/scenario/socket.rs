@@ -194,6 +194,14 @@ pub fn listen_on(fd: OwnedFd, at: Address, backlog: u32) -> Result<Listener> {
     let number = i32::try_from(backlog).context("backlog")?;
     // SAFETY: takes no pointers. nix refuses backlogs above SOMAXCONN, which is the case to test.
     Errno::result(unsafe { libc::listen(fd.as_raw_fd(), number) }).context("listen")?;
+    listening(fd, at, backlog)
+}
+
+/// What a report must know of a socket that listens at `at`.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn listening(fd: OwnedFd, at: Address, backlog: u32) -> Result<Listener> {
     let inode = nix::sys::stat::fstat(&fd).context("fstat")?.st_ino;
     Ok(Listener { at, address: at.text(), family: at.family(), inode, backlog, fd })
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use super::record::{Abandoned, Accepts, Failure, Listen, Seen};
+use super::record::{Abandoned, Accepts, Failure, Listen, Netstat, Seen, TcpDrops};
 use super::socket::{Address, Listener};
 
 /// The place of a run and what was seen there so far.
@@ -73,6 +73,25 @@ impl Stage {
             inode: listener.inode,
             requested,
             effective: requested.min(self.seen.somaxconn),
+        });
+    }
+
+    /// Notes what the kernel counted of connections that a TCP listener of this process threw away.
+    pub fn dropped(
+        &mut self,
+        name: &str,
+        listener: &Listener,
+        netstat: Netstat,
+        at_least_ack: u64,
+    ) {
+        self.seen.tcp_drops.push(TcpDrops {
+            name: name.to_owned(),
+            pid: self.seen.pid,
+            comm: self.seen.comm.clone(),
+            listener: listener.address.clone(),
+            inode: listener.inode,
+            netstat,
+            at_least_ack,
         });
     }
 

@@ -7,7 +7,6 @@ use nix::sys::socket::{SockFlag, SockType};
 use super::attempt::{failure, must_be};
 use super::listener::{accepts, drain, loopback, wait_queued};
 use super::netstat;
-use super::record::TcpDrops;
 use super::socket::{Address, Listener, listen, set_option};
 use super::stage::Stage;
 
@@ -59,16 +58,7 @@ pub fn note_drops(
     before: &super::record::Netstat,
     at_least_ack: u64,
 ) -> Result<()> {
-    let netstat = netstat::at_rest()?.since(before);
-    stage.seen.tcp_drops.push(TcpDrops {
-        name: name.to_owned(),
-        pid: stage.seen.pid,
-        comm: stage.seen.comm.clone(),
-        listener: listener.address.clone(),
-        inode: listener.inode,
-        netstat,
-        at_least_ack,
-    });
+    stage.dropped(name, listener, netstat::at_rest()?.since(before), at_least_ack);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use socktrace_tests::harness::compare::{
     Strangers, abandoned, accept_errors, accepts, blocked, closed, completeness, drops, failures,
     listens, waits,
 };
-use socktrace_tests::harness::kernels::{TracepointDrops, this_kernel};
+use socktrace_tests::harness::kernels::this_kernel;
 use socktrace_tests::harness::run::record;
 
 use crate::matrix::{judge, tell};
@@ -52,13 +52,8 @@ fn accept_errors_are_counted_and_an_empty_queue_is_none() -> Result<()> {
 
 #[test]
 fn tcp_drops_equal_the_counters_of_the_kernel() -> Result<()> {
-    let tracepoint_drops = this_kernel()?.tracepoint_drops;
-    judge(|tier, run| match (tier, tracepoint_drops) {
-        ("tracepoint", TracepointDrops::Exact) => drops::tcp_sum(&run.seen, &run.report),
-        ("tracepoint", TracepointDrops::Bound) => drops::tcp_bound(&run.seen, &run.report),
-        ("kprobe", _) => drops::tcp_unless_skipped(&run.seen, &run.report),
-        _ => drops::tcp_exact(&run.seen, &run.report),
-    })
+    let kernel = this_kernel()?;
+    judge(|tier, run| drops::tcp_of_tier(tier, &kernel, &run.seen, &run.report))
 }
 
 #[test]

@@ -14,7 +14,6 @@
 //! after `..`.
 
 mod acl;
-mod deadline;
 mod handle;
 mod mounts;
 mod view;

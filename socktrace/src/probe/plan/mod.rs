@@ -65,6 +65,8 @@ pub enum Without {
     Refuse,
     /// The tier works, but does not see this.
     Lose(&'static str),
+    /// There is nothing to see: the kernel cannot do what it watches.
+    Nothing,
 }
 
 /// One job within a tier: the first of these programs that attaches does it.
@@ -165,6 +167,11 @@ const fn needed(any_of: &'static [Program]) -> Slot {
 }
 const fn or_lose(any_of: &'static [Program], lost: &'static str) -> Slot {
     Slot { any_of, without: Without::Lose(lost), alone: None, only: Only::Everywhere }
+}
+
+/// For what only some kernels do: those that do it have the target.
+const fn where_there_is(any_of: &'static [Program]) -> Slot {
+    Slot { any_of, without: Without::Nothing, alone: None, only: Only::Everywhere }
 }
 
 impl Slot {

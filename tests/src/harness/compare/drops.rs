@@ -4,6 +4,7 @@
 //! kernels that do not tell what else a listener discarded, it is an upper bound that is called so.
 //! Unix backlogs are exact in every tier.
 
+use crate::harness::kernels::{Kernel, TracepointDrops};
 use crate::harness::report::{Drops, Listener, Report};
 use crate::scenario::record::{Netstat, Seen, TcpDrops};
 
@@ -59,6 +60,16 @@ impl ByReason {
             other: netstat.listen_drops.saturating_sub(known),
             unknown: 0,
         }
+    }
+}
+
+/// All drops of TCP, as exactly as this tier knows them on this kernel.
+pub fn tcp_of_tier(tier: &str, kernel: &Kernel, seen: &Seen, report: &Report) -> Vec<String> {
+    match (tier, kernel.tracepoint_drops) {
+        ("tracepoint", TracepointDrops::Exact) => tcp_sum(seen, report),
+        ("tracepoint", TracepointDrops::Bound) => tcp_bound(seen, report),
+        ("kprobe", _) => tcp_unless_skipped(seen, report),
+        _ => tcp_exact(seen, report),
     }
 }
 

@@ -177,7 +177,10 @@ fn fetched(socket: &OwnedFd) -> Result<Result<(), Errno>> {
 }
 
 /// `connect()` to `AF_UNSPEC`.
-fn disconnect(socket: &OwnedFd) -> Result<()> {
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(super) fn disconnect(socket: &OwnedFd) -> Result<()> {
     let nowhere = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
     let len = libc::socklen_t::try_from(size_of_val(&nowhere)).context("size of an address")?;
     // SAFETY: `nowhere` lives through the call, and `len` is its size.

@@ -1,24 +1,28 @@
 //! Accepts and connects through io_uring: no system call of that name is made.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{SockFlag, SockType};
+use nix::sys::socket::{Shutdown, SockFlag, SockType, shutdown};
 
 use super::ring::Ring;
 use crate::scenario::actor::{Role, prepare};
 use crate::scenario::attempt::{failure, must_be};
 use crate::scenario::clock::{now_ns, sleep_ms};
 use crate::scenario::listener::{self, drain, loopback, wait_queued};
-use crate::scenario::record::{Accepts, Failure};
-use crate::scenario::socket::{Address, Listener, accept, bound, listen};
+use crate::scenario::record::{Accepts, Closed, Failure};
+use crate::scenario::socket::{
+    Address, Listener, accept, bound, listen, listening, reset_on_close,
+};
 use crate::scenario::stage::Stage;
 use crate::scenario::tcp_timeout::fill;
 
 const NAME: &str = "edge_ring_accept";
+/// What is asked for by `listen()` through io_uring.
+const RING_BACKLOG: u32 = 23;
 /// How long a backlog stays full.
 const FULL_MS: u16 = 100;
 
@@ -105,6 +109,65 @@ fn asked_first(ring: &Ring, listener: &Listener, record: &mut Accepts) -> Result
     record.lower_ns.push(0);
     record.upper_ns.push(now_ns()? - called);
     record.count += 1;
+    Ok(())
+}
+
+/// Two listeners begin to listen through io_uring, TCP and Unix; a kernel that does not know the operation refuses it.
+///
+/// # Errors
+/// When they cannot.
+pub(super) fn listens(stage: &mut Stage) -> Result<()> {
+    let Some(ring) = ring(stage, false)? else { return Ok(()) };
+    for at in [loopback(), Address::path(&stage.path("ring-listen.sock"))?] {
+        let (fd, at) = bound(&at, SockType::Stream)?;
+        match ring.listen(&fd, RING_BACKLOG)? {
+            Ok(()) => {}
+            Err(Errno::EINVAL) => {
+                stage.seen.lacks.push("io_uring_listen".to_owned());
+                return Ok(());
+            }
+            Err(errno) => bail!("listen through io_uring: {errno:?}"),
+        }
+        let listener = listening(fd, at, RING_BACKLOG)?;
+        stage.listens("edge_ring_listen", &listener);
+        let client = at.socket(SockType::Stream, SockFlag::empty())?;
+        at.connect(&client).context("connect")?;
+        accept(&listener, SockFlag::empty()).context("accept")?;
+        stage.accepted(listener::accepts("edge_ring_listen", &listener, 1)?);
+    }
+    Ok(())
+}
+
+/// A listener is shut down with connections in its queue, and those that were accepted through io_uring are closed
+/// after that, by the same thread.
+///
+/// # Errors
+/// When a connection does not come about.
+pub(super) fn shut_down(stage: &mut Stage) -> Result<()> {
+    let Some(ring) = ring(stage, false)? else { return Ok(()) };
+    let name = "edge_ring_shut_down";
+    let server = listen(&loopback(), SockType::Stream, 16)?;
+    stage.listens(name, &server);
+    let mut clients = Vec::new();
+    let mut accepted = Vec::new();
+    for queued in [1, 1, 1, 1, 2] {
+        let client = server.at.socket(SockType::Stream, SockFlag::empty())?;
+        server.at.connect(&client).context("connect")?;
+        wait_queued(&server, queued)?;
+        clients.push(client);
+        if accepted.len() < 3 {
+            ring.begin_accept(&server.fd)?;
+            accepted.push(ring.end_accept()?);
+        }
+    }
+    shutdown(server.fd.as_raw_fd(), Shutdown::Both).context("shutdown")?;
+    let (family, address) = (server.family.to_owned(), server.address.clone());
+    stage.seen.closed.push(Closed { family, listener: address, inode: server.inode, count: 2 });
+    for connection in accepted {
+        reset_on_close(&connection)?;
+    }
+    stage.accepted(listener::accepts(name, &server, 3)?);
+    drop(clients);
     Ok(())
 }
 

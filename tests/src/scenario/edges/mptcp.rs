@@ -9,11 +9,15 @@ use nix::sys::socket::{SockFlag, SockType, bind};
 
 use crate::scenario::attempt::{failure, must_be};
 use crate::scenario::listener::{accepts, loopback};
+use crate::scenario::netstat;
 use crate::scenario::socket::{accept, bound, listen_on, local_address};
 use crate::scenario::stage::Stage;
+use crate::scenario::tcp_connect::begin;
 
 const NAME: &str = "edge_mptcp";
 const IPPROTO_MPTCP: i32 = 262;
+/// Connects that are thrown away.
+const DROPPED: u64 = 7;
 /// Connects that are refused.
 const REFUSED: u64 = 7;
 
@@ -43,6 +47,35 @@ pub(super) fn both_kinds_of_client(stage: &mut Stage) -> Result<()> {
     stage.accepted(accepts(NAME, &listener, multi)?);
     stage.accepted(accepts("edge_mptcp_plain", &listener, plain)?);
     stage.seen.must_not_fail.push(listener.address);
+    Ok(())
+}
+
+/// A listener whose queue is full throws away connects of plain TCP, and is closed at once: what it has dropped is
+/// counted by its inner socket alone. A kernel without MPTCP refuses the socket.
+///
+/// # Errors
+/// When nothing is dropped.
+pub(super) fn dropped(stage: &mut Stage) -> Result<()> {
+    let Some(fd) = first_multipath(stage)? else { return Ok(()) };
+    bind(fd.as_raw_fd(), loopback().as_sockaddr()).context("bind")?;
+    let at = local_address(&fd, loopback())?;
+    let listener = listen_on(fd, at, 1)?;
+    stage.listens("edge_mptcp_dropped", &listener);
+    let fit = || -> Result<OwnedFd> {
+        let socket = at.socket(SockType::Stream, SockFlag::empty())?;
+        at.connect(&socket).context("a connection that fits")?;
+        Ok(socket)
+    };
+    let queued = [fit()?, fit()?];
+    let before = netstat::read()?;
+    for _ in 0..DROPPED {
+        // Taken back before its SYN is sent again.
+        drop(begin(&at)?);
+    }
+    let netstat = netstat::read()?.since(&before);
+    ensure!(netstat.listen_drops == DROPPED, "{DROPPED} connects to a full queue: {netstat:?}");
+    stage.dropped("edge_mptcp_dropped", &listener, netstat, 0);
+    drop((listener, queued));
     Ok(())
 }
 

@@ -23,6 +23,8 @@ const ENTER_GETEVENTS: u32 = 1;
 const BY_WORKER: u64 = 1 << 4;
 const OP_ACCEPT: u64 = 13;
 const OP_CONNECT: u64 = 16;
+/// Since 6.11.
+const OP_LISTEN: u64 = 57;
 /// More than rings of four entries take.
 const RING_BYTES: usize = 4096;
 
@@ -77,13 +79,19 @@ impl Ring {
     pub(super) fn connect(&self, socket: &OwnedFd, at: &Address) -> Result<Result<(), Errno>> {
         let address = at.as_sockaddr();
         let (pointer, len) = (address.as_ptr() as u64, u64::from(address.len()));
-        self.submit(OP_CONNECT, socket, [len, pointer])?;
+        self.submit(OP_CONNECT, socket, [len, pointer, 0])?;
+        Ok(self.result()?.map(drop))
+    }
+
+    /// One `listen()`; the errno if it fails.
+    pub(super) fn listen(&self, socket: &OwnedFd, backlog: u32) -> Result<Result<(), Errno>> {
+        self.submit(OP_LISTEN, socket, [0, 0, u64::from(backlog)])?;
         Ok(self.result()?.map(drop))
     }
 
     /// Begins an accept.
     pub(super) fn begin_accept(&self, listener: &OwnedFd) -> Result<()> {
-        self.submit(OP_ACCEPT, listener, [0, 0])
+        self.submit(OP_ACCEPT, listener, [0, 0, 0])
     }
 
     /// The end of an accept that was begun.
@@ -97,11 +105,11 @@ impl Ring {
         self.rings.wrapping_byte_add(offset).cast()
     }
 
-    /// Submits one operation: `[off, addr]` of its entry.
-    fn submit(&self, operation: u64, on: &OwnedFd, words: [u64; 2]) -> Result<()> {
+    /// Submits one operation: `[off, addr, len]` of its entry.
+    fn submit(&self, operation: u64, on: &OwnedFd, [off, addr, len]: [u64; 3]) -> Result<()> {
         let fd = u64::from(on.as_raw_fd().unsigned_abs());
         let flags = if self.by_worker { BY_WORKER } else { 0 };
-        let entry = [operation | flags << 8 | fd << 32, words[0], words[1], 0, 0, 0, 0, 0];
+        let entry = [operation | flags << 8 | fd << 32, off, addr, len, 0, 0, 0, 0];
         let tail = self.word(self.layout.sq_tail);
         // SAFETY: all of it lies in the two mappings, at places that the kernel named, within their
         // sizes; only this thread writes there.

@@ -5,8 +5,10 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{SockFlag, SockType};
 
+use super::abandoned::disconnect;
 use super::tcp_accept::hand_over;
 use crate::scenario::attempt::{failure, must_be, must_fail};
 use crate::scenario::listener::{accepts, loopback};
@@ -104,6 +106,25 @@ pub(super) fn second_attempt(stage: &mut Stage) -> Result<()> {
     }
     stage.failed(failure(name, &first, errno, 6)?);
     stage.failed(failure(name, &second, errno, 6)?);
+    Ok(())
+}
+
+/// One socket, two attempts towards one address: the first fails and nobody fetches its error, as the socket is made anew;
+/// the second one waits for its error, which is the same.
+///
+/// # Errors
+/// When the incident cannot be made.
+pub(super) fn dissolved(stage: &mut Stage) -> Result<()> {
+    let (name, errno) = ("edge_dissolved", Errno::ECONNREFUSED);
+    let (_held, at) = bound(&loopback(), SockType::Stream)?;
+    for _ in 0..6 {
+        let socket = begin(&at)?;
+        wait_answer(&socket)?;
+        disconnect(&socket)?;
+        fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty())).context("F_SETFL")?;
+        must_be(&at, errno, at.connect(&socket))?;
+    }
+    stage.failed(failure(name, &at, errno, 12)?);
     Ok(())
 }
 

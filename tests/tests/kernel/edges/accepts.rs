@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-
+use socktrace_tests::harness::compare::{drops, listens};
 use socktrace_tests::harness::kernels::this_kernel;
 
 use super::{accepted, connects, exactly, in_every_tier, lacks, waits_unknown};
@@ -49,6 +49,19 @@ fn an_mptcp_listener_counts_clients_with_mptcp_and_without() -> Result<()> {
         problems.extend(connects(run));
         problems.extend(accepted(run));
         problems.extend(waits_unknown(run, 0));
+        problems.extend(listens::problems(&run.seen, &run.report));
+        problems
+    })
+}
+
+#[test]
+fn what_an_mptcp_listener_has_dropped_is_known_after_its_end() -> Result<()> {
+    let has_it = Path::new("/proc/sys/net/mptcp").exists();
+    let kernel = this_kernel()?;
+    in_every_tier("edge_mptcp_dropped", &[], |tier, run| {
+        let mut problems = lacks(run, "mptcp", !has_it);
+        problems.extend(drops::tcp_of_tier(tier, &kernel, &run.seen, &run.report));
+        problems.extend(listens::problems(&run.seen, &run.report));
         problems
     })
 }

@@ -23,6 +23,11 @@ fn a_second_attempt_on_a_socket_that_failed_is_a_failure_of_its_own() -> Result<
 }
 
 #[test]
+fn a_second_attempt_on_a_socket_that_was_made_anew_is_a_failure_of_its_own() -> Result<()> {
+    in_every_tier("edge_dissolved", &[], |_, run| exactly(run))
+}
+
+#[test]
 fn a_connect_that_is_taken_back_before_an_answer_is_no_failure_and_counted() -> Result<()> {
     in_every_tier("edge_abandoned", &[], |_, run| exactly(run))
 }

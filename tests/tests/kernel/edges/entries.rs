@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::Result;
-use socktrace_tests::harness::compare::{Strangers, drops, failures};
+use socktrace_tests::harness::compare::{Strangers, closed, drops, failures, listens};
 use socktrace_tests::harness::run::Run;
 use socktrace_tests::scenario::record::Failure;
 
-use super::{admitted, connects, exactly, in_every_tier, lacks};
+use super::{accepted, admitted, connects, exactly, in_every_tier, lacks};
 
 /// Accepts that the tracepoint tier alone does not see: it must say so, and report none.
 fn accepts_unless_tracepoint(tier: &str, run: &Run, word: &str) -> Vec<String> {
@@ -79,6 +79,32 @@ fn connects_through_io_uring_that_fail_are_counted_or_said_to_be_missing() -> Re
 #[test]
 fn connects_by_a_worker_of_io_uring_that_fail_are_those_of_the_process() -> Result<()> {
     ring_connects("edge_ring_connect_worker")
+}
+
+#[test]
+fn listen_through_io_uring_is_known_or_said_to_be_missing() -> Result<()> {
+    in_every_tier("edge_ring_listen", &[], |tier, run| {
+        let mut problems = accepted(run);
+        problems.extend(lacks(run, "io_uring", io_uring_is_off()));
+        let refused = !io_uring_is_off() && !symbols_have(" io_listen\n");
+        problems.extend(lacks(run, "io_uring_listen", refused));
+        if tier == "fentry" {
+            problems.extend(listens::problems(&run.seen, &run.report));
+        } else {
+            problems.extend(admitted(run, "listen", "io_uring"));
+        }
+        problems
+    })
+}
+
+#[test]
+fn what_is_closed_after_a_listener_was_shut_down_was_not_in_its_queue() -> Result<()> {
+    in_every_tier("edge_ring_shut_down", &[], |tier, run| {
+        let mut problems = accepts_unless_tracepoint(tier, run, "io_uring");
+        problems.extend(closed::problems(&run.seen, &run.report, true));
+        problems.extend(lacks(run, "io_uring", io_uring_is_off()));
+        problems
+    })
 }
 
 #[test]
