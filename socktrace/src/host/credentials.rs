@@ -42,6 +42,12 @@ impl Host {
     /// The inode of a namespace of the task: `mnt`, `user`, `net`, `pid` and so on. Of tasks of
     /// others it takes `CAP_SYS_PTRACE`.
     pub fn read_namespace(&self, pid: u32, kind: &str) -> Result<u64, HostError> {
+        let kind = kind.to_owned();
+        self.read_of(pid, move |host| host.namespace_of(pid, &kind))
+    }
+
+    /// The same of a task that may hold back the answer (`patience`).
+    pub(super) fn namespace_of(&self, pid: u32, kind: &str) -> Result<u64, HostError> {
         read_namespace_at(&self.proc_path(pid, &format!("ns/{kind}")), kind)
     }
 

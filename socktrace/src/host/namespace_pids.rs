@@ -8,7 +8,9 @@
 //! again after reading by it.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
+use super::patience::{Work, lock};
 use super::{Host, HostError};
 
 /// Processes that are kept of each namespace: several, as each may exit or refuse.
@@ -40,29 +42,43 @@ impl Host {
         let pids = self.read_pids()?;
         let left_out = pids.len().saturating_sub(MOST_PROCESSES);
         found.left_out = u32::try_from(left_out).unwrap_or(u32::MAX);
-        for pid in pids.into_iter().take(MOST_PROCESSES) {
-            let namespaces = self.read_inode(pid, "net").and_then(|net| {
-                let mnt = self.read_inode(pid, "mnt")?;
-                Ok((net, mnt))
-            });
-            match namespaces {
-                Ok((net, mnt)) if is_full(&found.net, net) && is_full(&found.mnt, mnt) => {}
-                Ok(_) if self.read_is_kernel_thread(pid).unwrap_or(false) => {}
-                Ok((net, mnt)) => {
-                    let added = add(&mut found.net, net, pid) & add(&mut found.mnt, mnt, pid);
-                    found.left_out = found.left_out.saturating_add(u32::from(!added));
-                }
-                Err(error) if error.is_gone() => {}
-                Err(_) if self.read_is_kernel_thread(pid).unwrap_or(false) => {}
-                Err(_) => found.unreadable += 1,
-            }
-        }
+        let shared = Arc::new(Mutex::new(found));
+        let theirs = Arc::clone(&shared);
+        let work: Work<()> = Arc::new(move |host, pid| host.represent(pid, &theirs));
+        let told = self.read_each(pids.into_iter().take(MOST_PROCESSES), &work);
+        let mut found = lock(&shared).clone();
+        let unreadable = told.held_back.len() + told.answers.len();
+        found.unreadable = u32::try_from(unreadable).unwrap_or(u32::MAX);
         Ok(found)
     }
 
+    /// Adds a process, which may hold back the answer (`patience`), to those of its namespaces; says so where they cannot be
+    /// read.
+    fn represent(&self, pid: u32, found: &Mutex<NamespaceRepresentatives>) -> Option<()> {
+        let both = self.inode_of(pid, "net").and_then(|net| {
+            let mnt = self.inode_of(pid, "mnt")?;
+            Ok((net, mnt))
+        });
+        let (net, mnt) = match both {
+            Ok(both) => both,
+            Err(error) if error.is_gone() || self.is_kernel_thread(pid) => return None,
+            Err(_) => return Some(()),
+        };
+        let is_known = {
+            let found = lock(found);
+            is_full(&found.net, net) && is_full(&found.mnt, mnt)
+        };
+        if !is_known && !self.is_kernel_thread(pid) {
+            let mut found = lock(found);
+            let added = add(&mut found.net, net, pid) & add(&mut found.mnt, mnt, pid);
+            found.left_out = found.left_out.saturating_add(u32::from(!added));
+        }
+        None
+    }
+
     /// `ns.inum` has 32 bits.
-    fn read_inode(&self, pid: u32, kind: &'static str) -> Result<u32, HostError> {
-        let inode = self.read_namespace(pid, kind)?;
+    fn inode_of(&self, pid: u32, kind: &'static str) -> Result<u32, HostError> {
+        let inode = self.namespace_of(pid, kind)?;
         inode.try_into().map_err(|_| HostError::Malformed {
             path: self.proc_path(pid, "ns").join(kind),
             line: 1,
@@ -145,6 +161,6 @@ mod tests {
         let pid = std::process::id();
         let net = u32::try_from(host.read_netns(pid).expect("a namespace")).expect("32 bits");
         assert!(found.net.contains_key(&net));
-        assert!(found.mnt.contains_key(&host.read_inode(pid, "mnt").expect("a namespace")));
+        assert!(found.mnt.contains_key(&host.inode_of(pid, "mnt").expect("a namespace")));
     }
 }

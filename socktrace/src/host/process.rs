@@ -83,15 +83,22 @@ impl Host {
         read_with(&self.proc_path(pid, "status"), parse_uid)
     }
 
-    /// When the process started, in ticks since boot; for [`same_start`].
-    pub fn read_start_ticks(&self, pid: u32) -> Result<u64, HostError> {
-        read_with(&self.proc_path(pid, "stat"), |bytes| parse_stat(bytes, START_TIME))
+    /// The file `stat` as it is: one line, with the name raw.
+    pub fn read_stat(&self, pid: u32) -> Result<Vec<u8>, HostError> {
+        self.read_of(pid, move |host| read_with(&host.proc_path(pid, "stat"), |it| Ok(it.to_vec())))
     }
 
-    /// Whether it is a thread of the kernel, which has no descriptors and no namespaces of its own.
-    pub fn read_is_kernel_thread(&self, pid: u32) -> Result<bool, HostError> {
-        let flags = read_with(&self.proc_path(pid, "stat"), |bytes| parse_stat(bytes, FLAGS))?;
-        Ok(flags & PF_KTHREAD != 0)
+    /// When the process started, in ticks since boot; for [`same_start`].
+    pub fn read_start_ticks(&self, pid: u32) -> Result<u64, HostError> {
+        let read = |bytes: &[u8]| parse_stat(bytes, START_TIME);
+        self.read_of(pid, move |host| read_with(&host.proc_path(pid, "stat"), read))
+    }
+
+    /// Whether it is a thread of the kernel, which has no descriptors and no namespaces of its own. It may hold back the
+    /// answer (`patience`).
+    pub(super) fn is_kernel_thread(&self, pid: u32) -> bool {
+        let flags = read_with(&self.proc_path(pid, "stat"), |bytes| parse_stat(bytes, FLAGS));
+        flags.is_ok_and(|flags| flags & PF_KTHREAD != 0)
     }
 
     /// The cgroup path: that of the v2 hierarchy, else of the first named v1 one; `None` when the
@@ -222,7 +229,7 @@ mod tests {
         let (_root, host) = fake(7, &[("comm", b"a) R 1\n\xff\n"), ("stat", stat)]);
         assert_eq!(host.read_comm(7).expect("comm"), b"a) R 1\n\xff");
         assert_eq!(host.read_start_ticks(7).expect("start"), 12345);
-        assert!(!host.read_is_kernel_thread(7).expect("flags"));
+        assert!(!host.is_kernel_thread(7));
     }
 
     #[test]
@@ -236,7 +243,7 @@ mod tests {
     fn a_thread_of_the_kernel_is_told_by_its_flags() {
         let kernel = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0\n";
         let (_root, host) = fake(2, &[("stat", kernel)]);
-        assert!(host.read_is_kernel_thread(2).expect("flags"));
+        assert!(host.is_kernel_thread(2));
     }
 
     #[test]
@@ -307,6 +314,6 @@ mod tests {
         assert!(host.read_open_fds(pid).expect("fds") >= 3);
         assert!(host.read_start_ticks(pid).expect("start") > 0);
         assert!(host.read_cgroup_path(pid).is_ok());
-        assert!(!host.read_is_kernel_thread(pid).expect("flags"));
+        assert!(!host.is_kernel_thread(pid));
     }
 }

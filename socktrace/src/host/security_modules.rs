@@ -110,11 +110,15 @@ impl Host {
     /// What the modules call a process. A module that is not active answers EINVAL, or its file is
     /// not there.
     pub fn read_security_labels(&self, pid: u32) -> SecurityLabels {
-        let label = |entry: &str| {
-            let read = read_bounded(&self.proc_path(pid, entry), MOST_BYTES).ok()?;
+        let label = move |host: &Self, entry: &str| {
+            let read = read_bounded(&host.proc_path(pid, entry), MOST_BYTES).ok()?;
             parse_label(&read.bytes)
         };
-        SecurityLabels { current: label("attr/current"), apparmor: label("attr/apparmor/current") }
+        let labels = move |host: &Self| {
+            let (current, apparmor) = ("attr/current", "attr/apparmor/current");
+            Ok(SecurityLabels { current: label(host, current), apparmor: label(host, apparmor) })
+        };
+        self.read_of(pid, labels).unwrap_or_default()
     }
 
     /// The restrictions that a process took on.

@@ -15,10 +15,13 @@ use std::mem::MaybeUninit;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::thread::{self, ScopedJoinHandle};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, readlinkat_raw, statat};
 
+use super::patience::{Told, Work, lock};
 use super::process::{parse_cgroup_path, parse_comm, parse_uid};
 use super::{Host, HostError, bracketed_inode};
 
@@ -71,20 +74,39 @@ pub(super) struct ProcessDir {
     path: PathBuf,
 }
 
-impl SocketOwners {
-    /// Of so many processes of which nothing is known.
-    fn of_unreadable(count: usize) -> Self {
-        Self { unreadable: u32::try_from(count).unwrap_or(u32::MAX), ..Self::default() }
-    }
+/// What one process told.
+enum Answer {
+    /// It holds these.
+    Holds(Holder, Vec<u64>),
+    /// It holds so many, and there is no room for them.
+    TooMany(u64),
+    Unreadable,
+}
 
+/// A pass over some processes.
+struct Pass {
+    wanted: Arc<HashSet<u64>>,
+    most_pairs: u64,
+    detail: Detail,
+}
+
+impl SocketOwners {
     /// Takes in what was found among processes with higher pids.
-    fn append(&mut self, more: Self) {
-        for (inode, pids) in more.owners {
-            self.owners.entry(inode).or_default().extend(pids);
+    fn append(&mut self, told: Told<Answer>) {
+        let held_back = u32::try_from(told.held_back.len()).unwrap_or(u32::MAX);
+        self.unreadable = self.unreadable.saturating_add(held_back);
+        for (pid, answer) in told.answers {
+            match answer {
+                Answer::Holds(holder, sockets) => {
+                    self.processes.insert(pid, holder);
+                    for inode in sockets {
+                        self.owners.entry(inode).or_default().push(pid);
+                    }
+                }
+                Answer::TooMany(count) => self.left_out += count,
+                Answer::Unreadable => self.unreadable = self.unreadable.saturating_add(1),
+            }
         }
-        self.processes.extend(more.processes);
-        self.unreadable = self.unreadable.saturating_add(more.unreadable);
-        self.left_out += more.left_out;
     }
 }
 
@@ -106,115 +128,97 @@ impl Host {
         wanted: &HashSet<u64>,
         most_pairs: u64,
     ) -> Result<SocketOwners, HostError> {
-        let pids = self.read_pids()?;
-        Ok(self.read_owners_among(&pids, wanted, most_pairs, Detail::All, |_, _, _, _| {}))
+        let wanted = Arc::new(wanted.clone());
+        let pass = Pass { wanted, most_pairs, detail: Detail::All };
+        let mut found = SocketOwners::default();
+        found.append(self.read_each(self.read_pids()?, &pass.work(|_, _, _, _| {})));
+        Ok(found)
     }
 
     /// The same with names alone, on several threads, as the kernel takes its time for each descriptor. Hands on each
-    /// link of a descriptor as [`ProcessDir::read_links`] does, with its pid, to what each thread gathers for
-    /// itself: `T`, of consecutive pids each.
-    pub(super) fn read_socket_owners_beside<T: Default + Send>(
+    /// link of a descriptor as [`ProcessDir::read_links`] does, with its pid, to what is gathered on each thread: `T`, of
+    /// consecutive pids each.
+    pub(super) fn read_socket_owners_beside<T: Default + Send + 'static>(
         &self,
         wanted: &HashSet<u64>,
-        take: impl Fn(&mut T, u32, &OwnedFd, &CStr, &[u8]) + Sync,
+        take: impl Fn(&Mutex<T>, u32, &OwnedFd, &CStr, &[u8]) + Send + Sync + 'static,
     ) -> Result<(SocketOwners, Vec<T>), HostError> {
         let pids = self.read_pids()?;
         let parts = parts_of(pids.len(), thread::available_parallelism().map_or(1, NonZero::get));
-        let most_pairs = MOST_PAIRS / parts as u64;
-        let read = |pids: &[u32]| {
-            let mut gathered = T::default();
-            let take = |pid, fds: &OwnedFd, name: &CStr, link: &[u8]| {
-                take(&mut gathered, pid, fds, name, link);
+        let (wanted, take) = (Arc::new(wanted.clone()), Arc::new(take));
+        let begin = |pids: &[u32]| {
+            let gathered = Arc::new(Mutex::new(T::default()));
+            let (take, theirs) = (Arc::clone(&take), Arc::clone(&gathered));
+            let take = move |pid, fds: &OwnedFd, name: &CStr, link: &[u8]| {
+                take(&theirs, pid, fds, name, link);
             };
-            let owners = self.read_owners_among(pids, wanted, most_pairs, Detail::Name, take);
-            (owners, gathered)
+            let most_pairs = MOST_PAIRS / parts as u64;
+            let pass = Pass { wanted: Arc::clone(&wanted), most_pairs, detail: Detail::Name };
+            (self.begin_reading(pids.iter().copied(), &pass.work(take)), gathered)
         };
+        // All of them run before the first is waited for.
+        let running: Vec<_> = pids.chunks(pids.len().div_ceil(parts).max(1)).map(begin).collect();
         let (mut owners, mut all) = (SocketOwners::default(), Vec::new());
-        thread::scope(|scope| {
-            let parts = pids.chunks(pids.len().div_ceil(parts).max(1));
-            let parts = parts.map(|pids| {
-                let part = move || read(pids);
-                (pids, thread::Builder::new().spawn_scoped(scope, part).ok())
-            });
-            // All of them run before the first is waited for.
-            for (pids, running) in parts.collect::<Vec<_>>() {
-                let (found, gathered) = match running.map(ScopedJoinHandle::join) {
-                    Some(Ok(found)) => found,
-                    // It ended in the middle: what it had seen is gone.
-                    Some(Err(_)) => (SocketOwners::of_unreadable(pids.len()), T::default()),
-                    // No thread was to be had.
-                    None => read(pids),
-                };
-                owners.append(found);
-                all.push(gathered);
-            }
-        });
+        for (reading, gathered) in running {
+            owners.append(reading.finish());
+            all.push(std::mem::take(&mut *lock(&gathered)));
+        }
         Ok((owners, all))
     }
+}
 
-    fn read_owners_among(
-        &self,
-        pids: &[u32],
-        wanted: &HashSet<u64>,
-        most_pairs: u64,
-        detail: Detail,
-        mut take: impl FnMut(u32, &OwnedFd, &CStr, &[u8]),
-    ) -> SocketOwners {
-        let mut found = SocketOwners::default();
-        let (mut held, mut pairs) = (Vec::new(), 0);
-        for pid in pids.iter().copied() {
-            held.clear();
+impl Pass {
+    /// What is asked of each process.
+    fn work(
+        self,
+        take: impl Fn(u32, &OwnedFd, &CStr, &[u8]) + Send + Sync + 'static,
+    ) -> Work<Answer> {
+        let pairs = AtomicU64::new(0);
+        Arc::new(move |host, pid| {
             let take = |fds: &OwnedFd, name: &CStr, link: &[u8]| take(pid, fds, name, link);
-            match self.read_holder(pid, wanted, detail, &mut held, take) {
-                Ok(None) => {}
-                Ok(Some(holder)) => {
-                    let count = held.len() as u64;
-                    if pairs + count > most_pairs {
-                        found.left_out += count;
-                        continue;
-                    }
-                    pairs += count;
-                    found.processes.insert(pid, holder);
-                    for inode in &held {
-                        found.owners.entry(*inode).or_default().push(pid);
-                    }
+            match self.read_holder(host, pid, take) {
+                Ok((_, sockets)) if sockets.is_empty() => None,
+                Ok((holder, sockets)) => {
+                    let count = sockets.len() as u64;
+                    let is_room = pairs.load(Ordering::Relaxed) + count <= self.most_pairs;
+                    pairs.fetch_add(if is_room { count } else { 0 }, Ordering::Relaxed);
+                    let answer = Answer::Holds(holder, sockets);
+                    Some(if is_room { answer } else { Answer::TooMany(count) })
                 }
-                Err(error) if error.is_gone() => {}
-                Err(_) if self.read_is_kernel_thread(pid).unwrap_or(false) => {}
-                Err(_) => found.unreadable += 1,
+                Err(error) if error.is_gone() || host.is_kernel_thread(pid) => None,
+                Err(_) => Some(Answer::Unreadable),
             }
-        }
-        found
+        })
     }
 
-    /// The `wanted` sockets that one process holds, each once, and who it is if it holds any.
+    /// The wanted sockets that one process holds, each once, and who it is if it holds any.
     fn read_holder(
         &self,
+        host: &Host,
         pid: u32,
-        wanted: &HashSet<u64>,
-        detail: Detail,
-        held: &mut Vec<u64>,
-        mut take: impl FnMut(&OwnedFd, &CStr, &[u8]),
-    ) -> Result<Option<Holder>, HostError> {
-        let process = ProcessDir::open(self.proc_path(pid, ""))?;
+        take: impl Fn(&OwnedFd, &CStr, &[u8]),
+    ) -> Result<(Holder, Vec<u64>), HostError> {
+        let process = ProcessDir::open(host.proc_path(pid, ""))?;
+        let mut held = Vec::new();
         process.read_links(|fds, name, link| {
             let inode = bracketed_inode(link, "socket");
-            held.extend(inode.filter(|inode| wanted.contains(inode)));
+            held.extend(inode.filter(|inode| self.wanted.contains(inode)));
             take(fds, name, link);
         })?;
         if held.is_empty() {
-            return Ok(None);
+            return Ok((Holder::default(), held));
         }
         held.sort_unstable();
         held.dedup();
         let comm = process.read("comm")?;
-        let more = |name| if detail == Detail::All { process.read(name).ok() } else { None };
+        let more = |name| if self.detail == Detail::All { process.read(name).ok() } else { None };
         let (status, cgroup) = (more("status"), more("cgroup"));
-        Ok(Some(Holder {
+        let holder = Holder {
             comm: parse_comm(&comm).to_vec(),
             uid: status.and_then(|bytes| parse_uid(&bytes).ok()),
             cgroup: cgroup.and_then(|bytes| Some(parse_cgroup_path(&bytes)?.to_vec())),
-        }))
+        };
+        Ok((holder, held))
     }
 }
 
@@ -372,9 +376,9 @@ mod tests {
         fs::write(root.path().join("proc/900/fd"), b"").expect("a table that is no directory");
         let wanted = HashSet::from([5, 6, 7]);
         let (found, pipes) = host
-            .read_socket_owners_beside(&wanted, |pids: &mut Vec<u32>, pid, _, _, link| {
+            .read_socket_owners_beside(&wanted, |pids: &Mutex<Vec<u32>>, pid, _, _, link| {
                 if link == b"pipe:[9]" {
-                    pids.push(pid);
+                    lock(pids).push(pid);
                 }
             })
             .expect("a pass");

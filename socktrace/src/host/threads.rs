@@ -4,11 +4,7 @@
 //! (`stall`). Formats: proc(5); `do_task_stat()`, `proc_pid_wchan()`, `proc_pid_syscall()`.
 
 use std::fs;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use super::deadline::Helpers;
-use super::effort::{all_told, counted_here};
 use super::error::{Malformed, read_with};
 use super::process::parse_pid;
 use super::{Host, HostError, decimal, words};
@@ -18,9 +14,6 @@ const MOST: usize = 64;
 
 /// Threads of which it is read whether they wait for a futex.
 const MOST_WAITERS: usize = 4096;
-
-/// How long the threads of a process may take to say in which calls they are.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// System calls that wait for a futex, of programs of this machine's own word size; the last two have
 /// one number on all architectures (`futex_waitv`, `futex_wait`).
@@ -57,12 +50,12 @@ impl Host {
 
     /// The threads of a process, [`MOST`] of them at most, and how many there are.
     pub fn read_threads(&self, pid: u32) -> Result<(Vec<Thread>, usize), HostError> {
-        self.read_threads_up_to(pid, MOST)
+        self.read_of(pid, move |host| host.threads_of(pid, MOST))
     }
 
     /// How many threads of a process wait for a futex.
     pub fn read_futex_waiters(&self, pid: u32) -> Result<FutexWaiters, HostError> {
-        let (threads, count) = self.read_threads_up_to(pid, MOST_WAITERS)?;
+        let (threads, count) = self.read_of(pid, move |host| host.threads_of(pid, MOST_WAITERS))?;
         let mut waiters = FutexWaiters { threads: count, ..FutexWaiters::default() };
         for thread in &threads {
             match thread.waits_for_futex() {
@@ -75,7 +68,8 @@ impl Host {
         Ok(waiters)
     }
 
-    fn read_threads_up_to(&self, pid: u32, most: usize) -> Result<(Vec<Thread>, usize), HostError> {
+    /// Of a process that may hold back the answer (`patience`).
+    fn threads_of(&self, pid: u32, most: usize) -> Result<(Vec<Thread>, usize), HostError> {
         let path = self.proc_path(pid, "task");
         let mut tids = Vec::new();
         for entry in fs::read_dir(&path).map_err(HostError::read(&path))? {
@@ -83,42 +77,25 @@ impl Host {
             tids.extend(parse_pid(name.as_encoded_bytes()));
         }
         tids.sort_unstable();
-        let (mut threads, mut calls) = (Vec::new(), Vec::new());
+        let mut threads = Vec::new();
         for tid in tids.iter().take(most) {
             match self.read_thread(pid, *tid) {
-                Ok(thread) => {
-                    threads.push(thread);
-                    calls.push(self.proc_path(pid, &format!("task/{tid}/syscall")));
-                }
+                Ok(thread) => threads.push(thread),
                 Err(error) if error.is_gone() => {}
                 Err(error) => return Err(error),
             }
         }
-        for (thread, call) in threads.iter_mut().zip(read_calls(calls)) {
-            thread.syscall = call;
-        }
         Ok((threads, tids.len()))
     }
 
-    /// All but its system call.
     fn read_thread(&self, pid: u32, tid: u32) -> Result<Thread, HostError> {
         let file = |name: &str| self.proc_path(pid, &format!("task/{tid}/{name}"));
         let state = read_with(&file("stat"), parse_state)?;
-        // It is refused to most readers, and that is not an error of theirs, nor is it for the call.
+        // Both are refused to most readers, and that is not an error of theirs.
         let function = read_with(&file("wchan"), |bytes| Ok(parse_function(bytes)));
-        Ok(Thread { state, function: function.ok().flatten(), syscall: None })
+        let syscall = read_with(&file("syscall"), |bytes| Ok(parse_syscall(bytes)));
+        Ok(Thread { state, function: function.ok().flatten(), syscall: syscall.ok().flatten() })
     }
-}
-
-/// What these files say; of none, where one does not answer in time. `proc_pid_syscall()` waits for `exec_update_lock`,
-/// which `execve()` holds while it closes descriptors, and a descriptor of a FUSE file does not close before its server has
-/// answered.
-fn read_calls(paths: Vec<PathBuf>) -> Vec<Option<u32>> {
-    static CALL_READERS: Helpers = Helpers::named("read-calls");
-    let count = paths.len();
-    let read = |path: &PathBuf| read_with(path, |bytes| Ok(parse_syscall(bytes))).ok().flatten();
-    let read_all = move || all_told(|| paths.iter().map(read).collect());
-    CALL_READERS.within(PATIENCE, read_all).map_or_else(|| vec![None; count], counted_here)
 }
 
 impl Thread {
@@ -157,9 +134,6 @@ fn parse_syscall(bytes: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::stat::Mode;
-    use nix::unistd::mkfifo;
-
     use super::*;
 
     #[test]
@@ -179,23 +153,6 @@ mod tests {
         assert_eq!(parse_syscall(b"-1 0x7f 0x7f\n"), None);
     }
 
-    /// A FIFO that nobody writes to holds its reader back, as the kernel may.
-    #[test]
-    fn a_process_that_holds_back_its_calls_is_read_without_them() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let task = root.path().join("proc/7/task/7");
-        fs::create_dir_all(&task).expect("directories");
-        fs::write(task.join("stat"), "7 (a) D 1\n").expect("a file");
-        fs::write(task.join("wchan"), "do_exit").expect("a file");
-        let (held_back, writable) = (task.join("syscall"), Mode::S_IRUSR | Mode::S_IWUSR);
-        mkfifo(&held_back, writable).expect("a FIFO");
-        let threads = Host::at(root.path()).read_threads(7).expect("threads");
-        let function = Some("do_exit".to_owned());
-        assert_eq!(threads, (vec![Thread { state: b'D', function, syscall: None }], 1));
-        // Lets the reader go.
-        drop(fs::OpenOptions::new().write(true).open(&held_back).expect("it still reads"));
-    }
-
     #[test]
     fn this_thread_is_seen_running_and_another_asleep() {
         let (word, waits) = std::sync::mpsc::channel::<()>();
@@ -207,7 +164,7 @@ mod tests {
             threads.iter().any(|thread| thread.state == b'S')
         };
         let seen = (0..1000).any(|_| {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(std::time::Duration::from_millis(1));
             asleep()
         });
         drop(word);
@@ -235,7 +192,7 @@ mod tests {
         let seen = std::thread::scope(|scope| {
             scope.spawn(|| drop(lock.lock()));
             let seen = (0..1000).any(|_| {
-                std::thread::sleep(Duration::from_millis(1));
+                std::thread::sleep(std::time::Duration::from_millis(1));
                 let waiters = Host::default().read_futex_waiters(std::process::id());
                 waiters.is_ok_and(|waiters| waiters.waiting > 0 && waiters.threads > 1)
             });

@@ -12,6 +12,7 @@
 //! scenario inherits                                prints what it was run with
 //! scenario background MS                           ends, and leaves a child that sleeps
 //! scenario --gate DIR wait | deaf                  waits; takes no notice of Ctrl-C
+//! scenario --gate DIR withhold                     a process that holds back what /proc tells of it
 //! scenario measured FILE PROGRAM ARGS              runs a program, and writes how much memory it had
 //! scenario shell TTY [FLAG...] -- PROGRAM ARGS     a job in a terminal
 //! ```
@@ -30,6 +31,7 @@ use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::{Place, hold};
 use socktrace_tests::scenario::record::Seen;
 use socktrace_tests::scenario::stage::Stage;
+use socktrace_tests::scenario::withholding::withhold;
 use socktrace_tests::scenario::{amid, clock, command, edges, netns, play_and_count, pulse, shell};
 
 fn main() -> ExitCode {
@@ -64,6 +66,9 @@ fn run(args: Vec<String>) -> Result<ExitCode> {
         ["background", ms] => command::leave_child(ms)?,
         ["deaf"] => {
             command::deaf(&Gate::at(options.gate.as_deref().context("deaf needs --gate")?))?;
+        }
+        ["withhold"] => {
+            withhold(&Gate::at(options.gate.as_deref().context("withhold needs --gate")?))?;
         }
         ["wait"] => Gate::at(options.gate.as_deref().context("wait needs --gate")?).arrive()?,
         ["amid", ..] => return amid::run(&rest[1..]),

@@ -26,3 +26,4 @@ mod signals;
 mod stalls;
 mod stress;
 mod watch;
+mod withheld;

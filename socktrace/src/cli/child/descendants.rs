@@ -26,7 +26,7 @@ pub(in crate::cli) fn note(descendants: &Descendants) -> Option<String> {
 fn is_living(host: &Host, key: &TaskKey) -> bool {
     let is_same =
         host.read_start_ticks(key.tgid).is_ok_and(|ticks| same_start(key.start_ns, ticks));
-    let stat = std::fs::read(format!("/proc/{}/stat", key.tgid)).unwrap_or_default();
+    let stat = host.read_stat(key.tgid).unwrap_or_default();
     let known = state_and_parent(&stat);
     is_same
         && known

@@ -66,6 +66,11 @@ impl Host {
     /// What every descriptor of a process leads to. For another user's process it takes
     /// `CAP_SYS_PTRACE`. Each one as it is when its turn comes: it is no snapshot.
     pub fn read_descriptors(&self, pid: u32) -> Result<Descriptors, HostError> {
+        self.read_of(pid, move |host| host.descriptors_of(pid))
+    }
+
+    /// The same of a process that may hold back the answer (`patience`).
+    fn descriptors_of(&self, pid: u32) -> Result<Descriptors, HostError> {
         let process = ProcessDir::open(self.proc_path(pid, ""))?;
         let mut reader = Reader::new(&process);
         let mut entries_buffer = [MaybeUninit::uninit(); 4096];

@@ -6,7 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 
+use super::super::patience::lock;
 use super::super::{Host, HostError, SocketOwners, bracketed_inode};
 use super::access;
 
@@ -48,10 +50,16 @@ impl Host {
         sockets: &HashSet<u64>,
         pipes: &HashSet<u64>,
     ) -> Result<(SocketOwners, PipeHolders), HostError> {
-        let take = |part: &mut Part, pid, fds: &OwnedFd, name: &CStr, link: &[u8]| {
+        let pipes = pipes.clone();
+        let take = move |part: &Mutex<Part>, pid, fds: &OwnedFd, name: &CStr, link: &[u8]| {
             let inode = bracketed_inode(link, "pipe").filter(|inode| pipes.contains(inode));
-            let Some(inode) = inode else { return };
-            part.add(inode, pid, || access(fds, name.to_str().ok()?));
+            if let Some(inode) = inode
+                && lock(part).wants(inode, pid)
+            {
+                // Not under the lock: nobody knows how long it takes.
+                let access = name.to_str().ok().and_then(|name| access(fds, name));
+                lock(part).add(inode, pid, access);
+            }
         };
         let (owners, parts) = self.read_socket_owners_beside(sockets, take)?;
         let mut found = PipeHolders { unreadable: owners.unreadable, ..PipeHolders::default() };
@@ -74,19 +82,21 @@ struct Part {
 }
 
 impl Part {
-    fn add(&mut self, inode: u64, pid: u32, access: impl FnOnce() -> Option<(bool, bool)>) {
-        let sides = self.sides.entry(inode).or_default();
-        if sides.are_enough(pid) {
-            return;
+    /// Whether one more end of the pipe is to be looked at; it is left out where there are too many.
+    fn wants(&mut self, inode: u64, pid: u32) -> bool {
+        if self.sides.entry(inode).or_default().are_enough(pid) {
+            return false;
         }
         self.count += 1;
-        if self.count > MOST_ENDS {
-            self.found.left_out += 1;
-            return;
-        }
-        let (reads, writes) = access().unzip();
+        let is_room = self.count <= MOST_ENDS;
+        self.found.left_out += u64::from(!is_room);
+        is_room
+    }
+
+    fn add(&mut self, inode: u64, pid: u32, access: Option<(bool, bool)>) {
+        let (reads, writes) = access.unzip();
         let end = PipeEnd { pid, reads, writes };
-        sides.add(end);
+        self.sides.entry(inode).or_default().add(end);
         self.found.ends.entry(inode).or_default().push(end);
     }
 }

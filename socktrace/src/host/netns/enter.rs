@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::NetworkNamespace;
+use crate::host::Host;
 use crate::host::effort::{all_told, counted_here};
 
 /// Why nothing could be read inside a network namespace.
@@ -128,8 +129,16 @@ impl NetworkNamespace {
     /// point another mount's, so each is compared with the inode.
     fn open(&self) -> Result<(File, PathBuf), EnterError> {
         let mut refused = None;
-        for path in self.paths() {
-            match open_namespace(&path) {
+        for (pid, path) in self.paths() {
+            let opened = match pid {
+                None => open_namespace(&path),
+                Some(pid) => {
+                    let path = path.clone();
+                    let open = move |_: &Host| Ok(open_namespace(&path));
+                    self.host.read_of(pid, open).map_err(io::Error::other).flatten()
+                }
+            };
+            match opened {
                 Ok((file, inode)) if inode == u64::from(self.inode) => return Ok((file, path)),
                 Ok(_) => {}
                 Err(source) if is_gone(&source) => {}

@@ -17,9 +17,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::read_with;
 use super::mountinfo::parse_mounts;
+use super::patience::Work;
 use super::{Host, HostError, TcpExt, bracketed_inode};
 
 pub use enter::EnterError;
@@ -55,7 +57,12 @@ impl Host {
     /// The inode of the process's network namespace. For another user's process it takes
     /// `CAP_SYS_PTRACE`.
     pub fn read_netns(&self, pid: u32) -> Result<u64, HostError> {
-        read_link_inode(self.proc_path(pid, "ns/net")).map(u64::from)
+        self.read_of(pid, move |host| host.netns_of(pid)).map(u64::from)
+    }
+
+    /// The same of a process that may hold back the answer (`patience`).
+    fn netns_of(&self, pid: u32) -> Result<u32, HostError> {
+        read_link_inode(self.proc_path(pid, "ns/net"))
     }
 
     /// Every network namespace of the host. One pass over all processes: a link to read for each.
@@ -68,19 +75,24 @@ impl Host {
             let namespace = found.entry(inode).or_insert_with(|| self.namespace(inode, false));
             namespace.pinned.push(self.below(point));
         }
-        let mut unreadable = 0;
-        for pid in self.read_pids()? {
-            match read_link_inode(self.proc_path(pid, "ns/net")) {
-                Ok(inode) => {
-                    let namespace = found.entry(inode);
-                    namespace.or_insert_with(|| self.namespace(inode, false)).pids.push(pid);
-                }
-                Err(error) if error.is_gone() => {}
-                // They are in the first namespace.
-                Err(_) if self.read_is_kernel_thread(pid).unwrap_or(false) => {}
-                Err(_) => unreadable += 1,
-            }
+        let work: Work<_> = Arc::new(|host, pid| match host.netns_of(pid) {
+            Ok(inode) => Some(Some(inode)),
+            Err(error) if error.is_gone() => None,
+            // They are in the first namespace.
+            Err(_) if host.is_kernel_thread(pid) => None,
+            Err(_) => Some(None),
+        });
+        let told = self.read_each(self.read_pids()?, &work);
+        let mut unreadable = told.held_back.len();
+        for (pid, inode) in told.answers {
+            let Some(inode) = inode else {
+                unreadable += 1;
+                continue;
+            };
+            let namespace = found.entry(inode);
+            namespace.or_insert_with(|| self.namespace(inode, false)).pids.push(pid);
         }
+        let unreadable = u32::try_from(unreadable).unwrap_or(u32::MAX);
         let mut all: Vec<NetworkNamespace> = found.into_values().collect();
         all.sort_by_key(|namespace| (!namespace.own, namespace.inode));
         Ok(NetworkNamespaces { all, unreadable })
@@ -103,18 +115,18 @@ impl NetworkNamespace {
         if self.own {
             return self.host.read_tcp_ext(None).ok();
         }
-        let inside = |pid: u32| read_link_inode(self.host.proc_path(pid, "ns/net")).ok();
         self.pids.iter().find_map(|pid| {
             let counters = self.host.read_tcp_ext(Some(*pid)).ok()?;
             // Still the same process, in the same namespace.
-            (inside(*pid) == Some(self.inode)).then_some(counters)
+            let inside = self.host.read_netns(*pid).ok()?;
+            (inside == u64::from(self.inode)).then_some(counters)
         })
     }
 
-    /// Files that lead into it, those that outlive processes first.
-    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
-        let of_pid = |pid: &u32| self.host.proc_path(*pid, "ns/net");
-        self.pinned.iter().cloned().chain(self.pids.iter().map(of_pid))
+    /// Files that lead into it, those that outlive processes first; the others with the process that may hold one back.
+    fn paths(&self) -> impl Iterator<Item = (Option<u32>, PathBuf)> {
+        let of_pid = |pid: &u32| (Some(*pid), self.host.proc_path(*pid, "ns/net"));
+        self.pinned.iter().map(|path| (None, path.clone())).chain(self.pids.iter().map(of_pid))
     }
 }
 
@@ -185,7 +197,10 @@ mod tests {
         let ways: Vec<(u32, bool, Vec<PathBuf>)> = found
             .all
             .iter()
-            .map(|namespace| (namespace.inode, namespace.is_own(), namespace.paths().collect()))
+            .map(|namespace| {
+                let paths = namespace.paths().map(|(_, path)| path).collect();
+                (namespace.inode, namespace.is_own(), paths)
+            })
             .collect();
         let at = |path: &str| root.path().join(path);
         let expected = [

@@ -14,6 +14,7 @@
 //! after `..`.
 
 mod acl;
+mod deadline;
 mod handle;
 mod mounts;
 mod view;

@@ -14,19 +14,17 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::deadline::within;
 use super::handle::{Facts, open_start};
 use super::mounts::{MountFact, MountTable, is_local, type_of_magic};
 use super::walk::{Trail, walk};
 use super::{End, Walk};
 use crate::host::credentials::read_namespace_at;
-use crate::host::deadline::Helpers;
 use crate::host::error::read_with;
 use crate::host::{Host, HostError};
 
 /// How long a look may take unless the caller says otherwise.
 const PATIENCE: Duration = Duration::from_millis(500);
-
-static WALKERS: Helpers = Helpers::named("path-walk");
 
 /// Why there is no view.
 #[derive(Debug, thiserror::Error)]
@@ -132,9 +130,7 @@ impl View {
     fn below(host: &Host, directory: PathBuf) -> Result<Self, WalkError> {
         let timed_out = WalkError::TimedOut { path: directory.clone() };
         let host = host.clone();
-        WALKERS
-            .within(PATIENCE, move || Reader::read(&host, &directory)?.view())
-            .unwrap_or(Err(timed_out))
+        within(PATIENCE, move || Reader::read(&host, &directory)?.view()).unwrap_or(Err(timed_out))
     }
 
     /// The way to a path; a relative one begins in the working directory.
@@ -146,8 +142,7 @@ impl View {
     pub fn walk_within(&self, path: &[u8], time: Duration) -> Walk {
         let (view, path, trail) = (self.clone(), path.to_vec(), Trail::default());
         let theirs = trail.clone();
-        let end =
-            WALKERS.within(time, move || walk(&view, &path, &theirs)).unwrap_or(End::TimedOut);
+        let end = within(time, move || walk(&view, &path, &theirs)).unwrap_or(End::TimedOut);
         Walk { steps: trail.take(), end }
     }
 

@@ -13,6 +13,9 @@ pub fn render_unseen(listing: &Listing) -> Vec<String> {
     sentences
 }
 
+const WHAT_IT_TAKES: &str = "reading them takes CAP_SYS_PTRACE over those processes, which root on \
+                             the host has, and none of them can be read while its execve() hangs";
+
 fn namespaces(unseen: &UnseenHolders, sentences: &mut Vec<String>) {
     if let Some(error) = &unseen.namespaces {
         sentences.push(format!(
@@ -23,8 +26,7 @@ fn namespaces(unseen: &UnseenHolders, sentences: &mut Vec<String>) {
     if unseen.namespaces_of > 0 {
         sentences.push(format!(
             "the network namespaces of {} could not be read, so the listeners of one that they \
-             alone are in are missing; reading them takes CAP_SYS_PTRACE over those processes, \
-             which root on the host has",
+             alone are in are missing; {WHAT_IT_TAKES}",
             processes(unseen.namespaces_of)
         ));
     }
@@ -66,8 +68,7 @@ fn lists(unseen: &Unseen, sentences: &mut Vec<String>) {
 fn owners(unseen: &UnseenHolders, sentences: &mut Vec<String>) {
     if unseen.descriptors_of > 0 {
         sentences.push(format!(
-            "the descriptors of {} could not be read, so owners may be missing; reading them takes \
-             CAP_SYS_PTRACE over those processes, which root on the host has",
+            "the descriptors of {} could not be read, so owners may be missing; {WHAT_IT_TAKES}",
             processes(unseen.descriptors_of)
         ));
     }
