@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::Builder;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -65,6 +65,7 @@ struct Reader<T> {
     state: Arc<Mutex<State<T>>>,
     /// Nothing is sent: the other end goes with the thread.
     ended: Receiver<()>,
+    thread: JoinHandle<()>,
 }
 
 /// What both have.
@@ -144,6 +145,10 @@ impl<T: Send + 'static> Reading<T> {
             counted_here(((), state.took));
             let left = std::mem::take(&mut state.left);
             drop(state);
+            if ended {
+                // Who forks afterwards relies on there being no other thread.
+                let _panic_is_told = reader.thread.join();
+            }
             self.go_on(left);
         }
         self.told
@@ -184,7 +189,7 @@ impl<T: Send + 'static> Reader<T> {
         let (host, work, theirs) = (host.clone(), Arc::clone(work), Arc::clone(&state));
         let run = move || read_all(&host, &work, &theirs, &end);
         match Builder::new().name("read-processes".into()).spawn(run) {
-            Ok(_) => Ok(Self { state, ended }),
+            Ok(thread) => Ok(Self { state, ended, thread }),
             Err(_) => Err(std::mem::take(&mut lock(&state).left)),
         }
     }
