@@ -220,7 +220,7 @@ pub struct Offsets {
     pub mptcp_first: u32,
     /// `io_kiocb.file`; [`ABSENT`] before 5.19
     pub io_kiocb_file: u32,
-    /// `io_kiocb.cqe.res`; [`ABSENT`] before 5.19
+    /// `io_kiocb.cqe.res`; [`ABSENT`] before 6.11, where nothing needs it
     pub io_kiocb_result: u32,
     /// `io_listen.backlog`, in an `io_kiocb`; [`ABSENT`] before 6.11
     pub io_listen_backlog: u32,

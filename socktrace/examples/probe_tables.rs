@@ -38,7 +38,7 @@ fn row(slot: &Slot, number: usize, program: &Program) -> String {
         _ if !last => "the next row".to_owned(),
         Without::Refuse => "no tier".to_owned(),
         Without::Lose(what) => format!("lost: {what}"),
-        Without::Nothing => "nothing to see".to_owned(),
+        Without::LoseWhereThere(what) => format!("lost, where the kernel has it: {what}"),
     };
     let only = match slot.only {
         Only::Everywhere => "",

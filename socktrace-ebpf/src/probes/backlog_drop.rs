@@ -381,17 +381,21 @@ pub(super) fn left_in_unix_queue(ctx: &impl EbpfContext, start: &AcceptStart) {
     left_behind(ctx, start.listener, &local, [0; 2]);
 }
 
-/// The current task destroyed `sock`: the listener that it closes, or what was in its queue. The kernel
-/// takes each out before it destroys it, so the last leaves an empty queue; a listener that is shut down is destroyed only later.
+/// The current task destroyed `sock`: the listener that it closes, or what lay in the `queue` of that one (an inode, or 0).
+/// The kernel takes each out before it destroys it, so the last leaves an empty queue; a listener that is shut down is
+/// destroyed only later.
 #[inline(always)]
-pub(super) fn destroyed(sock: u64) {
+pub(super) fn destroyed(sock: u64, queue: Option<u64>) {
     if !tally::any(UnderWay::Closing) {
         return;
     }
     // SAFETY: copied at once; only this task writes this entry.
-    let closing = unsafe { CLOSING.get(pid_tgid()) }.map_or(0, |closing| closing.listener);
-    let Some(listener) = Sock::<Probed>::from_raw(closing) else { return };
-    if closing == sock || listener.ack_backlog() == 0 {
+    let Some(closing) = (unsafe { CLOSING.get(pid_tgid()) }) else { return };
+    let Closing { listener, inode, .. } = *closing;
+    // A softirq in between destroys others.
+    let was_in_it = queue.is_some_and(|queue| queue == 0 || queue == inode);
+    let is_empty = || Sock::<Probed>::from_raw(listener).is_some_and(|it| it.ack_backlog() == 0);
+    if listener == sock || (was_in_it && is_empty()) {
         closed_one();
     }
 }

@@ -114,8 +114,8 @@ fn listen_fexit(ctx: FExitContext) -> i32 {
 /// result goes to the completion queue.
 #[fexit]
 fn listen_io_fexit(ctx: FExitContext) -> i32 {
-    let request = ctx.arg(0);
-    if Probed::read::<i32>(request, offset!(io_kiocb_result)) == 0 {
+    let (request, returned): (u64, i32) = (ctx.arg(0), ctx.arg(2));
+    if returned == 0 && Probed::read::<i32>(request, offset!(io_kiocb_result)) == 0 {
         let socket = Socket::of_file(kernel::pointer_at(request, offset!(io_kiocb_file)));
         listened_on(&ctx, socket, Probed::read(request, offset!(io_listen_backlog)));
     }

@@ -74,13 +74,12 @@ fn changed(ctx: &impl EbpfContext, sock: u64, old: u32, new: u32) {
 fn destroyed(ctx: &impl EbpfContext, sock: u64) {
     if here(Signal::Accept) {
         let dropping = on(Signal::BacklogDrop);
-        if let Some(listener) = accept::forgotten(sock)
-            && dropping
-        {
-            backlog_drop::left_in_queue(ctx, sock, listener);
-        }
+        let queue = accept::forgotten(sock);
         if dropping {
-            backlog_drop::destroyed(sock);
+            if let Some(listener) = queue {
+                backlog_drop::left_in_queue(ctx, sock, listener);
+            }
+            backlog_drop::destroyed(sock, queue);
         }
     }
     if here(Signal::ConnectFailure) {

@@ -21,7 +21,7 @@ pub use btf::{BtfError, KernelBtf};
 pub use facts::{Facts, Refused};
 pub use locked_memory::limit_may_refuse;
 pub use misses::{PerfLinks, Skipped};
-pub use offsets::{OffsetsError, resolve_offsets};
+pub use offsets::{OffsetsError, listen_request, resolve_offsets};
 pub use out_of_sight::out_of_sight;
 pub use preemption::Preemption;
 pub use privileges::{Missing, drop_all_but_reading, missing_privileges};

@@ -131,12 +131,22 @@ pub fn resolve_offsets(btf: &KernelBtf, symbols: &Symbols) -> Result<Offsets, Of
         offsets.mib_reqq_full_cookies = cookies;
     }
     offsets.io_kiocb_file = btf.field_offset(IO_KIOCB, &["file"]).unwrap_or(ABSENT);
-    offsets.io_kiocb_result = btf.field_offset(IO_KIOCB, &["cqe", "res"]).unwrap_or(ABSENT);
-    offsets.io_listen_backlog = btf.field_offset(IO_LISTEN, &["backlog"]).unwrap_or(ABSENT);
+    if let Some([_, result, backlog]) = listen_request(btf) {
+        (offsets.io_kiocb_result, offsets.io_listen_backlog) = (result, backlog);
+    }
     offsets.mptcp_first = btf.field_offset(MPTCP_SOCK, &["first"]).unwrap_or(ABSENT);
     offsets.reason_listen_overflow =
         btf.enum_value(DROP_REASON, "SKB_DROP_REASON_TCP_LISTEN_OVERFLOW").unwrap_or(ABSENT);
     Ok(offsets)
+}
+
+/// Where an io_uring request has its file, its result and the backlog of a `listen()`; `None` before 6.11.
+pub fn listen_request(btf: &KernelBtf) -> Option<[u32; 3]> {
+    Some([
+        btf.field_offset(IO_KIOCB, &["file"])?,
+        btf.field_offset(IO_KIOCB, &["cqe", "res"])?,
+        btf.field_offset(IO_LISTEN, &["backlog"])?,
+    ])
 }
 
 /// Every slot set to [`ABSENT`].

@@ -13,14 +13,14 @@ use socktrace_common::{
 use thiserror::Error;
 
 use super::{
-    FOLLOW, Kind, Options, PLAN, Program, Refusal, Requirement, Timing, Verdict,
+    Cannot, FOLLOW, Kind, Options, PLAN, Program, Refusal, Requirement, Timing, Verdict,
     into_kernel::attach_programs, misses::is_guarded, params::params, select_signal, self_test,
 };
 use crate::{
     event::Sighting,
     kernel::{
-        BtfError, Facts, KernelBtf, OffsetsError, Preemption, limit_may_refuse, out_of_sight,
-        resolve_offsets,
+        BtfError, Facts, KernelBtf, OffsetsError, Preemption, limit_may_refuse, listen_request,
+        out_of_sight, resolve_offsets,
     },
     transport::{CountersError, Reader, ReaderError, Transport, read_stages},
 };
@@ -219,7 +219,7 @@ fn may_load(facts: &Facts, verdicts: &[Verdict]) -> u32 {
 
 fn select_all(facts: &Facts, options: &Options, refused: &Refused) -> Vec<Verdict> {
     let can = |program: &Program| match refused.programs.get(program.name) {
-        Some(why) => Err(why.clone()),
+        Some(why) => Err(Cannot::Refused(why.clone())),
         None => can_attach(facts, program),
     };
     Signal::ALL
@@ -287,12 +287,14 @@ fn forget_own_listeners(ebpf: &mut Ebpf) -> Result<(), AttachError> {
 }
 
 /// Whether the kernel's facts allow `program`; trying is left to the attach.
-fn can_attach(facts: &Facts, program: &Program) -> Result<(), String> {
+fn can_attach(facts: &Facts, program: &Program) -> Result<(), Cannot> {
     match program.kind {
-        Kind::Fentry | Kind::Fexit => facts.tracing.clone().map_err(|refused| refused.0)?,
-        Kind::Kprobe | Kind::Kretprobe => facts.kprobes.clone().map_err(|refused| refused.0)?,
+        Kind::Fentry | Kind::Fexit => facts.tracing.clone().map_err(|it| Cannot::Refused(it.0))?,
+        Kind::Kprobe | Kind::Kretprobe => {
+            facts.kprobes.clone().map_err(|it| Cannot::Refused(it.0))?;
+        }
         Kind::Tracepoint => {
-            return facts.tracefs.as_ref().map(|_| ()).map_err(|refused| refused.0.clone());
+            return facts.tracefs.clone().map(|_| ()).map_err(|it| Cannot::Refused(it.0));
         }
         Kind::RawTracepoint => {}
     }
@@ -302,10 +304,11 @@ fn can_attach(facts: &Facts, program: &Program) -> Result<(), String> {
             _ => facts.btf.function_arity(target),
         };
         let Some(arity) = arity else {
-            return Err(format!("this kernel has no {target}, which socktrace would hook"));
+            let why = format!("this kernel has no {target}, which socktrace would hook");
+            return Err(Cannot::Absent(why));
         };
         for requirement in program.requires {
-            meets(facts, *requirement, target, arity)?;
+            meets(facts, *requirement, target, arity).map_err(Cannot::Refused)?;
         }
     }
     Ok(())
@@ -334,6 +337,10 @@ fn meets(
             }
             facts.symbols.tcp_rcv.clone().map(|_| ()).map_err(|refused| refused.0)
         }
+        Requirement::ListenRequest => match listen_request(&facts.btf) {
+            Some(_) => Ok(()),
+            None => Err(format!("this kernel's {target} does not tell backlog and result")),
+        },
         Requirement::Parameters(_) => Ok(()),
     }
 }

@@ -20,4 +20,4 @@ pub(crate) use out_of_kernel::detach;
 pub use plan::{FOLLOW, Kind, Only, PLAN, Program, Requirement, Slot, TierPlan, Without};
 pub use runs::Timing;
 pub(crate) use runs::read_runs;
-pub use select::{Choice, Refusal, Verdict, select_signal};
+pub use select::{Cannot, Choice, Refusal, Verdict, select_signal};

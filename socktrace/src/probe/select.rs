@@ -7,6 +7,23 @@ use socktrace_common::{Signal, Tier};
 use super::plan::{Kind, PLAN, Program, Slot, TierPlan, Without};
 use crate::kernel::Preemption;
 
+/// Why a program does not attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cannot {
+    /// The kernel has nothing of that name.
+    Absent(String),
+    /// For another reason.
+    Refused(String),
+}
+
+impl Cannot {
+    fn why(self) -> String {
+        match self {
+            Self::Absent(why) | Self::Refused(why) => why,
+        }
+    }
+}
+
 /// Why a tier was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -48,7 +65,7 @@ pub fn select_signal(
     asked: Option<Tier>,
     preemption: Preemption,
     fires: &dyn Fn(Tier) -> Result<(), String>,
-    can: &dyn Fn(&Program) -> Result<(), String>,
+    can: &dyn Fn(&Program) -> Result<(), Cannot>,
 ) -> Verdict {
     let mut refusals = Vec::new();
     for plan in &PLAN[signal as usize].1 {
@@ -66,7 +83,7 @@ pub fn select_signal(
 fn select_tier(
     plan: &TierPlan,
     preemption: Preemption,
-    can: &dyn Fn(&Program) -> Result<(), String>,
+    can: &dyn Fn(&Program) -> Result<(), Cannot>,
 ) -> Result<Choice, String> {
     let mut programs = Vec::new();
     let mut alone: BTreeMap<_, Vec<Program>> = BTreeMap::new();
@@ -79,9 +96,11 @@ fn select_tier(
         match (selected, slot.without) {
             (Ok(program), _) if programs.contains(program) => {}
             (Ok(program), _) => programs.push(*program),
-            (Err(why), Without::Refuse) => return Err(why),
-            (Err(why), Without::Lose(lost)) => loses.push(format!("{lost} [{why}]")),
-            (Err(_), Without::Nothing) => {}
+            (Err(cannot), Without::Refuse) => return Err(cannot.why()),
+            (Err(Cannot::Absent(_)), Without::LoseWhereThere(_)) => {}
+            (Err(cannot), Without::Lose(lost) | Without::LoseWhereThere(lost)) => {
+                loses.push(format!("{lost} [{}]", cannot.why()));
+            }
         }
     }
     alone.retain(|_, group| !one_always_runs(group, preemption));
@@ -105,17 +124,23 @@ fn one_always_runs(twins: &[Program], preemption: Preemption) -> bool {
 
 fn select_program<'a>(
     slot: &'a Slot,
-    can: &dyn Fn(&Program) -> Result<(), String>,
-) -> Result<&'a Program, String> {
-    let mut refused = Vec::new();
+    can: &dyn Fn(&Program) -> Result<(), Cannot>,
+) -> Result<&'a Program, Cannot> {
+    let (mut reasons, mut absent) = (Vec::new(), true);
     for program in slot.any_of {
         match can(program) {
             Ok(()) => return Ok(program),
-            Err(why) if refused.contains(&why) => {}
-            Err(why) => refused.push(why),
+            Err(cannot) => {
+                absent &= matches!(cannot, Cannot::Absent(_));
+                let why = cannot.why();
+                if !reasons.contains(&why) {
+                    reasons.push(why);
+                }
+            }
         }
     }
-    Err(refused.join("; "))
+    let why = reasons.join("; ");
+    Err(if absent { Cannot::Absent(why) } else { Cannot::Refused(why) })
 }
 
 #[cfg(test)]
@@ -123,10 +148,10 @@ mod tests {
     use super::*;
     const ALL: Preemption = Preemption::Tracepoints;
 
-    fn without(kinds: &[Kind]) -> impl Fn(&Program) -> Result<(), String> {
+    fn without(kinds: &[Kind]) -> impl Fn(&Program) -> Result<(), Cannot> {
         move |program| {
             if kinds.contains(&program.kind) {
-                return Err(format!("no {:?}", program.kind));
+                return Err(Cannot::Refused(format!("no {:?}", program.kind)));
             }
             Ok(())
         }
@@ -221,7 +246,7 @@ mod tests {
     fn a_missing_extra_is_a_loss_with_its_reason_not_a_refusal() {
         let can = |program: &Program| {
             if program.name == "accept_error_io_fexit" {
-                Err("no io_accept".into())
+                Err(Cannot::Absent("no io_accept".into()))
             } else {
                 Ok(())
             }
@@ -232,17 +257,21 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_cannot_do_is_no_loss() {
-        let can = |program: &Program| {
-            if program.name == "listen_io_fexit" { Err("no io_listen".into()) } else { Ok(()) }
+    fn what_the_kernel_cannot_do_is_no_loss_and_a_hook_that_it_refuses_is_one() {
+        let loses = |cannot: fn(String) -> Cannot| {
+            let can = |program: &Program| match program.name {
+                "listen_io_fexit" => Err(cannot("no io_listen".into())),
+                _ => Ok(()),
+            };
+            let choice = select_signal(Signal::Listen, None, ALL, &|_| Ok(()), &can).choice;
+            choice.map(|choice| choice.loses.len())
         };
-        let choice = select_signal(Signal::Listen, None, ALL, &|_| Ok(()), &can).choice;
-        assert_eq!(choice.map(|choice| choice.loses), Some(Vec::new()));
+        assert_eq!((loses(Cannot::Absent), loses(Cannot::Refused)), (Some(0), Some(1)));
     }
 
     #[test]
     fn a_twin_of_another_kind_is_preferred_and_attached_once() {
-        let named = |can: &dyn Fn(&Program) -> Result<(), String>| -> Vec<&str> {
+        let named = |can: &dyn Fn(&Program) -> Result<(), Cannot>| -> Vec<&str> {
             let verdict = select_signal(Signal::Accept, None, ALL, &|_| Ok(()), can);
             let programs = verdict.choice.map(|choice| choice.programs).unwrap_or_default();
             programs

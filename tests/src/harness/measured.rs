@@ -3,7 +3,7 @@
 use std::io::Error;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, setrlimit};
@@ -21,7 +21,7 @@ const MOST_CPU: u64 = 60;
 pub struct Measured {
     /// Its end and its output.
     pub finished: Finished,
-    /// From start to end.
+    /// CPU time, user and system: other tests may have the CPUs meanwhile.
     pub took: Duration,
     /// The most memory that it had, bytes.
     pub peak_bytes: u64,
@@ -45,17 +45,18 @@ pub fn measured(command: &Command, input: Stdio) -> Result<Measured> {
         };
     }
     helper.stdin(input);
-    let begin = Instant::now();
     let output = helper.output().with_context(|| format!("starting {helper:?}"))?;
-    let took = begin.elapsed();
     let (status, stdout, stderr) = (output.status, output.stdout, output.stderr);
     let finished = Finished { status, stdout, stderr };
-    let peak = std::fs::read_to_string(told.path()).context("the peak")?;
-    let peak_bytes = peak.parse().with_context(|| format!("the peak: {}", finished.told()))?;
+    let told = std::fs::read_to_string(told.path()).context("what it used")?;
+    let mut words = told.split_whitespace().map(str::parse::<u64>);
+    let mut word = || words.next().with_context(|| finished.told())?.context("what it used");
+    let (peak_bytes, took) = (word()?, Duration::from_micros(word()?));
     Ok(Measured { finished, took, peak_bytes })
 }
 
-/// `measured FILE PROGRAM ARGS`: runs a program, writes into the file how many bytes it had at most, and ends as it did.
+/// `measured FILE PROGRAM ARGS`: runs a program, writes into the file how many bytes it had at most and how many microseconds
+/// of CPU time it took, and ends as it did.
 ///
 /// # Errors
 /// When it cannot be started or waited for.
@@ -63,8 +64,8 @@ pub fn measure(words: &[String]) -> Result<ExitCode> {
     let [file, program, args @ ..] = words else { bail!("measured FILE PROGRAM ARGS") };
     setrlimit(Resource::RLIMIT_CPU, MOST_CPU, MOST_CPU).context("a limit of CPU time")?;
     let child = Command::new(program).args(args).spawn().with_context(|| program.clone())?;
-    let (status, peak_bytes) = wait(child.id())?;
-    std::fs::write(file, peak_bytes.to_string()).context("the peak")?;
+    let (status, peak_bytes, cpu_us) = wait(child.id())?;
+    std::fs::write(file, format!("{peak_bytes} {cpu_us}")).context("what it used")?;
     if let Some(signal) = status.signal() {
         kill(Pid::this(), Signal::try_from(signal)?).context("the same end")?;
     }
@@ -75,7 +76,7 @@ pub fn measure(words: &[String]) -> Result<ExitCode> {
 }
 
 /// Waits for a child, once, and asks what it used.
-fn wait(pid: u32) -> Result<(ExitStatus, u64)> {
+fn wait(pid: u32) -> Result<(ExitStatus, u64, u64)> {
     let pid = i32::try_from(pid).context("pid")?;
     let mut status = 0;
     // SAFETY: all zeros is a valid `rusage`.
@@ -92,5 +93,7 @@ fn wait(pid: u32) -> Result<(ExitStatus, u64)> {
         }
     }
     let kib = u64::try_from(usage.ru_maxrss).context("ru_maxrss")?;
-    Ok((ExitStatus::from_raw(status), kib * 1024))
+    let micros = |time: libc::timeval| u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec);
+    let cpu = micros(usage.ru_utime)? + micros(usage.ru_stime)?;
+    Ok((ExitStatus::from_raw(status), kib * 1024, cpu))
 }

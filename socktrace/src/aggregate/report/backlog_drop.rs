@@ -194,8 +194,8 @@ const fn rest(counted: u64, found: u64, while_read: u64) -> Result<u64, u64> {
     }
 }
 
-/// How far a listener's `sk_drops` had come when it was closed, which it only does by growing beyond what was `seen` of it. An
-/// MPTCP listener ends twice for the hooks, and the outer socket of it has counted nothing.
+/// How far a listener's `sk_drops` had come when it was closed, which it only does by growing beyond what was `seen` of it. Of an
+/// MPTCP listener whose inner socket is gone first, the outer one has counted nothing.
 fn grown(seen: u64, start: u32, at_close: u32) -> u64 {
     let grown = at_close.wrapping_sub(start);
     if grown <= u32::MAX / 2 { seen.max(grown.into()) } else { seen }

@@ -135,8 +135,8 @@ impl Aggregator {
     }
 }
 
-/// The backlog in force: as a hook saw it, which of an MPTCP listener is 0, as its outer socket has none, or else as `listed`
-/// by `sock_diag`.
+/// The backlog in force: as a hook saw it, or else as `listed` by `sock_diag`. A hook's 0 may be of a session from before hooks
+/// read the inner socket of an MPTCP listener.
 fn effective(hooked: Option<u32>, listed: Option<u32>) -> Option<u32> {
     hooked.filter(|hooked| *hooked != 0).or(listed).or(hooked)
 }

@@ -43,6 +43,8 @@ pub enum Requirement {
     /// `kfree_skb` tells the reason `TCP_LISTEN_OVERFLOW` and the receiving socket, and the
     /// addresses of `tcp_v4_rcv` and `tcp_v6_rcv` are known.
     ReceivingSocket,
+    /// Where an io_uring request has its socket, its result and the backlog of a `listen()` is known.
+    ListenRequest,
 }
 
 /// One program of the object and where it attaches.
@@ -65,8 +67,8 @@ pub enum Without {
     Refuse,
     /// The tier works, but does not see this.
     Lose(&'static str),
-    /// There is nothing to see: the kernel cannot do what it watches.
-    Nothing,
+    /// The same where the kernel has the target. Where it has none, it cannot do what there would be to see.
+    LoseWhereThere(&'static str),
 }
 
 /// One job within a tier: the first of these programs that attaches does it.
@@ -169,9 +171,8 @@ const fn or_lose(any_of: &'static [Program], lost: &'static str) -> Slot {
     Slot { any_of, without: Without::Lose(lost), alone: None, only: Only::Everywhere }
 }
 
-/// For what only some kernels do: those that do it have the target.
-const fn where_there_is(any_of: &'static [Program]) -> Slot {
-    Slot { any_of, without: Without::Nothing, alone: None, only: Only::Everywhere }
+const fn or_lose_where_there(any_of: &'static [Program], lost: &'static str) -> Slot {
+    Slot { any_of, without: Without::LoseWhereThere(lost), alone: None, only: Only::Everywhere }
 }
 
 impl Slot {

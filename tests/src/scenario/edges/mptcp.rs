@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, SockType, bind};
 
 use crate::scenario::attempt::{failure, must_be};
+use crate::scenario::clock::wait_until;
 use crate::scenario::listener::{accepts, loopback};
 use crate::scenario::netstat;
 use crate::scenario::socket::{accept, bound, listen_on, local_address};
@@ -67,11 +68,14 @@ pub(super) fn dropped(stage: &mut Stage) -> Result<()> {
         Ok(socket)
     };
     let queued = [fit()?, fit()?];
+    wait_until("two connections in the queue", || Ok(tabled_queue(at.port())? == 2))?;
     let before = netstat::read()?;
     for _ in 0..DROPPED {
         // Taken back before its SYN is sent again.
         drop(begin(&at)?);
     }
+    let dropped = || Ok(netstat::read()?.since(&before).listen_drops >= DROPPED);
+    wait_until("drops", dropped)?;
     let netstat = netstat::read()?.since(&before);
     ensure!(netstat.listen_drops == DROPPED, "{DROPPED} connects to a full queue: {netstat:?}");
     stage.dropped("edge_mptcp_dropped", &listener, netstat, 0);
@@ -121,6 +125,19 @@ pub(super) fn multipath() -> Result<OwnedFd, Errno> {
     let fd = Errno::result(unsafe { libc::socket(libc::AF_INET, kind, IPPROTO_MPTCP) })?;
     // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// How many connections wait on a listener, by `/proc/net/tcp`: of MPTCP it has the inner socket, on kernels, too, where the
+/// outer one has no `TCP_INFO` (before 5.16).
+fn tabled_queue(port: u16) -> Result<u32> {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").context("/proc/self/net/tcp")?;
+    let local = format!(":{port:04X}");
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let listens =
+        |line: &Vec<String>| line.len() > 4 && line[1].ends_with(&local) && line[3] == "0A";
+    let line = table.lines().map(words).find(listens).context("no listener in the table")?;
+    let (_, queue) = line[4].split_once(':').context("tx_queue:rx_queue")?;
+    u32::from_str_radix(queue, 16).context("rx_queue")
 }
 
 fn protocol(fd: &OwnedFd) -> Result<i32> {
