@@ -77,6 +77,11 @@ impl Selection {
         self.followed || !self.pids.is_empty() || self.comm.is_some() || self.uid.is_some()
     }
 
+    /// Whether filters select addresses.
+    pub const fn selects_ends(&self) -> bool {
+        self.path.is_some() || !self.ports.is_empty() || !self.families.is_empty()
+    }
+
     /// Whether what has no errno is not wanted.
     pub const fn only_errnos(&self) -> bool {
         !self.errnos.is_empty()

@@ -75,12 +75,13 @@ impl Aggregator {
         self.wants_of_listener(key.listener, key.task, Some(key.errno))
     }
 
+    /// Of very many, again and again: what nobody selects by is not looked up.
     fn wants_of_listener(&self, inode: u64, task: TaskKey, errno: Option<u32>) -> bool {
         let unknown = Endpoint::default();
-        let local = self.listener_address(inode).unwrap_or(&unknown);
+        let local = || self.listener_address(inode).unwrap_or(&unknown);
         self.every(|selection| {
-            selection.wants_end(local)
-                && selection.wants_task(task, self.task(task))
+            (!selection.selects_ends() || selection.wants_end(local()))
+                && (!selection.selects_processes() || selection.wants_task(task, self.task(task)))
                 && selection.wants_errno(errno)
         })
     }
