@@ -77,9 +77,15 @@ impl Selection {
         self.followed || !self.pids.is_empty() || self.comm.is_some() || self.uid.is_some()
     }
 
-    /// Whether filters select addresses.
-    pub const fn selects_ends(&self) -> bool {
-        self.path.is_some() || !self.ports.is_empty() || !self.families.is_empty()
+    /// Whether [`Self::wants_end`] looks at the address at all.
+    pub const fn asks_for_ends(&self) -> bool {
+        let by_hooks = !self.ports.is_empty() || !self.families.is_empty();
+        self.path.is_some() || (by_hooks && !self.in_kernel)
+    }
+
+    /// Whether [`Self::wants_task`] looks at the process at all.
+    pub const fn asks_for_tasks(&self) -> bool {
+        self.selects_processes() && !self.in_kernel
     }
 
     /// Whether what has no errno is not wanted.

@@ -80,8 +80,8 @@ impl Aggregator {
         let unknown = Endpoint::default();
         let local = || self.listener_address(inode).unwrap_or(&unknown);
         self.every(|selection| {
-            (!selection.selects_ends() || selection.wants_end(local()))
-                && (!selection.selects_processes() || selection.wants_task(task, self.task(task)))
+            (!selection.asks_for_ends() || selection.wants_end(local()))
+                && (!selection.asks_for_tasks() || selection.wants_task(task, self.task(task)))
                 && selection.wants_errno(errno)
         })
     }
