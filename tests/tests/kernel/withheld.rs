@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use socktrace_tests::harness::process::{Finished, PATIENCE, Running, wait_for};
-use socktrace_tests::harness::run::{run, scenario};
+use socktrace_tests::harness::run::{scenario, socktrace};
 use socktrace_tests::scenario::gate::Gate;
 
 /// Much longer than a command takes that is not held up, and not for ever.
@@ -65,13 +65,12 @@ impl Withholding {
     }
 }
 
-/// A command that must end, and not be killed for taking too long.
+/// A command that must end by itself, or else is killed, and fails.
 fn in_time(args: &[&str]) -> Result<Finished> {
-    let begun = Instant::now();
-    let finished = run(args)?;
-    let took = begun.elapsed();
-    ensure!(took < LIMIT, "{args:?} took {took:?}: {}", finished.told());
-    Ok(finished)
+    let mut running = Running::start(&mut socktrace(args)?)?;
+    let ended = wait_for(LIMIT, || running.has_ended());
+    ensure!(ended, "{args:?} goes on after {LIMIT:?}: {}", running.err_so_far());
+    running.finish()
 }
 
 fn list() -> Result<Value> {
