@@ -25,12 +25,12 @@ use nix::unistd::gettid;
 use super::effort::{all_told, counted_here};
 use super::{Host, HostError};
 
-/// How long a process may take to answer, unless its reader is at work all the time.
+/// How long a process may take to answer, as long as its reader sleeps.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The same while another one holds its reader back.
 const LESS_PATIENCE: Duration = Duration::from_millis(100);
-/// CPU time of a reader that is at work.
-const AT_WORK: Duration = Duration::from_millis(1);
+/// How often a reader is looked at meanwhile.
+const LOOKS: u32 = 2;
 
 /// Threads that may wait at a time: beyond that, no process is asked.
 const MOST_HELD: usize = 16;
@@ -66,6 +66,8 @@ struct Reader<T> {
     /// Nothing is sent: the other end goes with the thread.
     ended: Receiver<()>,
     thread: JoinHandle<()>,
+    /// Its CPU time when it was looked at last.
+    ran: Option<Duration>,
 }
 
 /// What both have.
@@ -123,12 +125,13 @@ fn held_back(host: &Host, pid: u32) -> HostError {
 impl<T: Send + 'static> Reading<T> {
     /// Waits for the answers.
     pub(super) fn finish(mut self) -> Told<T> {
-        while let Some(reader) = self.reader.take() {
+        while let Some(mut reader) = self.reader.take() {
             let patience = if held(&self.host).is_empty() { PATIENCE } else { LESS_PATIENCE };
-            let ended = reader.ended.recv_timeout(patience) != Err(RecvTimeoutError::Timeout);
-            let mut state = lock(&reader.state);
-            if !ended && !state.is_held_back(patience) {
-                drop(state);
+            let look = reader.ended.recv_timeout(patience / LOOKS);
+            let ended = look != Err(RecvTimeoutError::Timeout);
+            let state = Arc::clone(&reader.state);
+            let mut state = lock(&state);
+            if !ended && !reader.is_held_back(&state, patience) {
                 self.reader = Some(reader);
                 continue;
             }
@@ -189,17 +192,18 @@ impl<T: Send + 'static> Reader<T> {
         let (host, work, theirs) = (host.clone(), Arc::clone(work), Arc::clone(&state));
         let run = move || read_all(&host, &work, &theirs, &end);
         match Builder::new().name("read-processes".into()).spawn(run) {
-            Ok(thread) => Ok(Self { state, ended, thread }),
+            Ok(thread) => Ok(Self { state, ended, thread, ran: None }),
             Err(_) => Err(std::mem::take(&mut lock(&state).left)),
         }
     }
-}
 
-impl<T> State<T> {
-    /// Whether the reader has waited for one process for so long, and done nothing else.
-    fn is_held_back(&self, patience: Duration) -> bool {
-        let waits = self.current.is_some_and(|(_, since)| since.elapsed() >= patience);
-        waits && thread_time(self.thread).saturating_sub(self.took) < AT_WORK
+    /// Whether it has waited for one process for so long, and sleeps since the last look. One that has not come to a CPU, or a
+    /// machine that stood still, does not make it so.
+    fn is_held_back(&mut self, state: &State<T>, patience: Duration) -> bool {
+        let waits = state.current.is_some_and(|(_, since)| since.elapsed() >= patience);
+        let ran = thread_time(state.thread);
+        let has_run = self.ran.replace(ran) != Some(ran);
+        waits && !has_run && is_asleep(state.thread)
     }
 }
 
@@ -250,6 +254,12 @@ fn thread_time(thread: i32) -> Duration {
     clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
 }
 
+/// Whether a thread of this process neither runs nor waits for a CPU. One that cannot be looked at is not waited for.
+fn is_asleep(thread: i32) -> bool {
+    let status = fs::read(format!("/proc/self/task/{thread}/status")).unwrap_or_default();
+    !status.windows(8).any(|bytes| bytes == b"State:\tR")
+}
+
 /// Nothing is done under a lock that could panic.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -260,6 +270,7 @@ mod tests {
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
     use std::fs::OpenOptions;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
@@ -372,6 +383,37 @@ mod tests {
         });
         let told = Host::default().read_each([1], &busy);
         assert_eq!(told, Told { answers: vec![(1, ())], held_back: vec![] });
+    }
+
+    #[test]
+    fn who_waits_for_a_cpu_is_not_asleep() {
+        let spins = AtomicBool::new(true);
+        let (say, said) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                say.send(gettid().as_raw()).expect("somebody listens");
+                while spins.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+            let spinning = said.recv().expect("a thread");
+            let asleep = (0..100).filter(|_| is_asleep(spinning)).count();
+            spins.store(false, Ordering::Relaxed);
+            assert_eq!(asleep, 0);
+        });
+        let (sleeping, ended) = channel::<()>();
+        let sleeper = std::thread::spawn(move || {
+            say.send(gettid().as_raw()).expect("somebody listens");
+            let _it_is_dropped = ended.recv();
+        });
+        let thread = said.recv().expect("a thread");
+        let asleep = (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            is_asleep(thread)
+        });
+        drop(sleeping);
+        sleeper.join().expect("it ends");
+        assert!(asleep);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::thread::sleep;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -17,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{SockFlag, SockType};
 use nix::unistd::{Pid, geteuid};
 
-use super::bells::Bells;
+use super::bells::{Bells, PATIENCE};
 use super::who::Who;
 use crate::scenario::actor::{Actor, Role, prepare};
 use crate::scenario::attempt::{failure, must_be};
@@ -113,14 +114,14 @@ impl Client {
                 let socket = at.socket(SockType::Stream, SockFlag::empty())?;
                 must_be(&at, errno, at.connect(&socket))?;
                 (&write).write_all(b"!").context("pipe")?;
-                sleep_ms(2 * STAY_MS);
+                // It ends with its parent.
+                sleep(PATIENCE);
                 Ok(())
             };
             let mut child = prepare::<(), _>(Role::named(short(name)), once)?;
             failed.pid = child.pid();
             child.start()?;
             (&read).read_exact(&mut [0]).context("the child did not fail as it should")?;
-            // It ends with its parent.
             std::mem::forget(child);
             Ok(())
         };
