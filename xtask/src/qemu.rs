@@ -3,7 +3,7 @@
 //! Knows nothing of tests: it gives the console's lines and how the run ended.
 
 use std::fs::File;
-use std::io::{Read, Write as _, stdout};
+use std::io::{self, Read, Write as _, stdout};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -90,11 +90,16 @@ fn spawn(guest: &Guest<'_>) -> Result<Child> {
     command.args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
     command.arg("-kernel").arg(guest.image).arg("-initrd").arg(guest.initramfs);
     command.args(["-append", &append]).stdin(Stdio::null()).stdout(Stdio::piped());
+    spawn_to_end_with_us(&mut command).with_context(|| process::cannot_start(QEMU))
+}
+
+/// Whoever kills us must not leave a guest behind.
+fn spawn_to_end_with_us(command: &mut Command) -> io::Result<Child> {
     // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
     unsafe {
         command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?));
     }
-    command.spawn().with_context(|| process::cannot_start(QEMU))
+    command.spawn()
 }
 
 /// What makes kernels move and clear bytes by `rep movsb` and `rep stosb`. Under `-icount`, each byte counts as an
@@ -128,7 +133,7 @@ fn boots_with_kvm(image: &Path) -> bool {
     probe.args(["-nodefaults", "-no-reboot", "-display", "none"]);
     probe.arg("-kernel").arg(image).args(["-append", "panic=-1 quiet"]);
     probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let Ok(mut child) = probe.spawn() else { return false };
+    let Ok(mut child) = spawn_to_end_with_us(&mut probe) else { return false };
     let deadline = Instant::now() + KVM_BOOTS_WITHIN;
     while Instant::now() < deadline {
         match child.try_wait() {
