@@ -61,8 +61,8 @@ impl Tested {
     }
 }
 
-/// Runs a test program (or `cargo test`), shows its output, and sums up its results.
-pub(crate) fn run(command: &mut Command) -> Result<Tested> {
+/// Runs a test program (or `cargo test`), shows its output behind `prefix`, and sums up its results.
+pub(crate) fn run(prefix: &str, command: &mut Command) -> Result<Tested> {
     let line = process::render(command);
     println!("running: {line}");
     let mut child =
@@ -72,7 +72,7 @@ pub(crate) fn run(command: &mut Command) -> Result<Tested> {
     for text in BufReader::new(output).split(b'\n') {
         let text = text.context("the tests' output cannot be read")?;
         let text = String::from_utf8_lossy(&text).into_owned();
-        writeln!(stdout(), "{text}")?;
+        writeln!(stdout(), "{prefix}{text}")?;
         lines.push(text);
     }
     let mut tested = Tested::parse(&lines);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_program_that_breaks_off_counts_as_one_failure() -> Result<()> {
-        let tested = run(&mut Command::new("false"))?;
+        let tested = run("", &mut Command::new("false"))?;
         assert_eq!(tested.totals, Totals { failed: 1, ..Totals::default() });
         assert!(tested.failures[0].contains("broke off"), "{tested:?}");
         Ok(())

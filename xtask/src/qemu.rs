@@ -19,6 +19,8 @@ use nix::sys::signal::Signal;
 use crate::process;
 
 const QEMU: &str = "qemu-system-x86_64";
+const KVM: &str = "kvm";
+const TCG: &str = "tcg,thread=single";
 /// A kernel needs a second or two to find that it has no root.
 const KVM_BOOTS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -79,13 +81,17 @@ fn spawn(guest: &Guest<'_>) -> Result<Child> {
     let append =
         format!("console=ttyS0 panic=-1 oops=panic no_timer_check quiet {}", guest.parameters);
     let mut command = Command::new(QEMU);
+    let accelerator = match guest.time {
+        Time::Real => accelerator(guest.image),
+        Time::Instructions => TCG,
+    };
+    let cpu = if accelerator == KVM { "max" } else { &without_fast_strings()? };
+    command.args(["-accel", accelerator, "-cpu", cpu]);
     match guest.time {
-        Time::Real => command
-            .args(["-accel", accelerator(guest.image), "-smp", "2", "-m", "1G"])
-            .args(["-cpu", "max"]),
-        Time::Instructions => command
-            .args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1", "-m", "2G"])
-            .args(["-cpu", &without_fast_strings()?]),
+        Time::Real => command.args(["-smp", "2", "-m", "1G"]),
+        Time::Instructions => {
+            command.args(["-icount", "shift=0,sleep=off", "-smp", "1", "-m", "2G"])
+        }
     };
     command.args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
     command.arg("-kernel").arg(guest.image).arg("-initrd").arg(guest.initramfs);
@@ -102,8 +108,8 @@ fn spawn_to_end_with_us(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// What makes kernels move and clear bytes by `rep movsb` and `rep stosb`. Under `-icount`, each byte counts as an
-/// instruction; without these, eight do.
+/// What makes kernels move and clear bytes by `rep movsb` and `rep stosb`. An emulated CPU does that byte by byte, and under
+/// `-icount` each byte counts as an instruction; without these, it takes eight at a time.
 const FAST_STRINGS: &[&str] = &["erms", "fsrm", "fzrm", "fsrs", "fsrc"];
 
 /// A CPU that has everything else, among what this QEMU knows.
@@ -118,18 +124,18 @@ fn without_fast_strings() -> Result<String> {
 /// that emulates what the CPU cannot do may fail at the first instruction that it does not know (`cmpxchg16b`). Tried
 /// once, with the kernel of the first guest.
 ///
-/// Emulated CPUs take turns on one thread. On a thread each, QEMU 7.2 goes on executing code that the
+/// Emulated CPUs take turns on one thread ([`TCG`]). On a thread each, QEMU 7.2 goes on executing code that the
 /// guest has patched: a breakpoint at a hooked function that is long gone, for ever (see
 /// `docs/journal/emulated-code-patching.md`).
 fn accelerator(image: &Path) -> &'static str {
     static CHOSEN: OnceLock<&str> = OnceLock::new();
-    CHOSEN.get_or_init(|| if boots_with_kvm(image) { "kvm" } else { "tcg,thread=single" })
+    CHOSEN.get_or_init(|| if boots_with_kvm(image) { KVM } else { TCG })
 }
 
 /// Whether a kernel without a root comes to its panic, and so to the end of QEMU.
 fn boots_with_kvm(image: &Path) -> bool {
     let mut probe = Command::new(QEMU);
-    probe.args(["-accel", "kvm", "-smp", "2", "-m", "1G", "-cpu", "max"]);
+    probe.args(["-accel", KVM, "-smp", "2", "-m", "1G", "-cpu", "max"]);
     probe.args(["-nodefaults", "-no-reboot", "-display", "none"]);
     probe.arg("-kernel").arg(image).args(["-append", "panic=-1 quiet"]);
     probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

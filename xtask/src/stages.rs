@@ -66,6 +66,27 @@ impl Stage {
     }
 }
 
+/// Jobs that are taken in turn, by so many lanes.
+pub(crate) struct Queue<J> {
+    jobs: Vec<J>,
+    lanes: usize,
+    next: AtomicUsize,
+}
+
+impl<J> Queue<J> {
+    pub(crate) fn new(jobs: Vec<J>, lanes: usize) -> Self {
+        Self { lanes: lanes.min(jobs.len()), jobs, next: AtomicUsize::new(0) }
+    }
+
+    /// One lane.
+    fn take_turns(&self, run: impl Fn(usize, &J)) {
+        let turn = || self.next.fetch_add(1, Ordering::Relaxed);
+        while let Some((index, job)) = Some(turn()).and_then(|i| Some((i, self.jobs.get(i)?))) {
+            run(index, job);
+        }
+    }
+}
+
 /// The stages so far. One that fails does not keep the next from running.
 #[derive(Default)]
 pub(crate) struct Stages {
@@ -91,25 +112,23 @@ impl Stages {
         });
     }
 
-    /// Runs tests side by side, so many `lanes` at a time; each job is a stage, in the jobs' order.
+    /// Runs tests side by side: of each queue, as many jobs at a time as it has lanes. Each job is a stage, in the queues' order.
     pub(crate) fn tests_in_lanes<J: Sync>(
         &mut self,
-        lanes: usize,
-        jobs: &[J],
+        queues: &[Queue<J>],
         name: impl Fn(&J) -> String + Sync,
         act: impl Fn(&J) -> Result<Tested> + Sync,
     ) {
-        let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-        let lane = || {
-            let turn = || next.fetch_add(1, Ordering::Relaxed);
-            while let Some((index, job)) = Some(turn()).and_then(|i| Some((i, jobs.get(i)?))) {
-                let stage = Stage::run(&name(job), || act(job).map(Outcome::Tested));
-                done.lock().unwrap_or_else(PoisonError::into_inner).insert(index, stage);
-            }
+        let done = Mutex::new(BTreeMap::new());
+        let run = |place: (usize, usize), job: &J| {
+            let stage = Stage::run(&name(job), || act(job).map(Outcome::Tested));
+            done.lock().unwrap_or_else(PoisonError::into_inner).insert(place, stage);
         };
         thread::scope(|scope| {
-            for _ in 0..lanes {
-                scope.spawn(lane);
+            for (number, queue) in queues.iter().enumerate() {
+                for _ in 0..queue.lanes {
+                    scope.spawn(|| queue.take_turns(|index, job| run((number, index), job)));
+                }
             }
         });
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -228,7 +247,8 @@ mod tests {
     fn jobs_in_lanes_all_run_and_are_told_in_their_order() {
         let mut stages = Stages::default();
         let act = |n: &u64| Ok(ran(*n, 0));
-        stages.tests_in_lanes(2, &[1, 2, 3], |n| format!("job {n}"), act);
+        let queues = [Queue::new(vec![1, 2], 1), Queue::new(vec![], 2), Queue::new(vec![3], 2)];
+        stages.tests_in_lanes(&queues, |n| format!("job {n}"), act);
         let names: Vec<_> = stages.done.iter().map(|stage| stage.name.as_str()).collect();
         assert_eq!(names, ["job 1", "job 2", "job 3"]);
         assert!(stages.render().contains("total: 6 tests passed"));

@@ -17,7 +17,7 @@ use crate::kernels::{self, Kernel, Unpacked};
 use crate::libtest::{self, Tested};
 use crate::programs::{KERNEL_TEST, Programs, SERVERS_TEST};
 use crate::results::{self, Row};
-use crate::stages::Stages;
+use crate::stages::{Queue, Stages};
 use crate::{build_ebpf, docs, paths, process, setup, tools, vm};
 
 /// `cargo xtask test`'s arguments.
@@ -67,12 +67,35 @@ impl Part {
 }
 
 impl Arguments {
-    /// A filter names kernel tests, unless only servers are asked for: a stage that runs no test fails.
-    fn runs_servers(&self) -> bool {
+    /// What traces this machine. A filter names kernel tests, unless only servers are asked for: a stage that runs no test fails.
+    fn here(&self) -> Vec<Job> {
+        let kernel = Job::Here("kernel tests: host", |built| &built.kernel_tests);
+        let servers = Job::Here("real servers: host", |built| &built.server_tests);
         match self.part {
-            Part::Servers => true,
-            Part::Host | Part::All => self.filter.is_none(),
-            Part::Unit | Part::Vm => false,
+            Part::Unit | Part::Vm => Vec::new(),
+            Part::Servers => vec![servers],
+            Part::Host | Part::All if self.filter.is_some() => vec![kernel],
+            Part::Host | Part::All => vec![kernel, servers],
+        }
+    }
+
+    /// Whether guests run everything, or what is asked for by name.
+    fn runs_all(&self) -> bool {
+        self.full || self.filter.is_some()
+    }
+
+    /// Whether docs/ tell what guests found.
+    fn records(&self) -> bool {
+        self.full && self.filter.is_none() && self.boot_with.is_none()
+    }
+
+    fn guest_options(&self) -> vm::Options<'_> {
+        let seconds = if self.full { 7200 } else { 1800 };
+        vm::Options {
+            filter: self.filter.as_deref(),
+            timeout: Duration::from_secs(self.timeout.unwrap_or(seconds)),
+            full: self.full,
+            boot_with: self.boot_with.as_deref(),
         }
     }
 }
@@ -85,16 +108,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.part.includes(Part::Unit) {
         unit(&root, &mut stages);
     }
-    if arguments.part.includes(Part::Host) {
-        let filter = arguments.filter.as_deref();
-        stages.test("kernel tests: host", || host(&root, filter, |built| &built.kernel_tests));
-    }
-    if arguments.runs_servers() {
-        let filter = arguments.filter.as_deref();
-        stages.test("real servers: host", || host(&root, filter, |built| &built.server_tests));
-    }
-    if arguments.part.includes(Part::Vm) {
-        vms(&root, arguments, &mut stages);
+    if arguments.part != Part::Unit {
+        on_kernels(&root, arguments, &mut stages);
     }
     stages.finish()
 }
@@ -115,7 +130,7 @@ fn unit(root: &Path, stages: &mut Stages) {
     stages.check("generated docs", || docs::check(root));
     let exclude = ["--exclude", "socktrace-ebpf", "--exclude", "socktrace-tests"];
     stages.test("unit tests", || {
-        libtest::run(cargo(root, &["test", "--workspace", "--no-fail-fast"]).args(exclude))
+        libtest::run("", cargo(root, &["test", "--workspace", "--no-fail-fast"]).args(exclude))
     });
     stages.test("integration tests", || integration(root));
 }
@@ -142,7 +157,7 @@ fn integration(root: &Path) -> Result<Tested> {
             command.args(["--test", &name]);
         }
     }
-    libtest::run(programs.announce(root, &mut command))
+    libtest::run("", programs.announce(root, &mut command))
 }
 
 /// The integration tests' names in `dir`: `name.rs`, or a directory `name` with a `main.rs`.
@@ -160,69 +175,91 @@ fn test_names(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Runs one of the test programs that trace this machine.
-fn host(root: &Path, filter: Option<&str>, which: fn(&Programs) -> &Path) -> Result<Tested> {
-    if !geteuid().is_root() {
-        bail!("these tests load eBPF programs, and this user is not root; run them as root");
-    }
-    let programs = Programs::build(root)?;
-    let mut command = Command::new(which(&programs));
-    command.current_dir(root.join("tests")).arg("--test-threads=1").args(filter);
-    libtest::run(programs.announce(root, &mut command))
+/// What is tested on one kernel.
+enum Job {
+    /// A test program that traces this machine.
+    Here(&'static str, fn(&Programs) -> &Path),
+    /// The kernel tests in a guest.
+    Guest(Kernel, Unpacked),
 }
 
-/// A kernel that is there to be booted.
-struct Job {
-    kernel: Kernel,
-    unpacked: Unpacked,
-}
-
-fn vms(root: &Path, arguments: &Arguments, stages: &mut Stages) {
+fn on_kernels(root: &Path, arguments: &Arguments, stages: &mut Stages) {
     let mut programs = None;
     stages.check("programs", || {
         programs = Some(Programs::build(root)?);
         Ok(())
     });
     let Some(programs) = programs else { return };
-    let seconds = if arguments.full { 7200 } else { 1800 };
-    let options = vm::Options {
-        filter: arguments.filter.as_deref(),
-        timeout: Duration::from_secs(arguments.timeout.unwrap_or(seconds)),
-        full: arguments.full,
-        boot_with: arguments.boot_with.as_deref(),
+    let has_guests = arguments.part.includes(Part::Vm);
+    let guests = if has_guests {
+        obtain_guests(root, arguments.kernel.as_deref(), stages)
+    } else {
+        Vec::new()
     };
-    let mut jobs = obtain_kernels(root, arguments.kernel.as_deref(), stages);
-    // Those that have most to do come first, so that none of them is the last, alone; where hooks are doubled, all takes longer.
-    jobs.sort_by_key(|job| (job.kernel.full_only.len(), !job.kernel.preempts));
-    let records = arguments.full && arguments.filter.is_none() && arguments.boot_with.is_none();
-    let recording = Mutex::new(());
-    let partly = |kernel: &Kernel| {
-        !arguments.full && arguments.filter.is_none() && !kernel.full_only.is_empty()
-    };
-    let name = |job: &Job| match &job.kernel {
-        kernel if partly(kernel) => {
-            format!("{} without {}", stage_name(kernel), kernel.full_only.join(", "))
-        }
-        kernel => stage_name(kernel),
-    };
-    stages.tests_in_lanes(lanes(jobs.len()), &jobs, name, |job| {
-        let start = Instant::now();
-        let found = vm::run(root, &job.kernel, &job.unpacked, &programs, &options);
-        let (package, seconds) = (&job.unpacked.package, start.elapsed().as_secs());
-        if records {
-            // At once: a run takes hours, and may be ended before the others are through.
-            let row = Row::new(&job.kernel.name, package, seconds, &found);
-            let _one_at_a_time = recording.lock().unwrap_or_else(PoisonError::into_inner);
-            results::update(root, row)?;
-        }
-        found.map(|found| found.tested)
-    });
-    if gate::applies(arguments.kernel.as_deref(), options.filter.or(options.boot_with)) {
+    let runs = Runs { root, programs: &programs, arguments, recording: Mutex::new(()) };
+    // Tests that trace this machine would see each other. Guests see nobody; an emulated one keeps one core busy.
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let queues = [Queue::new(arguments.here(), 1), Queue::new(guests, cores)];
+    stages.tests_in_lanes(&queues, |job| runs.name(job), |job| runs.run(job));
+    let narrowed = arguments.filter.as_deref().or(arguments.boot_with.as_deref());
+    if has_guests && gate::applies(arguments.kernel.as_deref(), narrowed) {
         stages
             .test(&format!("what tracing costs: {}", gate::KERNEL), || gate::run(root, &programs));
     }
-    if records {
+    if has_guests && arguments.records() {
         stages.check("results in docs/", || docs::update(root));
+    }
+}
+
+/// How jobs run.
+struct Runs<'a> {
+    root: &'a Path,
+    programs: &'a Programs,
+    arguments: &'a Arguments,
+    /// Held by who writes down a result.
+    recording: Mutex<()>,
+}
+
+impl Runs<'_> {
+    fn name(&self, job: &Job) -> String {
+        match job {
+            Job::Here(name, _) => (*name).to_owned(),
+            Job::Guest(kernel, _) => match kernel.full_only.join(", ") {
+                left_out if left_out.is_empty() || self.arguments.runs_all() => stage_name(kernel),
+                left_out => format!("{} without {left_out}", stage_name(kernel)),
+            },
+        }
+    }
+
+    fn run(&self, job: &Job) -> Result<Tested> {
+        match job {
+            Job::Here(_, program) => self.here(program(self.programs)),
+            Job::Guest(kernel, unpacked) => self.guest(kernel, unpacked),
+        }
+    }
+
+    fn here(&self, program: &Path) -> Result<Tested> {
+        if !geteuid().is_root() {
+            bail!("these tests load eBPF programs, and this user is not root; run them as root");
+        }
+        let mut command = Command::new(program);
+        command.current_dir(self.root.join("tests")).arg("--test-threads=1");
+        command.args(&self.arguments.filter);
+        libtest::run("[host] ", self.programs.announce(self.root, &mut command))
+    }
+
+    fn guest(&self, kernel: &Kernel, unpacked: &Unpacked) -> Result<Tested> {
+        let start = Instant::now();
+        let options = self.arguments.guest_options();
+        let found = vm::run(self.root, kernel, unpacked, self.programs, &options);
+        if self.arguments.records() {
+            // At once: a run takes hours, and may be ended before the others are through.
+            let seconds = start.elapsed().as_secs();
+            let row = Row::new(&kernel.name, &unpacked.package, seconds, &found);
+            let _one_at_a_time = self.recording.lock().unwrap_or_else(PoisonError::into_inner);
+            results::update(self.root, row)?;
+        }
+        found.map(|found| found.tested)
     }
 }
 
@@ -231,12 +268,12 @@ fn stage_name(kernel: &Kernel) -> String {
 }
 
 /// The kernels that can be had. One that cannot is a stage of its own, failed if it is required.
-fn obtain_kernels(root: &Path, only: Option<&str>, stages: &mut Stages) -> Vec<Job> {
-    let (mut jobs, mut missing) = (Vec::new(), Vec::new());
+fn obtain_guests(root: &Path, only: Option<&str>, stages: &mut Stages) -> Vec<Job> {
+    let (mut guests, mut missing) = (Vec::new(), Vec::new());
     stages.check("kernel packages", || {
         for kernel in kernels::bootable(root, only)? {
             match kernel.obtain() {
-                Ok(unpacked) => jobs.push(Job { kernel, unpacked }),
+                Ok(unpacked) => guests.push((kernel, unpacked)),
                 Err(error) => missing.push((kernel, error)),
             }
         }
@@ -249,10 +286,7 @@ fn obtain_kernels(root: &Path, only: Option<&str>, stages: &mut Stages) -> Vec<J
             stages.absent(&stage_name(&kernel), &error);
         }
     }
-    jobs
-}
-
-/// How many guests run at a time: an emulated guest keeps one core busy.
-fn lanes(guests: usize) -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get).min(guests)
+    // Those that have most to do come first, so that none of them is the last, alone; where hooks are doubled, all takes longer.
+    guests.sort_by_key(|(kernel, _)| (kernel.full_only.len(), !kernel.preempts));
+    guests.into_iter().map(|(kernel, unpacked)| Job::Guest(kernel, unpacked)).collect()
 }
