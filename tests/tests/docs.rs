@@ -278,6 +278,8 @@ fn every_key_and_value_of_the_json_is_documented() -> Result<()> {
     let sources = [
         "socktrace/src/render/json.rs",
         "socktrace/src/render/findings.rs",
+        "socktrace/src/render/stalls.rs",
+        "socktrace/src/render/other.rs",
         "socktrace/src/render/explain.rs",
         "socktrace/src/render/checkup.rs",
         "socktrace/src/render/listing/json.rs",

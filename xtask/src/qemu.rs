@@ -62,9 +62,9 @@ pub(crate) struct Run {
 
 /// Boots `guest` and waits for its end, or for the timeout.
 pub(crate) fn boot(guest: &Guest<'_>) -> Result<Run> {
+    let console = Console::new(guest)?;
     let mut child = spawn(guest)?;
     let output = child.stdout.take().context("a piped stdout is missing")?;
-    let console = Console::new(guest)?;
     let followed = console.follow(&stream(output), Instant::now() + guest.timeout);
     // On every way out: a guest must not outlive its test.
     if followed.as_ref().map_or(true, |run| run.hung) {

@@ -120,14 +120,14 @@ impl Stages {
         act: impl Fn(&J) -> Result<Tested> + Sync,
     ) {
         let done = Mutex::new(BTreeMap::new());
-        let run = |place: (usize, usize), job: &J| {
+        let run = &|place: (usize, usize), job: &J| {
             let stage = Stage::run(&name(job), || act(job).map(Outcome::Tested));
             done.lock().unwrap_or_else(PoisonError::into_inner).insert(place, stage);
         };
         thread::scope(|scope| {
             for (number, queue) in queues.iter().enumerate() {
                 for _ in 0..queue.lanes {
-                    scope.spawn(|| queue.take_turns(|index, job| run((number, index), job)));
+                    scope.spawn(move || queue.take_turns(|index, job| run((number, index), job)));
                 }
             }
         });

@@ -184,6 +184,7 @@ pub(crate) fn stalls() -> Vec<Stall> {
         blocked: 4,
         accepted_ns: Some(BEGIN + since),
         owners: vec![owner(2_290, "gunicorn")],
+        seen_in_part: false,
         hold: None,
         acceptor: Some("stopped (SIGSTOP)".to_owned()),
         clients: vec![Waiting {

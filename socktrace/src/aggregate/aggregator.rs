@@ -288,7 +288,9 @@ impl Aggregator {
                 };
                 // From outside before anything of its own.
                 let hold = [known.hold, stall.hold].into_iter().flatten().min();
-                *known = Stall { hold, acceptor, ..stall };
+                let passed = stall.hold.is_some() && stall.hold != hold;
+                let seen_in_part = known.seen_in_part || stall.seen_in_part || passed;
+                *known = Stall { seen_in_part, hold, acceptor, ..stall };
                 // Clients that have gone meanwhile had waited all the same.
                 if named(&known_before) > named(&known.clients) {
                     known.clients = known_before;

@@ -220,8 +220,8 @@ mod tests {
             listener: None,
             reason: DropReason::Other,
             stage: None,
-            queue: 1,
-            limit: 1,
+            queue: Some(1),
+            limit: Some(1),
             peer: Endpoint::default(),
         }));
         assert_eq!(seen.worst(), Some(Worst::Drops));

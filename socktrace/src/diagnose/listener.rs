@@ -26,6 +26,8 @@ pub struct ListenerCase {
     pub peak: Option<u32>,
     /// Connections that were accepted; `None` where somebody may have accepted whom nobody looked at.
     pub accepted: Option<u64>,
+    /// Whether accepts are seen whatever they are made by: system calls of 64-bit programs, those of 32-bit ones, io_uring.
+    pub every_accept_seen: bool,
     /// Half of them waited no longer, nanoseconds; `None` where no wait is known.
     pub median_ns: Option<u64>,
     /// None waited longer, nanoseconds.
@@ -99,7 +101,7 @@ pub fn with_queue(findings: &[Finding], stall: &Stall) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Certainty, Part, Phrase, Severity, StallChange};
+    use crate::event::{Certainty, Hold, Part, Phrase, Severity, StallChange};
 
     fn process(pid: u32) -> Owner {
         Owner { pid, comm: b"app".to_vec(), cgroup: None, uid: None }
@@ -108,25 +110,17 @@ mod tests {
     fn stalled(by: Option<u32>, holds: &[u32], accepted: u64) -> ListenerCase {
         let stall = Stall {
             time_ns: 9,
-            listener: 7,
-            local: Endpoint::default(),
-            netns: None,
-            selected: true,
             change: StallChange::Still,
             since_ns: 1,
-            is_lower_bound: false,
             pending: 2,
             pending_peak: 2,
-            blocked: 0,
-            accepted_ns: None,
             owners: holds.iter().map(|pid| process(*pid)).collect(),
-            hold: None,
-            acceptor: None,
-            clients: Vec::new(),
+            ..Stall::of_listener(7)
         };
         ListenerCase {
             listened_by: by.map(process),
             accepted: Some(accepted),
+            every_accept_seen: true,
             stalls: vec![stall],
             ..ListenerCase::default()
         }
@@ -202,6 +196,35 @@ mod tests {
         let (certainty, words) = full(&ListenerCase { accepted: None, ..quiet });
         assert_ne!(certainty, Certainty::Measured);
         assert!(words.contains("how fast it accepts is not known"), "{words}");
+    }
+
+    #[test]
+    fn what_calls_that_are_not_seen_may_have_done_is_not_measured() {
+        let case = ListenerCase { stalls: Vec::new(), ..turned_away() };
+        let (certainty, words) = full(&ListenerCase { every_accept_seen: false, ..case });
+        assert_eq!(certainty, Certainty::Inferred);
+        assert!(words.contains("nobody accepted meanwhile"), "{words}");
+        let inherited = stalled(Some(5), &[6], 0);
+        assert_eq!(never(&inherited), Some(Certainty::Measured));
+        let unseen = ListenerCase { every_accept_seen: false, ..inherited.clone() };
+        assert_eq!(never(&unseen), Some(Certainty::Inferred));
+        let mut hidden = inherited;
+        hidden.stalls[0].seen_in_part = true;
+        assert_eq!(never(&hidden), Some(Certainty::Inferred));
+    }
+
+    #[test]
+    fn what_held_the_owner_up_is_measured_where_all_owners_are_known_and_it_lasted() {
+        let stopped = |in_part| {
+            let mut case = stalled(Some(5), &[5], 0);
+            let stall = &mut case.stalls[0];
+            stall.hold = Some(Hold::Stopped);
+            stall.seen_in_part = in_part;
+            let found = diagnose_listener(&case);
+            found.iter().find(|it| it.rule == "owner-stopped").map(|it| it.certainty)
+        };
+        assert_eq!(stopped(false), Some(Certainty::Measured));
+        assert_eq!(stopped(true), Some(Certainty::Inferred));
     }
 
     #[test]

@@ -161,11 +161,13 @@ pub enum Body {
         /// At which packet; `None` where it was at none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stage: Option<DropStage>,
-        /// Connections in the accept queue.
-        queue: u32,
-        /// Its limit.
-        limit: u32,
-        /// The client.
+        /// Connections in the accept queue; `None` for a Unix listener that was closed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<u32>,
+        /// Its limit; `None` as above.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+        /// The client; unknown where a listener was closed.
         peer: Endpoint,
     },
     /// A socket began to listen.

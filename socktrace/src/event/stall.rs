@@ -127,6 +127,10 @@ pub struct Stall {
     pub accepted_ns: Option<u64>,
     /// Who holds the listener.
     pub owners: Vec<Owner>,
+    /// Whether owners are known in part only: there may be further ones, one does not tell what it does, or something else
+    /// held them up later, while it went on.
+    #[serde(default)]
+    pub seen_in_part: bool,
     /// What holds them up; `None` where that cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
@@ -155,6 +159,7 @@ impl Stall {
             blocked: 0,
             accepted_ns: None,
             owners: Vec::new(),
+            seen_in_part: false,
             hold: None,
             acceptor: None,
             clients: Vec::new(),

@@ -19,6 +19,8 @@ pub(super) struct Holders {
     pub(super) of: HashMap<u64, Vec<Holder>>,
     /// Sockets whose holders were not looked at, as there were too many.
     pub(super) left_out: HashSet<u64>,
+    /// Processes that could not be looked at: they may hold any.
+    pub(super) unreadable: u32,
 }
 
 /// The holders of these sockets, those that matter most first.
@@ -29,6 +31,7 @@ pub(super) fn read_holders(host: &Host, inodes: &[u64]) -> Holders {
     }
     let wanted = inodes.iter().copied().collect();
     let Ok(found) = host.read_socket_owners(&wanted) else { return holders };
+    holders.unreadable = found.unreadable;
     // One that holds many is looked at once.
     let mut known: HashMap<u32, Holder> = HashMap::new();
     for inode in inodes {

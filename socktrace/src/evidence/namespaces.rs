@@ -121,7 +121,10 @@ impl Namespaces {
     fn list(&mut self) -> Option<NetworkNamespaces> {
         let fresh = self.listed.as_ref().is_some_and(|(read, _)| read.elapsed() < FRESH);
         if !fresh {
-            let found = self.host.read_network_namespaces().ok();
+            let mut found = self.host.read_network_namespaces().ok();
+            if let (Some(found), Some((_, before))) = (&mut found, &self.listed) {
+                found.keep_hidden(&before.all);
+            }
             self.listed = found.map(|found| (Instant::now(), found));
         }
         self.listed.as_ref().map(|(_, found)| found.clone())

@@ -39,13 +39,13 @@ pub(super) fn gather(
     let mut tcp = Tcp::default();
     let answers = namespaces.ask(SockDiag::tcp_listeners);
     tcp.complete = answers.complete;
-    tcp.unreadable = answers.unreadable;
     tcp.looked_here = here.is_some_and(|here| answers.whole.contains(&here));
     let on_port = |it: &&(u32, TcpListener)| it.1.address.port() == target.port();
     let mut inodes: Vec<u64> =
         answers.found.iter().filter(on_port).map(|(_, it)| it.inode).collect();
     inodes.sort_unstable();
     let holders = read_holders(host, &inodes);
+    tcp.unreadable = answers.unreadable.max(holders.unreadable);
     // By port: one answer for all of a namespace.
     let mut accepted = HashMap::new();
     tcp.listening = answers

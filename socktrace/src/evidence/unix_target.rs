@@ -181,7 +181,7 @@ fn sockets(host: &Host, namespaces: &mut Namespaces, case: &Case) -> UnixSockets
     let mut walks = HashMap::new();
     let mut all = UnixSockets {
         complete: answers.complete,
-        unreadable: answers.unreadable,
+        unreadable: answers.unreadable.max(holders.unreadable),
         // Where the two number inodes differently, one that is not found may be there all the same.
         comparable: asked.file.is_none_or(numbered_alike),
         ..UnixSockets::default()

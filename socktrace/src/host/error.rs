@@ -41,6 +41,12 @@ impl HostError {
         }
     }
 
+    /// Whether a permission is missing.
+    pub fn is_forbidden(&self) -> bool {
+        let Self::Read { source, .. } = self else { return false };
+        source.kind() == io::ErrorKind::PermissionDenied
+    }
+
     /// For `map_err`: the same I/O error, with its path.
     pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::Read { path: path.to_owned(), source }

@@ -3,7 +3,23 @@
 //! Owns their fields and their escaping. Does not choose among mounts: `cgroup` and `netns` do.
 //! Fields: proc(5); `show_mountinfo()`.
 
-use super::{numbered_lines, words};
+use std::path::Path;
+
+use super::bounded::read_bounded;
+use super::{HostError, numbered_lines, words};
+
+/// What is read of it: 100,000 mounts (`fs.mount-max`) with paths of a page each would be gigabytes.
+const MOST: u64 = 16 << 20;
+
+/// The lines of the file, as many as [`MOST`] has room for.
+pub(super) fn read_mountinfo(path: &Path) -> Result<Vec<u8>, HostError> {
+    let mut read = read_bounded(path, MOST)?;
+    if read.cut {
+        let lines = read.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        read.bytes.truncate(lines);
+    }
+    Ok(read.bytes)
+}
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{Error, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,12 +24,13 @@ use nix::unistd::gettid;
 use super::effort::{all_told, counted_here};
 use super::{Host, HostError};
 
-/// How long a process may take to answer, as long as its reader sleeps.
+/// For how long a process may keep its reader from working.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The same while another one holds its reader back.
 const LESS_PATIENCE: Duration = Duration::from_millis(100);
-/// How often a reader is looked at meanwhile.
-const LOOKS: u32 = 2;
+/// The same where readers of one pass have waited for so long.
+const NO_PATIENCE: Duration = Duration::from_millis(10);
+const ALL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Threads that may wait at a time: beyond that, no process is asked.
 const MOST_HELD: usize = 16;
@@ -58,6 +58,8 @@ pub(super) struct Reading<T> {
     work: Work<T>,
     told: Told<T>,
     reader: Option<Reader<T>>,
+    /// How long readers have waited for processes that answered in the end, or did not.
+    waited: Duration,
 }
 
 /// A thread that reads, seen from the one that waits for it.
@@ -66,8 +68,7 @@ struct Reader<T> {
     /// Nothing is sent: the other end goes with the thread.
     ended: Receiver<()>,
     thread: JoinHandle<()>,
-    /// Its CPU time when it was looked at last.
-    ran: Option<Duration>,
+    begun: Instant,
 }
 
 /// What both have.
@@ -89,8 +90,13 @@ impl Host {
         work: &Work<T>,
     ) -> Reading<T> {
         let told = Told { answers: Vec::new(), held_back: Vec::new() };
-        let mut reading =
-            Reading { host: self.clone(), work: Arc::clone(work), told, reader: None };
+        let mut reading = Reading {
+            host: self.clone(),
+            work: Arc::clone(work),
+            told,
+            reader: None,
+            waited: Duration::ZERO,
+        };
         reading.go_on(pids.into_iter().collect());
         reading
     }
@@ -117,24 +123,24 @@ impl Host {
 }
 
 fn held_back(host: &Host, pid: u32) -> HostError {
-    let why =
-        "the process holds it back, by an execve() that is not done; or others of its user do";
+    let why = "the process does not answer, as in an execve() that is not done; or others of its user do not";
     HostError::Read { path: host.proc_path(pid, ""), source: Error::new(ErrorKind::TimedOut, why) }
 }
 
 impl<T: Send + 'static> Reading<T> {
     /// Waits for the answers.
     pub(super) fn finish(mut self) -> Told<T> {
-        while let Some(mut reader) = self.reader.take() {
-            let patience = if held(&self.host).is_empty() { PATIENCE } else { LESS_PATIENCE };
-            let look = reader.ended.recv_timeout(patience / LOOKS);
+        while let Some(reader) = self.reader.take() {
+            let patience = self.patience(&reader);
+            let look = reader.ended.recv_timeout(patience);
             let ended = look != Err(RecvTimeoutError::Timeout);
             let state = Arc::clone(&reader.state);
             let mut state = lock(&state);
-            if !ended && !reader.is_held_back(&state, patience) {
+            if !ended && !state.is_held_back(patience) {
                 self.reader = Some(reader);
                 continue;
             }
+            self.waited += reader.waited(&state);
             // One that has ended is still at work only after a panic.
             if let Some((pid, _)) = state.current {
                 self.told.held_back.push(pid);
@@ -155,6 +161,17 @@ impl<T: Send + 'static> Reading<T> {
             self.go_on(left);
         }
         self.told
+    }
+
+    /// For how long one process may keep this reader waiting.
+    fn patience(&self, reader: &Reader<T>) -> Duration {
+        if self.waited + reader.waited(&lock(&reader.state)) >= ALL_PATIENCE {
+            NO_PATIENCE
+        } else if held(&self.host).is_empty() {
+            PATIENCE
+        } else {
+            LESS_PATIENCE
+        }
     }
 
     /// Has another thread read the rest, but for those that hold one back already.
@@ -192,18 +209,28 @@ impl<T: Send + 'static> Reader<T> {
         let (host, work, theirs) = (host.clone(), Arc::clone(work), Arc::clone(&state));
         let run = move || read_all(&host, &work, &theirs, &end);
         match Builder::new().name("read-processes".into()).spawn(run) {
-            Ok(thread) => Ok(Self { state, ended, thread, ran: None }),
+            Ok(thread) => Ok(Self { state, ended, thread, begun: Instant::now() }),
             Err(_) => Err(std::mem::take(&mut lock(&state).left)),
         }
     }
 
-    /// Whether it has waited for one process for so long, and sleeps since the last look. One that has not come to a CPU, or a
-    /// machine that stood still, does not make it so.
-    fn is_held_back(&mut self, state: &State<T>, patience: Duration) -> bool {
-        let waits = state.current.is_some_and(|(_, since)| since.elapsed() >= patience);
-        let ran = thread_time(state.thread);
-        let has_run = self.ran.replace(ran) != Some(ran);
-        waits && !has_run && is_asleep(state.thread)
+    /// How long it has not worked since it began.
+    fn waited(&self, state: &State<T>) -> Duration {
+        // One that has ended has no clock any more.
+        let worked = thread_time(state.thread).max(state.took);
+        self.begun.elapsed().saturating_sub(worked)
+    }
+}
+
+impl<T> State<T> {
+    /// Whether the reader sleeps, and has not worked for so long since it asks the process that it asks. One that has not come to
+    /// a CPU, or a machine that stood still, does not make it so.
+    fn is_held_back(&self, patience: Duration) -> bool {
+        let worked = || thread_time(self.thread).saturating_sub(self.took);
+        let waits = |(_, since): (u32, Instant)| {
+            since.elapsed().saturating_sub(worked()) >= patience && is_asleep(self.thread)
+        };
+        self.current.is_some_and(waits)
     }
 }
 
@@ -243,9 +270,9 @@ fn is_asked(held: &BTreeMap<u32, u32>, pid: u32, owner: impl FnOnce() -> u32) ->
     held.len() < MOST_HELD && !held.contains_key(&pid) && of_user(owner()) < MOST_OF_USER
 }
 
-/// The user whose the process is, or root where it does not let itself be traced (`task_dump_owner()`).
+/// The user who started the process: not that of its directory, which is root's where it does not let itself be traced.
 fn owner(host: &Host, pid: u32) -> u32 {
-    fs::symlink_metadata(host.proc_path(pid, "")).map_or(0, |metadata| metadata.uid())
+    host.read_credentials(pid).map_or(0, |credentials| credentials.uid)
 }
 
 /// CPU time of a thread of this process (`CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED`, `include/linux/posix-timers.h`).
@@ -334,7 +361,24 @@ mod tests {
         assert_eq!(tree.read([4]), (vec![], vec![4]));
         assert!(begun.elapsed() < LESS_PATIENCE, "it was waited for again");
         let held = Host::at(tree.root.path()).read_of(4, |_| Ok(())).expect_err("held back");
-        assert!(!held.is_gone() && held.to_string().contains("holds it back"), "{held}");
+        assert!(!held.is_gone() && held.to_string().contains("does not answer"), "{held}");
+    }
+
+    #[test]
+    fn processes_that_answer_late_use_up_the_patience_for_all() {
+        let late: Work<()> = Arc::new(|_, pid| {
+            std::thread::sleep(Duration::from_millis(if pid < 900 { 300 } else { 1 }));
+            Some(())
+        });
+        let tree = Tree::new(std::iter::empty(), &[]);
+        let host = Host::at(tree.root.path());
+        let begun = Instant::now();
+        let told = host.read_each(1..=900, &late);
+        assert!(begun.elapsed() < 2 * ALL_PATIENCE, "{:?}", begun.elapsed());
+        assert!(told.answers.len() >= 6 && told.held_back.len() >= 800, "{told:?}");
+        while !held(&host).is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, readlinkat_raw, statat};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, ResolveFlags, fstat, openat, openat2, readlinkat_raw};
+use rustix::io::Errno;
 
 use super::patience::{Told, Work, lock};
 use super::process::{parse_cgroup_path, parse_comm, parse_uid};
@@ -66,6 +67,8 @@ enum Detail {
 
 /// What of a file of a process is read at a time: most have less.
 const CHUNK: usize = 4096;
+/// What of a file of a process is read at most: who has very many mounts decides how long `mountinfo` is.
+const MOST: u64 = 16 << 20;
 
 /// `/proc/PID`, held open: it stays that process's, so that a pid which is used again is told from
 /// it. Reading below it fails once the process is gone.
@@ -246,7 +249,7 @@ impl ProcessDir {
         let file = File::from(self.open_below(name, OFlags::empty())?);
         // Such files say that they are empty: `File` itself would ask, and then read by a few bytes.
         let mut bytes = Vec::with_capacity(CHUNK);
-        file.take(u64::MAX).read_to_end(&mut bytes).map_err(self.failed(name))?;
+        file.take(MOST).read_to_end(&mut bytes).map_err(self.failed(name))?;
         Ok(bytes)
     }
 
@@ -255,9 +258,19 @@ impl ProcessDir {
         &self.path
     }
 
-    /// The inode of what `path` below it is, without following a link at its end.
-    pub(super) fn stat_below(&self, path: &Path) -> Option<u64> {
-        Some(statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_ino)
+    /// The inode of what `path` is in the root directory of the process, without following links. No filesystem is asked for what
+    /// the kernel does not remember, as one on the way may not answer; kernels before 5.12 cannot be told so.
+    pub(super) fn inode_in_root(&self, path: &Path) -> Option<u64> {
+        let root = self.open_below("root", OFlags::PATH).ok()?;
+        let open = |more| {
+            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | more;
+            openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+        };
+        let found = match open(ResolveFlags::CACHED) {
+            Err(Errno::INVAL) => open(ResolveFlags::empty()),
+            found => found,
+        };
+        Some(fstat(found.ok()?).ok()?.st_ino)
     }
 
     /// Hands on the links of the descriptors: the directory, the name in it, and what it leads to,
@@ -279,7 +292,7 @@ impl ProcessDir {
             match readlinkat_raw(&fds, entry.file_name(), &mut link_buffer) {
                 Ok((link, _)) => take(&fds, entry.file_name(), link),
                 // Closed meanwhile.
-                Err(rustix::io::Errno::NOENT) => {}
+                Err(Errno::NOENT) => {}
                 Err(errno) => return Err(self.failed("fd")(errno)),
             }
         }
@@ -398,7 +411,7 @@ mod tests {
     #[test]
     fn this_process_holds_its_own_listener() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        let inode = rustix::fs::fstat(&listener).expect("fstat").st_ino;
+        let inode = fstat(&listener).expect("fstat").st_ino;
         let found = Host::default().read_socket_owners(&HashSet::from([inode])).expect("a pass");
         let pid = std::process::id();
         assert_eq!(found.owners.get(&inode), Some(&vec![pid]));

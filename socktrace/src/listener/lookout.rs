@@ -106,6 +106,11 @@ impl Lookout {
         std::mem::take(&mut self.some_went).then(|| self.inodes())
     }
 
+    /// Those found last.
+    pub fn namespaces(&self) -> &[NetworkNamespace] {
+        &self.namespaces
+    }
+
     fn inodes(&self) -> HashSet<u32> {
         self.namespaces.iter().map(|namespace| namespace.inode).collect()
     }
@@ -132,16 +137,18 @@ impl Lookout {
         let effort = Effort::of_thread();
         self.units = UnitsByAddress::read(&self.host);
         // Those known before are still good where `/proc` cannot be read now.
-        if let Ok(found) = self.host.read_network_namespaces() {
+        if let Ok(mut found) = self.host.read_network_namespaces() {
+            found.keep_hidden(&self.namespaces);
             let is_gone = |was: &NetworkNamespace| found.all.iter().all(|it| it.inode != was.inode);
             self.some_went |= self.namespaces.iter().any(is_gone);
             self.namespaces = found.all;
             self.is_fresh = true;
             self.windows.retain_known(&self.namespaces);
             self.refused.clear();
-            self.unread.namespaces_of = found.unreadable;
+            self.unread.namespaces_of = self.unread.namespaces_of.max(found.unreadable);
         }
-        self.next_enumeration = Some(begin + ENUMERATE.max(effort.so_far() * ENUMERATE_SHARE));
+        let pause = ENUMERATE.max(effort.so_far() * ENUMERATE_SHARE);
+        self.next_enumeration = Some(Instant::now() + pause);
     }
 }
 

@@ -18,6 +18,10 @@ pub struct Owners {
     pub left_out: u64,
 }
 
+/// Holders that one pass names: many more than there are processes that anybody reads of. Listeners times processes may be
+/// millions.
+const MOST: usize = 1 << 18;
+
 /// Finds the processes that hold these listeners: one pass over `/proc/*/fd`.
 #[expect(clippy::implicit_hasher, reason = "every caller has the standard one")]
 pub fn read_owners(host: &Host, inodes: &HashSet<u64>) -> Result<Owners, HostError> {
@@ -31,11 +35,12 @@ pub fn read_owners(host: &Host, inodes: &HashSet<u64>) -> Result<Owners, HostErr
             cgroup: holder.and_then(|holder| holder.cgroup.clone()),
         }
     };
-    let named = found.owners.into_iter();
-    let by_inode = named.map(|(inode, pids)| (inode, pids.into_iter().map(owner).collect()));
-    Ok(Owners {
-        by_inode: by_inode.collect(),
-        unreadable: found.unreadable,
-        left_out: found.left_out,
-    })
+    let (mut by_inode, mut left, mut left_out) = (HashMap::new(), MOST, found.left_out);
+    for (inode, pids) in found.owners {
+        let kept = pids.len().min(left);
+        left -= kept;
+        left_out += (pids.len() - kept) as u64;
+        by_inode.insert(inode, pids.into_iter().take(kept).map(owner).collect());
+    }
+    Ok(Owners { by_inode, unreadable: found.unreadable, left_out })
 }

@@ -94,9 +94,10 @@ impl Live {
 
     /// The network namespaces that there are now.
     pub(super) fn namespaces_left(&mut self) -> Result<Vec<NetworkNamespace>, LiveError> {
-        let namespaces = self.host.read_network_namespaces()?.all;
-        self.at_start.keep_only(namespaces.iter().map(|it| it.inode).collect());
-        Ok(namespaces)
+        let mut found = self.host.read_network_namespaces()?;
+        found.keep_hidden(self.lookout.namespaces());
+        self.at_start.keep_only(found.all.iter().map(|it| it.inode).collect());
+        Ok(found.all)
     }
 
     /// What each network namespace counted since the start.

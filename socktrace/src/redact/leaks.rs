@@ -149,7 +149,14 @@ impl Dice {
             }
             4 => {
                 let (reason, peer) = (DropReason::Other, self.endpoint());
-                Body::BacklogDrop { listener, reason, stage: None, queue: 1, limit: 1, peer }
+                Body::BacklogDrop {
+                    listener,
+                    reason,
+                    stage: None,
+                    queue: Some(1),
+                    limit: Some(1),
+                    peer,
+                }
             }
             _ => Body::Listen { inode, listener: self.listener() },
         }
@@ -202,6 +209,7 @@ impl Dice {
             blocked: 0,
             accepted_ns: None,
             owners: vec![self.owner(), self.owner()],
+            seen_in_part: false,
             hold: Some(Hold::Asleep),
             acceptor: Some("asleep in futex (futex_wait_queue), then on CPU".into()),
             clients: vec![client],

@@ -126,25 +126,29 @@ fn write_address<'a>(
     match body {
         Body::Accept { listener, peer, .. } => {
             write!(line, "{}", local(listener))?;
-            match &peer.address {
-                Some(peer) => write!(line, " from {}", Shown(Some(peer))),
-                None => Ok(()),
-            }
+            from(line, peer)
         }
         Body::AcceptError { listener, .. } => write!(line, "{}", local(listener)),
         Body::ConnectFailure { target, .. } | Body::ConnectBlocked { target, .. } => {
             write!(line, "{}", Shown(target.address.as_ref()))
         }
         Body::BacklogDrop { listener, reason, queue, limit, peer, .. } => {
-            let (local, peer) = (local(listener), Shown(peer.address.as_ref()));
-            let reason = Drops::Tcp(*reason).name();
-            write!(line, "{local} {reason} {queue}/{limit} from {peer}")
+            let (local, reason) = (local(listener), Drops::Tcp(*reason).name());
+            write!(line, "{local} {reason} {}/{}", number(*queue), number(*limit))?;
+            from(line, peer)
         }
         Body::Listen { listener, .. } => {
             let (requested, effective) = (number(listener.requested), number(listener.effective));
             let local = Shown(listener.local.address.as_ref());
             write!(line, "{local} backlog {requested}/{effective}")
         }
+    }
+}
+
+fn from(line: &mut String, peer: &Endpoint) -> fmt::Result {
+    match &peer.address {
+        Some(peer) => write!(line, " from {}", Shown(Some(peer))),
+        None => Ok(()),
     }
 }
 

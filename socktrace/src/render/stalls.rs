@@ -52,6 +52,7 @@ pub(super) fn object(stall: &Stall, clock: &Clock) -> Map<String, Value> {
     let ago = stall.accepted_ns.map(|at| stall.time_ns.saturating_sub(at));
     object.insert("last_accept_ns_ago".into(), json!(ago));
     object.insert("owners".into(), stall.owners.iter().map(owner).collect());
+    object.insert("seen_in_part".into(), json!(stall.seen_in_part));
     object.insert("acceptor_state".into(), json!(stall.acceptor));
     object.insert("clients".into(), stall.clients.iter().map(client).collect());
     object

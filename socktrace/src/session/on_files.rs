@@ -88,8 +88,8 @@ fn events() -> Vec<Record> {
         listener: Some(7),
         reason: DropReason::AcceptQueueFull,
         stage: Some(DropStage::Ack),
-        queue: 5,
-        limit: 4,
+        queue: Some(5),
+        limit: Some(4),
         peer: inet(),
     };
     let unnamed = Endpoint { address: Some(Address::Unix(Vec::new())), kind: None };
@@ -183,6 +183,7 @@ fn stall() -> Stall {
             uid: Some(33),
             cgroup: Some(b"/x".to_vec()),
         }],
+        seen_in_part: false,
         hold: Some(Hold::Throttled),
         acceptor: Some("asleep".into()),
         clients: vec![Waiting {

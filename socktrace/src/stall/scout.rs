@@ -47,6 +47,15 @@ pub struct Sight<'a> {
     pub named: &'a dyn Fn(u64) -> Option<Listener>,
 }
 
+/// Who holds a listener.
+#[derive(Default)]
+struct Owners {
+    all: Vec<Owner>,
+    may_be_more: bool,
+    /// Whether one that was looked at last did not tell what it does.
+    is_one_silent: bool,
+}
+
 /// What the owners of each suspect do.
 type Holds = HashMap<u64, (Option<Hold>, Option<String>)>;
 
@@ -57,7 +66,7 @@ pub struct Scout {
     /// Times that the cgroup of an owner was throttled, as of the look before.
     throttled: HashMap<u32, u64>,
     /// Owners of listeners that are about to stall, or do.
-    owners: HashMap<u64, Vec<Owner>>,
+    owners: HashMap<u64, Owners>,
     /// Looks so far.
     looks: u64,
     /// The last one that was at the owners of a listener.
@@ -190,9 +199,12 @@ impl Scout {
         if wanted.is_empty() {
             return;
         }
-        let mut found = read_owners(&self.host, &wanted).unwrap_or_default().by_inode;
+        let found = read_owners(&self.host, &wanted);
+        let may_be_more = !found.as_ref().is_ok_and(|it| it.unreadable == 0 && it.left_out == 0);
+        let mut found = found.unwrap_or_default().by_inode;
         for inode in wanted {
-            self.owners.insert(inode, found.remove(&inode).unwrap_or_default());
+            let all = found.remove(&inode).unwrap_or_default();
+            self.owners.insert(inode, Owners { all, may_be_more, is_one_silent: false });
         }
     }
 
@@ -209,17 +221,20 @@ impl Scout {
         let mut throttled = HashMap::new();
         let mut holds = HashMap::new();
         for inode in &suspects {
-            let Some(owners) = self.owners.get(inode) else { continue };
+            let Some(owners) = self.owners.get_mut(inode) else { continue };
             self.looked_at.insert(*inode, self.looks);
+            owners.is_one_silent = false;
             let mut words = Vec::new();
             let mut hold = None;
-            for owner in owners.iter().take(OWNERS_LOOKED_AT) {
+            for owner in owners.all.iter().take(OWNERS_LOOKED_AT) {
                 let before = self.throttled.get(&owner.pid).copied();
                 let activity = read_activity(&self.host, owner.pid, before);
                 throttled.extend(activity.throttled_times.map(|times| (owner.pid, times)));
-                hold = hold.max(activity.hold());
+                let does = activity.hold();
+                owners.is_one_silent |= does.is_none();
+                hold = hold.max(does);
                 let Some(described) = activity.describe() else { continue };
-                words.push(match owners.len() {
+                words.push(match owners.all.len() {
                     1 => described,
                     _ => format!("{}: {described}", owner.pid),
                 });
@@ -227,7 +242,8 @@ impl Scout {
             let words = (!words.is_empty()).then(|| words.join("; "));
             holds.insert(*inode, (hold, words));
         }
-        let owners: HashSet<u32> = self.owners.values().flatten().map(|it| it.pid).collect();
+        let owners = self.owners.values().flat_map(|owners| &owners.all);
+        let owners: HashSet<u32> = owners.map(|it| it.pid).collect();
         self.throttled.retain(|pid, _| owners.contains(pid));
         self.throttled.extend(throttled);
         holds
@@ -251,6 +267,7 @@ impl Scout {
         let told = || self.told.get(&inode).map(|told| (told.local.clone(), told.netns));
         let (local, netns) = seen_at.or(named).or_else(told).unwrap_or_default();
         let progress = (sight.progress)(inode);
+        let owners = self.owners.get(&inode);
         let sleepers = sleepers_on(sight, inode, &local);
         let clients = known.map(|known| self.clients(known, seen, &local, &sleepers));
         let time_ns = match change {
@@ -270,7 +287,8 @@ impl Scout {
             pending_peak: now.pending_peak,
             blocked: u32::try_from(sleepers.len()).unwrap_or(u32::MAX),
             accepted_ns: progress.accepted_ns,
-            owners: self.owners.get(&inode).cloned().unwrap_or_default(),
+            owners: owners.map(|owners| owners.all.clone()).unwrap_or_default(),
+            seen_in_part: owners.is_none_or(|owners| owners.may_be_more || owners.is_one_silent),
             hold,
             acceptor,
             clients: clients.unwrap_or_default(),
@@ -441,7 +459,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut scout = Scout::new(Host::at(dir.path()), 100);
         let all = 1..=u64::try_from(EXAMINED).expect("a number") * 2 + 1;
-        scout.owners = all.clone().map(|inode| (inode, Vec::new())).collect();
+        scout.owners = all.clone().map(|inode| (inode, Owners::default())).collect();
         let mut seen: Vec<u64> = Vec::new();
         for _ in 0..3 {
             seen.extend(scout.look_at_owners(&HashMap::new()).into_keys());

@@ -7,7 +7,7 @@ use socktrace_common::{
 };
 use thiserror::Error;
 
-use crate::event::{Actor, Body, Event, Task};
+use crate::event::{Actor, Body, Endpoint, Event, Task};
 
 /// These bytes are no event.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -114,16 +114,20 @@ fn connect_failure(bytes: &[u8], header: &EventHeader) -> Option<Body> {
 }
 
 fn backlog_drop(wire: BacklogDropEvent) -> Option<Body> {
+    let reason = *DropReason::ALL.get(wire.key.reason as usize)?;
+    let is_closed = reason == DropReason::ListenerClosed;
+    // Of a TCP listener that is closed, what it throws away is in its queue; of a Unix one, the hook has no queue.
+    let has_queue = !is_closed || wire.queue != 0;
     Some(Body::BacklogDrop {
         listener: known(wire.key.listener),
-        reason: *DropReason::ALL.get(wire.key.reason as usize)?,
+        reason,
         stage: match wire.key.stage {
             DropStage::NONE => None,
             stage => Some(*DropStage::ALL.get(stage as usize)?),
         },
-        queue: wire.queue,
-        limit: wire.limit,
-        peer: (&wire.peer).into(),
+        queue: has_queue.then_some(wire.queue),
+        limit: has_queue.then_some(wire.limit),
+        peer: if is_closed { Endpoint::default() } else { (&wire.peer).into() },
     })
 }
 

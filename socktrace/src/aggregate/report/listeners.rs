@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use socktrace_common::{Signal, TaskKey};
+use socktrace_common::{Signal, TaskKey, Tier};
 
 use super::super::{
     Aggregator, Selection,
@@ -91,10 +91,12 @@ impl Aggregator {
         let memory = memory.fold(MemoryCounters::default(), MemoryCounters::and);
         let is_filtered =
             |selection: &Selection| selection.selects_processes() || selection.only_errnos();
-        let sees_accepts = self.session.tier(Signal::Accept).is_some()
-            && self.every(|selection| !is_filtered(selection));
+        let tier = self.session.tier(Signal::Accept);
+        let sees_accepts = tier.is_some() && self.every(|selection| !is_filtered(selection));
+        let sees_every_call = tier != Some(Tier::Tracepoint);
         let around = |row: &ListenerRow| Around {
             sees_accepts,
+            sees_every_call,
             slept: slept.get(&row.inode).copied().unwrap_or_default(),
             memory,
             syncookies: self.namespace_of(row).and_then(|namespace| namespace.syncookies),

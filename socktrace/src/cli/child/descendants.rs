@@ -24,20 +24,19 @@ pub(in crate::cli) fn note(descendants: &Descendants) -> Option<String> {
 /// Whether the process is there, is no zombie, and is not one of socktrace's own helpers, which the
 /// kernel side marks, too.
 fn is_living(host: &Host, key: &TaskKey) -> bool {
-    let is_same =
-        host.read_start_ticks(key.tgid).is_ok_and(|ticks| same_start(key.start_ns, ticks));
     let stat = host.read_stat(key.tgid).unwrap_or_default();
-    let known = state_and_parent(&stat);
-    is_same
-        && known
-            .is_some_and(|(state, parent)| !b"ZXx".contains(&state) && parent != std::process::id())
+    fields(&stat).is_some_and(|(state, parent, start)| {
+        let is_same = same_start(key.start_ns, start);
+        is_same && !b"ZXx".contains(&state) && parent != std::process::id()
+    })
 }
 
-/// Fields 3 and 4 of `/proc/PID/stat`, behind the name, which may hold anything.
-fn state_and_parent(stat: &[u8]) -> Option<(u8, u32)> {
+/// State, parent and start of `/proc/PID/stat` (fields 3, 4 and 22), behind the name, which may hold anything.
+fn fields(stat: &[u8]) -> Option<(u8, u32, u64)> {
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let mut fields = str::from_utf8(&stat[name_end + 1..]).ok()?.split_whitespace();
-    Some((*fields.next()?.as_bytes().first()?, fields.next()?.parse().ok()?))
+    let (state, parent) = (*fields.next()?.as_bytes().first()?, fields.next()?.parse().ok()?);
+    Some((state, parent, fields.nth(17)?.parse().ok()?))
 }
 
 fn sentence(living: &[(u32, Vec<u8>)]) -> Option<String> {
@@ -78,12 +77,11 @@ mod tests {
 
     #[test]
     fn a_name_cannot_pass_for_a_state() {
-        assert_eq!(state_and_parent(b"7 (a) Z 1 (b) S 9 7 7"), Some((b'S', 9)));
-        assert_eq!(state_and_parent(b"7 (a"), None);
+        let stat = b"7 (a) Z 1 (b) S 9 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0";
+        assert_eq!(fields(stat), Some((b'S', 9, 4711)));
+        assert_eq!(fields(b"7 (a"), None);
+        assert_eq!(fields(b"7 (a) S 9 7"), None);
         let own = std::fs::read("/proc/self/stat").expect("own");
-        assert_eq!(
-            state_and_parent(&own).map(|it| it.1),
-            Some(std::os::unix::process::parent_id())
-        );
+        assert_eq!(fields(&own).map(|it| it.1), Some(std::os::unix::process::parent_id()));
     }
 }

@@ -102,11 +102,7 @@ pub(super) fn knows_all(facts: &Facts) -> bool {
 /// Where descriptors could not be read, nothing is known of what they lead to.
 pub(super) fn note_unread_descriptors(check: &mut Check, facts: &Facts) {
     if let Some(refusal) = &facts.descriptors.refusal {
-        check.unseen.push(phrase![
-            "the descriptors of the process: ",
-            refusal.clone(),
-            " (root, or CAP_SYS_PTRACE, may read them)",
-        ]);
+        check.unseen.push(phrase!["the descriptors of the process: ", refusal.clone(),]);
     } else if unread(facts) != 0 {
         let what = count(unread(facts), "descriptor");
         check.unseen.push(format!("what {what} of the process lead to").into());

@@ -77,7 +77,7 @@ fn is_slow(case: &ListenerCase) -> Option<bool> {
 /// Whether it accepted slowly when the queue was full, and not at some other time only.
 fn was_slow_then(case: &ListenerCase) -> bool {
     worst_full(case).is_some()
-        || case.accepted == Some(0)
+        || (case.accepted == Some(0) && case.every_accept_seen)
         || case.median_ns.is_some_and(|median| median >= SLOW_NS)
 }
 
@@ -357,7 +357,7 @@ fn held(case: &ListenerCase, by: &[Hold], fix: &'static str) -> Outcome {
         return Outcome::Clear;
     }
     // Of more owners, only some were looked at.
-    let all = stall.owners.len() <= OWNERS_LOOKED_AT;
+    let all = stall.owners.len() <= OWNERS_LOOKED_AT && !stall.seen_in_part;
     told(case, stall, fix, if all { Certainty::Measured } else { Certainty::Inferred })
 }
 
@@ -461,12 +461,13 @@ pub(super) fn never_accepted(case: &ListenerCase) -> Outcome {
     let never = case.accepted.unwrap_or(0) == 0
         && case.stalls.iter().all(|stall| stall.accepted_ns.is_none());
     let heirs = stall.owners.as_slice();
+    let is_sure = case.every_accept_seen && !stall.seen_in_part;
     if !never || heirs.is_empty() || heirs.iter().any(|heir| heir.pid == by.pid) {
         return Outcome::Clear;
     }
     Outcome::found(Cause {
         severity: Severity::Error,
-        certainty: Certainty::Measured,
+        certainty: if is_sure { Certainty::Measured } else { Certainty::Inferred },
         subject: subject(case),
         fact: phrase![
             format!("nobody has accepted since listen(): pid {} called it", by.pid),

@@ -150,7 +150,8 @@ pub(super) fn held_up(case: &Case) -> Outcome {
     };
     Outcome::found(Cause {
         severity: Severity::Error,
-        certainty: Certainty::Inferred,
+        // One that could not be looked at may hold it as well, and accept.
+        certainty: if hidden(case) == 0 { Certainty::Inferred } else { Certainty::Unknown },
         subject: phrase![name(&first.comm), format!(" (pid {})", first.pid)],
         fact: phrase![
             holders(Some(owners)),
@@ -165,7 +166,7 @@ pub(super) fn held_up(case: &Case) -> Outcome {
         }
         .into(),
         fix,
-        evidence: Vec::new(),
+        evidence: super::words::unseen(hidden(case)).into_iter().collect(),
     })
 }
 

@@ -44,8 +44,11 @@ fn denied(case: &Case, mine: impl Fn(&Path, &Denial) -> bool) -> Outcome {
     let Some(step) = path.walk.steps.get(first.step) else { return Outcome::Clear };
     // A later denial was not met by the kernel: it stands in the way all the same.
     let first_of_all = first_denial(&path.walk, rights, path.protected_symlinks);
-    // SELinux may have denied a directory before it.
-    let enforces = case.security.as_ref().is_some_and(|it| it.selinux_enforces == Some(true));
+    // A module that labels files may have denied a directory before it.
+    let enforces = case.security.as_ref().is_some_and(|it| {
+        let modules = it.modules.as_deref().unwrap_or_default();
+        it.selinux_enforces == Some(true) || modules.iter().any(|module| module == b"smack")
+    });
     let met = first_of_all == Access::Denied(**first) && (first.step == 0 || !enforces);
     let fixes = found.iter().filter_map(|it| smallest_fix(&path.walk, it, rights));
     let mut fix = Phrase::default();

@@ -40,7 +40,11 @@ pub(super) fn read(host: &Host, pid: u32) -> Held {
             held.facts.counts = found.counts;
             held.facts.left_out = found.left_out;
         }
-        Err(error) => held.facts.refusal = Some(Phrase::from(error.to_string())),
+        Err(error) => {
+            let who_may =
+                if error.is_forbidden() { " (root, or CAP_SYS_PTRACE, may read them)" } else { "" };
+            held.facts.refusal = Some(Phrase::from(format!("{error}{who_may}")));
+        }
     }
     held
 }

@@ -36,7 +36,7 @@ pub fn check_process(
     pid: u32,
 ) -> Result<Vec<Check>, HostError> {
     let comm = host.read_comm(pid)?;
-    let started = host.read_start_ticks(pid).ok();
+    let started = host.read_start_ticks(pid);
     let held = descriptors::read(host, pid);
     let first = sockets::look(namespaces, &held);
     let (began, quota) = (Instant::now(), memory::read_throttled(host, pid));
@@ -59,6 +59,9 @@ pub fn check_process(
     facts.sockets.between_ms =
         between.map(|between| u64::try_from(between.as_millis()).unwrap_or(u64::MAX));
     facts.descriptors = held.facts;
-    facts.identity.ended = host.read_start_ticks(pid).ok() != started;
+    facts.identity.ended = match (started, host.read_start_ticks(pid)) {
+        (Ok(before), Ok(now)) => before != now,
+        (_, now) => now.is_err_and(|error| error.is_gone()),
+    };
     Ok(checkup(&facts))
 }

@@ -47,6 +47,9 @@ const LOCAL: [&[u8]; 26] = [
     b"zfs",
 ];
 
+/// Mounts of message queues that a queue is looked for in.
+const MOST_QUEUES: usize = 16;
+
 /// The mounts of a process.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
@@ -67,7 +70,8 @@ impl Mounts {
                 mounts.local.insert(id);
             }
         }
-        mounts.queues = parse_mounts(mountinfo, b"mqueue").map(|mount| mount.point).collect();
+        let queues = parse_mounts(mountinfo, b"mqueue").map(|mount| mount.point);
+        mounts.queues = queues.take(MOST_QUEUES).collect();
         mounts
     }
 
@@ -96,8 +100,8 @@ impl Mounts {
     fn queue_or_path(&self, process: &ProcessDir, fdinfo: &[u8], path: Vec<u8>) -> DescriptorKind {
         let inode = field(fdinfo, b"ino:").and_then(decimal);
         let is_queue = |point: &Vec<u8>| {
-            let below = [b"root".as_slice(), point, path.as_slice()].concat();
-            let found = process.stat_below(Path::new(std::ffi::OsStr::from_bytes(&below)));
+            let below = [point.as_slice(), path.as_slice()].concat();
+            let found = process.inode_in_root(Path::new(std::ffi::OsStr::from_bytes(&below)));
             found.is_some_and(|found| Some(found) == inode)
         };
         let one_name = path.iter().rposition(|byte| *byte == b'/') == Some(0);

@@ -12,7 +12,7 @@ mod enter;
 mod scratch;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -51,6 +51,24 @@ pub struct NetworkNamespaces {
     /// Processes whose namespace could not be read, for another reason than their exit: one that
     /// is theirs alone is missing in `all`. Threads of the kernel do not count.
     pub unreadable: u32,
+    /// Of them, those that did not answer (`patience`).
+    pub held_back: u32,
+}
+
+impl NetworkNamespaces {
+    /// Adds what was there `before` and was not found now, if processes did not answer: it may be theirs.
+    pub fn keep_hidden(&mut self, before: &[NetworkNamespace]) {
+        if self.held_back == 0 {
+            return;
+        }
+        let found: HashSet<u32> = self.all.iter().map(|it| it.inode).collect();
+        self.all.extend(before.iter().filter(|it| !found.contains(&it.inode)).cloned());
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        self.all.sort_by_key(|namespace| (!namespace.own, namespace.inode));
+    }
 }
 
 impl Host {
@@ -83,7 +101,8 @@ impl Host {
             Err(_) => Some(None),
         });
         let told = self.read_each(self.read_pids()?, &work);
-        let mut unreadable = told.held_back.len();
+        let held_back = told.held_back.len();
+        let mut unreadable = held_back;
         for (pid, inode) in told.answers {
             let Some(inode) = inode else {
                 unreadable += 1;
@@ -92,10 +111,12 @@ impl Host {
             let namespace = found.entry(inode);
             namespace.or_insert_with(|| self.namespace(inode, false)).pids.push(pid);
         }
-        let unreadable = u32::try_from(unreadable).unwrap_or(u32::MAX);
-        let mut all: Vec<NetworkNamespace> = found.into_values().collect();
-        all.sort_by_key(|namespace| (!namespace.own, namespace.inode));
-        Ok(NetworkNamespaces { all, unreadable })
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let (unreadable, held_back) = (number(unreadable), number(held_back));
+        let all = found.into_values().collect();
+        let mut namespaces = NetworkNamespaces { all, unreadable, held_back };
+        namespaces.sort();
+        Ok(namespaces)
     }
 
     fn namespace(&self, inode: u32, own: bool) -> NetworkNamespace {

@@ -20,7 +20,7 @@ use super::mounts::{MountFact, MountTable, is_local, type_of_magic};
 use super::walk::{Trail, walk};
 use super::{End, Walk};
 use crate::host::credentials::read_namespace_at;
-use crate::host::error::read_with;
+use crate::host::mountinfo::read_mountinfo;
 use crate::host::{Host, HostError};
 
 /// How long a look may take unless the caller says otherwise.
@@ -179,8 +179,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn read(host: &'a Host, directory: &'a Path) -> Result<Self, WalkError> {
-        let parse = |bytes: &[u8]| Ok(MountTable::parse(bytes));
-        let mounts = read_with(&directory.join("mountinfo"), parse)?;
+        let mounts = MountTable::parse(&read_mountinfo(&directory.join("mountinfo"))?);
         let mount_namespace = read_namespace_at(&directory.join("ns/mnt"), "mnt").ok();
         Ok(Self { host, directory, mounts, mount_namespace })
     }
@@ -254,8 +253,8 @@ impl<'a> Reader<'a> {
         if own.is_none() || own != self.mount_namespace {
             return None;
         }
-        let parse = |bytes: &[u8]| Ok(MountTable::parse(bytes));
-        let table = read_with(&self.host.below("proc/thread-self/mountinfo"), parse).ok()?;
+        let own = read_mountinfo(&self.host.below("proc/thread-self/mountinfo")).ok()?;
+        let table = MountTable::parse(&own);
         table.by_id(id).map(|mount| MountFact { mount_point: None, ..mount.fact() })
     }
 }

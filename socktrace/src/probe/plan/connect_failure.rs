@@ -13,6 +13,7 @@ use super::{
 
 const BAD_ARGUMENTS: &str =
     "connects refused for a bad descriptor or address (EBADF, EFAULT, EINVAL)";
+const BEFORE_SYN: &str = "connects through io_uring and of 32-bit programs, but for those of TCP that fail after their SYN";
 const LATE: &str = "TCP connects that fail after connect() has returned";
 
 pub(super) const TIERS: [TierPlan; 3] = [
@@ -77,7 +78,7 @@ pub(super) const TIERS: [TierPlan; 3] = [
             SOCK_STATE_TWIN,
             SOCK_STATE_PERF,
         ],
-        loses: &["Unix connects through io_uring, and connects of 32-bit programs"],
+        loses: &[BEFORE_SYN],
     },
     TierPlan {
         tier: Tier::Tracepoint,
@@ -94,6 +95,6 @@ pub(super) const TIERS: [TierPlan; 3] = [
             SOCK_STATE_TWIN,
             SOCK_STATE_PERF,
         ],
-        loses: &["Unix connects through io_uring, and connects of 32-bit programs"],
+        loses: &[BEFORE_SYN],
     },
 ];

@@ -110,7 +110,7 @@ impl Trace {
                 args.insert("limit".into(), json!(limit));
                 let name = format!("drop: {}", Drops::Tcp(*reason).name());
                 out.push(instant(&name, "backlog_drop", group, at, args));
-                out.extend(self.queue(*listener, *queue, at));
+                out.extend(queue.and_then(|queue| self.queue(*listener, queue, at)));
             }
             Body::Listen { inode, listener } => {
                 let group = self.groups.listener(Some(*inode), Some(&listener.local), &mut out);

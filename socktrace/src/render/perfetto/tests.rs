@@ -65,6 +65,7 @@ fn stall(listener: u64, change: StallChange, since_ms: u64, now_ms: u64) -> Stal
         blocked: 0,
         accepted_ns: None,
         owners: vec![Owner { pid: 12, comm: b"\xff".to_vec(), uid: None, cgroup: None }],
+        seen_in_part: false,
         hold: Some(Hold::Stopped),
         acceptor: Some("stopped".into()),
         clients: Vec::new(),
@@ -152,8 +153,8 @@ fn session() -> Vec<Value> {
         listener: Some(9),
         reason: DropReason::AcceptQueueFull,
         stage: Some(DropStage::Syn),
-        queue: 5,
-        limit: 4,
+        queue: Some(5),
+        limit: Some(4),
         peer: inet("10.0.0.1:5"),
     };
     let listener = Listener { local: inet("0.0.0.0:80"), ..Listener::default() };

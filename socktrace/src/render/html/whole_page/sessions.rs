@@ -191,6 +191,7 @@ fn stall() -> Stall {
         blocked: 70_043,
         accepted_ns: Some(SECOND),
         owners: vec![owner()],
+        seen_in_part: false,
         hold: None,
         acceptor: Some(text(HOSTILE)),
         clients: vec![Waiting {
