@@ -32,8 +32,8 @@ const MOST_TOTALS: usize = 16384;
 const MOST_FAILURES: usize = 2 * MOST_TOTALS;
 /// The same of totals with histograms: twice as many as the kernel side has.
 const MOST_WAITS: usize = 4096;
-/// Listeners that are kept at most.
-const MOST_AT_ONCE: usize = 1 << 20;
+/// Listeners that are kept at most, and holders of all of them.
+pub(super) const MOST_AT_ONCE: usize = 1 << 20;
 /// Listeners that are kept while others are forgotten: those that are gone, and of which no total tells.
 const MOST_WATCHED: usize = 65536;
 
@@ -61,6 +61,8 @@ pub struct Aggregator {
     forget_at: usize,
     pub(super) named: HashMap<u64, Listener>,
     pub(super) owners: HashMap<u64, Vec<Owner>>,
+    /// How many there are in `owners`.
+    holders: usize,
     pub(super) unread: Option<Unread>,
     pub(super) cgroups: HashMap<u64, Vec<u8>>,
     pub(super) namespaces: Vec<NamespaceCounters>,
@@ -95,6 +97,7 @@ impl Aggregator {
             forget_at: MOST_WATCHED,
             named: HashMap::new(),
             owners: HashMap::new(),
+            holders: 0,
             unread: None,
             cgroups: HashMap::new(),
             namespaces: Vec::new(),
@@ -134,7 +137,7 @@ impl Aggregator {
             }
             Record::Counters(counters) => self.apply_counters(*counters),
             Record::Sightings(sightings) => self.apply_sightings(sightings),
-            Record::Owners(owners) => self.left_out += extend(&mut self.owners, owners),
+            Record::Owners(owners) => self.apply_owners(owners),
             Record::Unread(unread) => self.unread = Some(unread),
             Record::Cgroups(cgroups) => self.left_out += extend(&mut self.cgroups, cgroups),
             Record::Namespaces(namespaces) => self.namespaces = namespaces,
@@ -300,6 +303,23 @@ impl Aggregator {
         }
     }
 
+    /// Takes in who holds listeners: of each what is told last, and of all as many as there is room for.
+    fn apply_owners(&mut self, owners: HashMap<u64, Vec<Owner>>) {
+        for (inode, mut holders) in owners {
+            let before = self.owners.get(&inode).map_or(0, Vec::len);
+            let others = self.holders.saturating_sub(before);
+            let room = MOST_AT_ONCE.saturating_sub(others);
+            self.left_out += holders.len().saturating_sub(room) as u64;
+            holders.truncate(room);
+            let kept = holders.len();
+            let too_many = extend(&mut self.owners, [(inode, holders)]);
+            self.left_out += too_many;
+            if too_many == 0 {
+                self.holders = others + kept;
+            }
+        }
+    }
+
     /// Keeps a stall that is told for the first time, or counts it where there are too many.
     fn keep_stall(&mut self, stall: Stall) {
         let is_over = stall.change == StallChange::Closed;
@@ -383,6 +403,48 @@ fn in_turn(before: Option<String>, now: Option<String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::Snapshot;
+    use crate::event::Hold;
+
+    fn aggregator() -> Aggregator {
+        Aggregator::new(Snapshot::of_nothing().session, Selection::default())
+    }
+
+    fn holders(pids: std::ops::Range<u32>) -> Vec<Owner> {
+        pids.map(|pid| Owner { pid, comm: Vec::new(), uid: None, cgroup: None }).collect()
+    }
+
+    #[test]
+    fn holders_have_a_limit_and_what_is_told_again_takes_the_place_of_what_was() {
+        let mut known = aggregator();
+        let most = u32::try_from(MOST_AT_ONCE).expect("a number");
+        for (inode, count) in [(7, most), (7, most - 1), (8, 3), (8, 3)] {
+            known.apply(Record::Owners(HashMap::from([(inode, holders(0..count))])));
+        }
+        assert_eq!((known.owners[&7].len(), known.owners[&8].len()), (MOST_AT_ONCE - 1, 1));
+        assert_eq!((known.holders, known.left_out), (MOST_AT_ONCE, 4));
+    }
+
+    #[test]
+    fn what_held_an_owner_up_for_a_while_is_told_to_be_a_part() {
+        let told = |holds: &[Option<Hold>]| {
+            let mut known = aggregator();
+            for hold in holds {
+                let stall = Stall { hold: *hold, ..Stall::of_listener(7) };
+                known.apply(Record::Stall(Box::new(stall)));
+            }
+            (known.stalls[0].hold, known.stalls[0].seen_in_part)
+        };
+        let [throttled, running, asleep] = [Hold::Throttled, Hold::Running, Hold::Asleep].map(Some);
+        assert_eq!(told(&[throttled, throttled, None]), (throttled, false));
+        assert_eq!(
+            told(&[running, throttled]),
+            (throttled, false),
+            "the quota is known from the second look on"
+        );
+        assert_eq!(told(&[throttled, asleep]), (throttled, true));
+        assert_eq!(told(&[throttled, asleep, throttled]), (throttled, true));
+    }
 
     #[test]
     fn what_held_an_acceptor_up_is_told_in_turn_each_once_and_not_for_ever() {

@@ -2,7 +2,10 @@
 
 use socktrace_common::Signal;
 
-use super::{Aggregator, aggregator::Watched};
+use super::{
+    Aggregator,
+    aggregator::{MOST_AT_ONCE, Watched},
+};
 use crate::event::{Carried, Delivered, Record, WatchedListener};
 
 /// Rows in one record, so that a frame can hold it.
@@ -75,6 +78,10 @@ impl Aggregator {
             *sum = sum.saturating_add(row.count);
         }
         for row in watched {
+            if self.watched.len() >= MOST_AT_ONCE {
+                self.left_out += 1;
+                continue;
+            }
             self.course
                 .saw_queue(row.inode, if row.gone { 0 } else { row.last.queue.unwrap_or(0) });
             let WatchedListener { inode, last, peak, drops_at_start, gone } = row;
