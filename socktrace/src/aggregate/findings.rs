@@ -157,7 +157,7 @@ pub(super) struct Around {
     pub(super) slept: Slept,
     /// Whether all accepts are counted, whoever made them.
     pub(super) sees_accepts: bool,
-    /// Whether that is so of calls that no system call tracepoint tells, too.
+    /// Whether that any accept was made is seen, also one that no tracepoint of system calls tells.
     pub(super) sees_every_call: bool,
     /// Memory, of the whole host.
     pub(super) memory: MemoryCounters,
@@ -177,7 +177,7 @@ pub(super) fn of_listener(row: &ListenerRow, stalls: &[Stall], around: Around) -
         somaxconn: row.somaxconn,
         peak: row.queue_peak,
         accepted: around.sees_accepts.then(|| waits.count()),
-        every_accept_seen: around.sees_accepts && around.sees_every_call,
+        every_accept_seen: around.sees_every_call,
         median_ns: waits.any().then(|| waits.permille_ns(500)),
         longest_ns: waits.any().then(|| waits.max_ns()),
         thrown: thrown(&row.backlog_drops),

@@ -15,6 +15,8 @@ use socktrace_tests::harness::report::Report;
 use socktrace_tests::harness::run::{run, socktrace};
 use socktrace_tests::scenario::causes::files::tmpfs_keeps_flags;
 
+use crate::matrix::surety_of_no_accept;
+
 /// Longer than a tracer takes to attach on a slow machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -277,10 +279,9 @@ fn demo_no_descriptors_names_how_many_are_open() -> Result<()> {
 
 #[test]
 fn demo_inherited_listener_names_the_heir_and_who_left_it() -> Result<()> {
-    demo(
-        "inherited-listener",
-        &["nobody has accepted since listen()", "who inherited it", "(measured)"],
-    )
+    let surety = format!("({})", surety_of_no_accept()?);
+    let words = ["nobody has accepted since listen()", "who inherited it", &surety];
+    demo("inherited-listener", &words)
 }
 
 #[test]

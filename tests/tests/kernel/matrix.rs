@@ -2,6 +2,7 @@
 //! tests judge the same run.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Result, anyhow, bail, ensure};
@@ -50,4 +51,24 @@ fn run_of(tier: &str, transport: &str) -> Arc<Outcome> {
         Arc::new(record(&args, &["all"]).map_err(|error| format!("{error:#}")))
     };
     Arc::clone(runs.entry(key).or_insert_with(play))
+}
+
+/// How sure it can be that nobody ever accepted from a listener: where its tier sees every call, and no process hides what it
+/// holds from root.
+pub(crate) fn surety_of_no_accept() -> Result<&'static str> {
+    let kernel = this_kernel()?;
+    let sees_all = kernel.auto.get("accept").is_some_and(|tier| tier != "tracepoint");
+    Ok(if sees_all && !hides_one()? { "measured" } else { "inferred" })
+}
+
+fn hides_one() -> Result<bool> {
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let is_process = entry.file_name().to_string_lossy().parse::<u32>().is_ok();
+        // What lets this be read lets descriptors be read.
+        let read = std::fs::read_link(entry.path().join("ns/net"));
+        if is_process && read.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

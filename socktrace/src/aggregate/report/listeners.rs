@@ -93,7 +93,7 @@ impl Aggregator {
             |selection: &Selection| selection.selects_processes() || selection.only_errnos();
         let tier = self.session.tier(Signal::Accept);
         let sees_accepts = tier.is_some() && self.every(|selection| !is_filtered(selection));
-        let sees_every_call = tier != Some(Tier::Tracepoint);
+        let sees_every_call = matches!(tier, Some(Tier::Fentry | Tier::Kprobe));
         let around = |row: &ListenerRow| Around {
             sees_accepts,
             sees_every_call,
