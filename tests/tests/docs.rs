@@ -292,8 +292,8 @@ fn every_key_and_value_of_the_json_is_documented() -> Result<()> {
         let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         for word in literals(&code(source)?) {
             let word = word.trim();
-            // "discarded" is taken off in the aggregator and never printed.
-            let known = quoted.contains(word) || word == "discarded";
+            // The aggregator takes "discarded" off, and the pipeline hands no stall on that is "still" as it was.
+            let known = quoted.contains(word) || ["discarded", "still"].contains(&word);
             if !word.is_empty() && word.chars().all(is_word) && !known {
                 problems.push(format!("docs/json.md has no `{word}` ({source})"));
             }
