@@ -26,6 +26,8 @@ use super::{Host, HostError};
 
 /// For how long a process may keep its reader from working.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How often it is looked at in that time.
+const LOOKS: u32 = 2;
 /// The same while another one holds its reader back.
 const LESS_PATIENCE: Duration = Duration::from_millis(100);
 /// The same where readers of one pass have waited for so long.
@@ -69,14 +71,17 @@ struct Reader<T> {
     ended: Receiver<()>,
     thread: JoinHandle<()>,
     begun: Instant,
+    /// Which question it was at when it was looked at first, when, and its CPU time then.
+    seen: Option<(usize, Instant, Duration)>,
 }
 
 /// What both have.
 struct State<T> {
     thread: i32,
     left: VecDeque<u32>,
-    /// Which process it asks, since when, and how much CPU time it had taken before.
-    current: Option<(u32, Instant)>,
+    /// Which process it asks.
+    current: Option<u32>,
+    /// CPU time, once it has ended.
     took: Duration,
     answers: Vec<(u32, T)>,
     given_up: bool,
@@ -130,19 +135,19 @@ fn held_back(host: &Host, pid: u32) -> HostError {
 impl<T: Send + 'static> Reading<T> {
     /// Waits for the answers.
     pub(super) fn finish(mut self) -> Told<T> {
-        while let Some(reader) = self.reader.take() {
+        while let Some(mut reader) = self.reader.take() {
             let patience = self.patience(&reader);
-            let look = reader.ended.recv_timeout(patience);
+            let look = reader.ended.recv_timeout(patience / LOOKS);
             let ended = look != Err(RecvTimeoutError::Timeout);
             let state = Arc::clone(&reader.state);
             let mut state = lock(&state);
-            if !ended && !state.is_held_back(patience) {
+            if !ended && !reader.is_held_back(&state, patience) {
                 self.reader = Some(reader);
                 continue;
             }
             self.waited += reader.waited(&state);
             // One that has ended is still at work only after a panic.
-            if let Some((pid, _)) = state.current {
+            if let Some(pid) = state.current {
                 self.told.held_back.push(pid);
                 state.given_up = !ended;
                 if state.given_up {
@@ -151,7 +156,7 @@ impl<T: Send + 'static> Reading<T> {
                 }
             }
             self.told.answers.append(&mut state.answers);
-            counted_here(((), state.took));
+            counted_here(((), state.took.max(thread_time(state.thread))));
             let left = std::mem::take(&mut state.left);
             drop(state);
             if ended {
@@ -209,7 +214,7 @@ impl<T: Send + 'static> Reader<T> {
         let (host, work, theirs) = (host.clone(), Arc::clone(work), Arc::clone(&state));
         let run = move || read_all(&host, &work, &theirs, &end);
         match Builder::new().name("read-processes".into()).spawn(run) {
-            Ok(thread) => Ok(Self { state, ended, thread, begun: Instant::now() }),
+            Ok(thread) => Ok(Self { state, ended, thread, begun: Instant::now(), seen: None }),
             Err(_) => Err(std::mem::take(&mut lock(&state).left)),
         }
     }
@@ -220,41 +225,52 @@ impl<T: Send + 'static> Reader<T> {
         let worked = thread_time(state.thread).max(state.took);
         self.begun.elapsed().saturating_sub(worked)
     }
-}
 
-impl<T> State<T> {
-    /// Whether the reader sleeps, and has not worked for so long since it asks the process that it asks. One that has not come to
-    /// a CPU, or a machine that stood still, does not make it so.
-    fn is_held_back(&self, patience: Duration) -> bool {
-        let worked = || thread_time(self.thread).saturating_sub(self.took);
-        let waits = |(_, since): (u32, Instant)| {
-            since.elapsed().saturating_sub(worked()) >= patience && is_asleep(self.thread)
-        };
-        self.current.is_some_and(waits)
+    /// Whether it sleeps, and has not worked for so long since it was first seen to ask the process that it asks. One that has
+    /// not come to a CPU, or a machine that stood still, does not make it so.
+    fn is_held_back(&mut self, state: &State<T>, patience: Duration) -> bool {
+        let (left, ran) = (state.left.len(), thread_time(state.thread));
+        match self.seen {
+            Some((question, since, before)) if question == left && state.current.is_some() => {
+                let worked = ran.saturating_sub(before);
+                since.elapsed().saturating_sub(worked) >= patience / LOOKS
+                    && is_asleep(state.thread)
+            }
+            _ => {
+                self.seen = Some((left, Instant::now(), ran));
+                false
+            }
+        }
     }
 }
 
 /// Asks one process after the other, until there are no more or nobody waits for the answers.
 fn read_all<T>(host: &Host, work: &Work<T>, state: &Mutex<State<T>>, _end: &Sender<()>) {
-    lock(state).thread = gettid().as_raw();
-    while let Some(pid) = next(state) {
-        let (answer, took) = all_told(|| work(host, pid));
+    let mut next = {
+        let mut state = lock(state);
+        state.thread = gettid().as_raw();
+        state.turn()
+    };
+    while let Some(pid) = next {
+        let answer = work(host, pid);
         let mut state = lock(state);
         if state.given_up {
             lock(&HELD).remove(&(host.root.clone(), pid));
             return;
         }
-        state.current = None;
-        state.took = took;
         state.answers.extend(answer.map(|answer| (pid, answer)));
+        next = state.turn();
     }
+    let ((), took) = all_told(|| ());
+    lock(state).took = took;
 }
 
-fn next<T>(state: &Mutex<State<T>>) -> Option<u32> {
-    let mut state = lock(state);
-    let pid = state.left.pop_front()?;
-    state.current = Some((pid, Instant::now()));
-    Some(pid)
+impl<T> State<T> {
+    /// Goes on to the next process.
+    fn turn(&mut self) -> Option<u32> {
+        self.current = self.left.pop_front();
+        self.current
+    }
 }
 
 /// Those of this host, by pid.
