@@ -26,13 +26,14 @@ use super::{Host, HostError};
 
 /// For how long a process may keep its reader from working.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How often it is looked at in that time.
-const LOOKS: u32 = 2;
 /// The same while another one holds its reader back.
 const LESS_PATIENCE: Duration = Duration::from_millis(100);
-/// The same where readers of one pass have waited for so long.
+/// The same once readers of one pass have waited for [`ALL_PATIENCE`].
 const NO_PATIENCE: Duration = Duration::from_millis(10);
+/// For how long readers of one pass may be kept from working, all in all.
 const ALL_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a reader is looked at in the time that it has.
+const LOOKS: u32 = 2;
 
 /// Threads that may wait at a time: beyond that, no process is asked.
 const MOST_HELD: usize = 16;
