@@ -157,7 +157,7 @@ pub(super) struct Around {
     pub(super) slept: Slept,
     /// Whether all accepts are counted, whoever made them.
     pub(super) sees_accepts: bool,
-    /// Whether that any accept was made is seen, also one that no tracepoint of system calls tells.
+    /// Whether a listener's accepts show whatever they are made by, also what no tracepoint of system calls tells.
     pub(super) sees_every_call: bool,
     /// Memory, of the whole host.
     pub(super) memory: MemoryCounters,
