@@ -66,6 +66,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_a_file_that_is_too_long_whole_lines_are_read() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let line = [vec![b'x'; 4095], vec![b'\n']].concat();
+        let most = usize::try_from(MOST).expect("a number");
+        std::fs::write(file.path(), line.repeat(most / 4096 - 1)).expect("written");
+        assert_eq!(read_mountinfo(file.path()).expect("read").len(), most - 4096);
+        std::fs::write(file.path(), [b"y\n".to_vec(), line.repeat(most / 4096)].concat())
+            .expect("written");
+        let read = read_mountinfo(file.path()).expect("read");
+        assert_eq!((read.len(), read.last()), (most - 4096 + 2, Some(&b'\n')));
+    }
+
+    #[test]
     fn mounts_of_a_type_are_found_behind_any_number_of_optional_fields() {
         let info = b"24 1 0:5 / /proc rw shared:1 - proc nsfs rw\n\
             25 1 0:4 net:[7] /run/n\\040s\\134 rw,nosuid shared:4 master:1 - nsfs nsfs rw\n\

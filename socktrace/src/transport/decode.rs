@@ -148,6 +148,25 @@ fn listen(wire: &ListenEvent) -> Body {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_closed_listener_has_no_peer_and_a_queue_only_where_the_hook_has_one() {
+        let told = |reason: DropReason, queue| {
+            let zeros = vec![0; size_of::<BacklogDropEvent>()];
+            let mut wire = read::<BacklogDropEvent>(&zeros).expect("an event");
+            (wire.key.reason, wire.key.stage, wire.queue) = (reason as u32, DropStage::NONE, queue);
+            wire.peer.family = 1;
+            match backlog_drop(wire) {
+                Some(Body::BacklogDrop { queue, limit, peer, .. }) => {
+                    (queue, limit, peer.address.is_some())
+                }
+                other => unreachable!("{other:?}"),
+            }
+        };
+        assert_eq!(told(DropReason::ListenerClosed, 0), (None, None, false));
+        assert_eq!(told(DropReason::ListenerClosed, 3), (Some(3), Some(0), false));
+        assert_eq!(told(DropReason::Other, 0), (Some(0), Some(0), true));
+    }
+
     /// An accept error of pid 7 on listener 9, as bytes.
     fn bytes() -> Vec<u8> {
         let mut bytes = vec![0; size_of::<AcceptErrorEvent>()];

@@ -201,6 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_there_stays_while_a_process_does_not_answer_and_goes_otherwise() {
+        let (_root, host) = fake(&[("thread-self", "net:[50]"), ("12", "net:[7]")], "");
+        let before = host.read_network_namespaces().expect("namespaces").all;
+        for (held_back, left) in [(0, vec![50]), (1, vec![50, 7])] {
+            let (_root, host) = fake(&[("thread-self", "net:[50]")], "");
+            let mut found = host.read_network_namespaces().expect("namespaces");
+            found.held_back = held_back;
+            found.keep_hidden(&before);
+            let inodes: Vec<u32> = found.all.iter().map(|it| it.inode).collect();
+            assert_eq!(inodes, left);
+        }
+    }
+
+    #[test]
     fn the_number_is_the_inode_of_the_namespace_file() {
         let inode = fs::metadata("/proc/self/ns/net").expect("nsfs").ino();
         assert_eq!(Host::default().read_netns(std::process::id()).expect("a namespace"), inode);
