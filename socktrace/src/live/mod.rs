@@ -22,7 +22,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use self::{
     alarm::Alarm,
     drops::Start,
-    pace::Pace,
+    pace::{Allowance, Pace},
     sums::{cgroups_of, since},
 };
 use crate::{
@@ -105,6 +105,8 @@ pub struct Live {
     found: Vec<Diagnosis>,
     checkpoint_every: Option<Duration>,
     next_checkpoint: Instant,
+    /// Of checkpoints.
+    allowance: Allowance,
     /// As of the last checkpoint.
     told_stages: Stages,
     /// By signal, whether there was anything new at it.
@@ -158,6 +160,7 @@ impl Live {
             found: Vec::new(),
             checkpoint_every: None,
             next_checkpoint: Instant::now(),
+            allowance: Allowance::new(Instant::now()),
             told_stages: Stages::default(),
             moved: [false; Signal::COUNT],
             owned: HashSet::new(),

@@ -1,4 +1,4 @@
-//! When listeners are looked at, and when hooks are asked whether that is to be sooner. Pure.
+//! When listeners are looked at, when hooks are asked whether that is to be sooner, and when totals are told. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,33 @@ impl Pace {
     }
 }
 
+/// CPU time that totals told in between may take: a share of the time that passes, also of what has passed unused. So one
+/// that is dear, as the first is (its listeners are new), does not put off the next.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    /// Until when the time that passes is used.
+    used_until: Instant,
+}
+
+impl Allowance {
+    /// One in so many parts of a CPU's time.
+    const SHARE: u32 = 50;
+    /// Of so much time it may be used at once: of a tenth of a second of a CPU.
+    const AHEAD: Duration = Duration::from_secs(5);
+
+    /// Nothing has been used lately.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { used_until: now }
+    }
+
+    /// When totals may be told again, after a `pause` at least; half of the time is left to other things.
+    pub(super) fn after(&mut self, took: Took, pause: Duration) -> Instant {
+        self.used_until = self.used_until.max(took.begin) + took.effort * Self::SHARE;
+        let ahead = self.used_until.saturating_duration_since(took.begin);
+        took.begin + pause.max(ahead.saturating_sub(Self::AHEAD)).max(took.passed * 2)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +162,42 @@ mod tests {
         pace.hasten();
         assert_eq!((pace.next_look - begin, pace.next() - begin), (MS * 2000, MS * 1000));
         assert!(pace.is_time_to_ask(begin + MS * 1000) && !pace.is_time_to_look(begin + MS * 1000));
+    }
+
+    #[test]
+    fn a_first_time_that_is_dear_does_not_put_off_the_next() {
+        let begin = Instant::now();
+        let mut allowance = Allowance::new(begin);
+        let took = |at_ms: u32, cost_ms: u32, passed_ms: u32| Took {
+            begin: begin + MS * at_ms,
+            effort: MS * cost_ms,
+            passed: MS * passed_ms,
+        };
+        assert_eq!(allowance.after(took(0, 60, 60), MS * 200), begin + MS * 200);
+        assert_eq!(
+            allowance.after(took(200, 1, 150), MS * 200),
+            begin + MS * 500,
+            "half of the time"
+        );
+    }
+
+    #[test]
+    fn told_as_often_as_it_may_be_totals_take_their_share_and_no_more() {
+        let begin = Instant::now();
+        let mut allowance = Allowance::new(begin);
+        let (mut now, mut used) = (begin, Duration::ZERO);
+        while now < begin + MS * 100_000 {
+            let took = Took { begin: now, effort: MS * 8, passed: MS * 8 };
+            used += took.effort;
+            now = allowance.after(took, MS * 100);
+        }
+        assert!((MS * 2000..MS * 2120).contains(&used), "{used:?}");
+        let took = Took { begin: now + MS * 60_000, effort: MS * 101, passed: MS };
+        let next = allowance.after(took, MS * 10);
+        assert_eq!(
+            next - took.begin,
+            MS * 50,
+            "what a minute did not use is used up by a tenth of a second"
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use socktrace_common::{DropKey, Signal};
 
-use super::{Live, LiveError, drops::Moment};
+use super::{Live, LiveError, drops::Moment, pace::Took};
 use crate::{
     event::{
         Address, Counters, EAGAIN, Endpoint, MemoryCounters, NamespaceCounters, NetstatDelta,
@@ -19,9 +19,6 @@ use crate::{
     probe::read_runs,
     transport::{monotonic_now_ns, read_counters_of, read_stages},
 };
-
-/// A checkpoint may use one in so many parts of a CPU's time; and half of the time that passes.
-const CHECKPOINT_SHARE: u32 = 50;
 
 impl Live {
     /// What happened so far, once in each interval: so much is saved if the tracer is killed.
@@ -50,8 +47,8 @@ impl Live {
                 ..Counters::default()
             })));
         }
-        self.next_checkpoint =
-            begin + every.max(effort.so_far() * CHECKPOINT_SHARE).max(begin.elapsed() * 2);
+        let took = Took { begin, effort: effort.so_far(), passed: begin.elapsed() };
+        self.next_checkpoint = self.allowance.after(took, every);
         Ok(())
     }
 
