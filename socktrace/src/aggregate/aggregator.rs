@@ -268,10 +268,11 @@ impl Aggregator {
     }
 
     /// A stall is told of from its opening to its end; what it once knew, its end still knows.
-    fn apply_stall(&mut self, stall: Stall) {
+    fn apply_stall(&mut self, mut stall: Stall) {
         if !self.wants_stall(&stall) {
             return;
         }
+        stall.bound_owners();
         let open = |known: &&mut Stall| {
             known.listener == stall.listener && known.change != StallChange::Closed
         };
@@ -404,7 +405,7 @@ fn in_turn(before: Option<String>, now: Option<String>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::aggregate::Snapshot;
-    use crate::event::Hold;
+    use crate::event::{Hold, MOST_OWNERS};
 
     fn aggregator() -> Aggregator {
         Aggregator::new(Snapshot::of_nothing().session, Selection::default())
@@ -423,6 +424,19 @@ mod tests {
         }
         assert_eq!((known.owners[&7].len(), known.owners[&8].len()), (MOST_AT_ONCE - 1, 1));
         assert_eq!((known.holders, known.left_out), (MOST_AT_ONCE, 4));
+    }
+
+    #[test]
+    fn a_stall_is_kept_with_so_many_owners_at_most_and_says_that_there_are_more() {
+        let most = u32::try_from(MOST_OWNERS).expect("a number");
+        let kept = |count| {
+            let mut known = aggregator();
+            let stall = Stall { owners: holders(0..count), ..Stall::of_listener(7) };
+            known.apply(Record::Stall(Box::new(stall)));
+            (known.stalls[0].owners.len(), known.stalls[0].seen_in_part)
+        };
+        assert_eq!(kept(most), (MOST_OWNERS, false));
+        assert_eq!(kept(most + 1), (MOST_OWNERS, true));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
     event::{Address, glob_of},
     evidence::{Investigator, Namespaces, Someone, check_process},
     host::Host,
+    kernel::has_lsm_programs,
     render::{
         checkup::{checkup_json, render_checkup},
         escape::{escape, unix_name},
@@ -68,7 +69,8 @@ impl Diagnose {
         let checks = match &target {
             Target::Address(address) => {
                 let namespaces = Namespaces::open(host.clone());
-                checkup(&Investigator::new(host, namespaces).ask(address, &someone))
+                let has_programs = has_lsm_programs().ok();
+                checkup(&Investigator::new(host, namespaces, has_programs).ask(address, &someone))
             }
             Target::Process(pid) => {
                 if host.read_exists(*pid).is_ok_and(|exists| !exists) {

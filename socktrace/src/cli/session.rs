@@ -15,7 +15,7 @@ use crate::{
     event::Source,
     evidence::{Investigator, Namespaces},
     host::Host,
-    kernel::{drop_all_but_reading, missing_privileges},
+    kernel::{Facts, drop_all_but_reading, has_lsm_programs, missing_privileges},
     listener::Lookout,
     live::LiveError,
     pipeline::{self, Sink},
@@ -63,14 +63,18 @@ pub(super) fn prepare(options: &Options) -> Result<Prepared, Failure> {
     let attached = attach(&facts, options)?;
     // No other network namespace may be entered after this.
     let lookout = Lookout::new(Host::default()).with_windows();
-    let investigator = Investigator::new(Host::default(), Namespaces::open(Host::default()));
-    drop_all_but_reading(attached.is_skipped_while_reading(facts.preemption)).map_err(|error| {
+    let namespaces = Namespaces::open(Host::default());
+    let investigator = Investigator::new(Host::default(), namespaces, has_lsm_programs().ok());
+    let Facts { preemption, release, tried, .. } = facts;
+    // No other thread keeps what this one gives up.
+    drop(tried);
+    drop_all_but_reading(attached.is_skipped_while_reading(preemption)).map_err(|error| {
         Failure::System {
             what: "cannot give up privileges after attaching",
             source: std::io::Error::other(error.to_string()),
         }
     })?;
-    Ok(Prepared { attached, lookout, investigator, release: facts.release })
+    Ok(Prepared { attached, lookout, investigator, release })
 }
 
 impl Prepared {

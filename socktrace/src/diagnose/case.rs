@@ -316,6 +316,8 @@ pub struct Security {
     pub modules: Option<Vec<Vec<u8>>>,
     /// Whether `SELinux` enforces.
     pub selinux_enforces: Option<bool>,
+    /// Whether BPF programs are loaded that decide as a module.
+    pub has_programs: Option<bool>,
     /// The client's label.
     pub label: Option<Vec<u8>>,
     /// What `AppArmor` does with the client; `None` where that is not known.

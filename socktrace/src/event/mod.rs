@@ -24,7 +24,9 @@ pub use finding::{Certainty, Diagnosis, FailureClass, Finding, Incident, Severit
 pub use listener::{Listener, Owner, Sighting, Sightings, Unread, socket_unit};
 pub(crate) use phrase::phrase;
 pub use phrase::{Part, Phrase, name, word};
-pub use stall::{Hold, OWNERS_LOOKED_AT, Queued, Sleeper, Stall, StallChange, Waiting};
+pub use stall::{
+    Hold, MOST_OWNERS, OWNERS_LOOKED_AT, Queued, Sleeper, Stall, StallChange, Waiting,
+};
 pub use totals::{
     Counters, Meanwhile, MemoryCounters, Misses, NamespaceCounters, NetstatDelta, ProgramRuns,
     ReaderLoss, Runs, Stages, WaitTotals,

@@ -56,6 +56,10 @@ pub enum StallChange {
 /// Of more owners, only so many are looked at for what holds them up.
 pub const OWNERS_LOOKED_AT: usize = 4;
 
+/// A stall is told with so many owners at most: there may be a thousand stalls, and ten thousand processes that hold each
+/// listener.
+pub const MOST_OWNERS: usize = 1024;
+
 /// What holds a process up that does not accept, the plainest first.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -125,7 +129,7 @@ pub struct Stall {
     /// start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_ns: Option<u64>,
-    /// Who holds the listener.
+    /// Who holds the listener: [`MOST_OWNERS`] of them at most.
     pub owners: Vec<Owner>,
     /// Whether owners are known in part only: there may be further ones, one does not tell what it does, or something else
     /// held them up later, while it went on.
@@ -139,6 +143,17 @@ pub struct Stall {
     pub acceptor: Option<String>,
     /// Who waits, as far as known.
     pub clients: Vec<Waiting>,
+}
+
+impl Stall {
+    /// Leaves out the owners that are too many, and says so.
+    pub(crate) fn bound_owners(&mut self) {
+        if self.owners.len() > MOST_OWNERS {
+            self.owners.truncate(MOST_OWNERS);
+            self.owners.shrink_to_fit();
+            self.seen_in_part = true;
+        }
+    }
 }
 
 #[cfg(test)]

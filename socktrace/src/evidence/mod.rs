@@ -43,13 +43,16 @@ pub struct Investigator {
     namespaces: Namespaces,
     units: UnitFiles,
     accounts: Accounts,
+    has_lsm_programs: Option<bool>,
 }
 
 impl Investigator {
-    /// Ready to gather; `namespaces` were opened while that was allowed.
-    pub fn new(host: Host, namespaces: Namespaces) -> Self {
+    /// Ready to gather; `namespaces` were opened, and whether BPF programs decide as a security module was asked, while
+    /// that was allowed.
+    pub fn new(host: Host, namespaces: Namespaces, has_lsm_programs: Option<bool>) -> Self {
         let accounts = host.read_accounts().unwrap_or_default();
-        Self { units: UnitFiles::new(host.clone()), host, namespaces, accounts }
+        let units = UnitFiles::new(host.clone());
+        Self { units, host, namespaces, accounts, has_lsm_programs }
     }
 
     /// Lets all network namespaces but these go.
@@ -102,6 +105,9 @@ impl Investigator {
         match &case.question {
             Question::Unix(_) => {
                 unix_target::gather(&self.host, &mut self.namespaces, &mut self.units, case, view);
+                if let Some(security) = &mut case.security {
+                    security.has_programs = self.has_lsm_programs;
+                }
             }
             Question::Tcp(_) => {
                 tcp_target::gather(&self.host, &mut self.namespaces, &mut self.units, case);
@@ -216,7 +222,7 @@ mod tests {
 
     fn ask(host: &Host, target: &Address) -> Vec<Check> {
         let namespaces = Namespaces::open(host.clone());
-        checkup(&Investigator::new(host.clone(), namespaces).ask(target, &Someone::Myself))
+        checkup(&Investigator::new(host.clone(), namespaces, None).ask(target, &Someone::Myself))
     }
 
     fn said(checks: &[Check], step: &str) -> String {

@@ -288,6 +288,7 @@ fn security(host: &Host, case: &Case) -> Security {
         apparmor: apparmor.and_then(|label| Some(parse_apparmor_label(label)?.mode)),
         modules: modules.map(|found| found.names),
         selinux_enforces: host.read_selinux_enforcing().ok(),
+        has_programs: None,
         label: labels.current,
     }
 }

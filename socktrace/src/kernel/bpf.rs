@@ -17,6 +17,8 @@ mod command {
     pub(super) const MAP_UPDATE_ELEM: i64 = 2;
     pub(super) const PROG_LOAD: i64 = 5;
     pub(super) const PROG_TEST_RUN: i64 = 10;
+    pub(super) const PROG_GET_NEXT_ID: i64 = 11;
+    pub(super) const PROG_GET_FD_BY_ID: i64 = 13;
     pub(super) const OBJ_GET_INFO_BY_FD: i64 = 15;
     pub(super) const RAW_TRACEPOINT_OPEN: i64 = 17;
     pub(super) const MAP_FREEZE: i64 = 22;
@@ -168,6 +170,15 @@ struct Freeze {
     map: i32,
 }
 
+/// For [`command::PROG_GET_NEXT_ID`], where `next` is the answer, and for [`command::PROG_GET_FD_BY_ID`].
+#[repr(C)]
+#[derive(Default)]
+struct ById {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
 /// For [`command::OBJ_GET_INFO_BY_FD`].
 #[repr(C)]
 struct Info {
@@ -217,6 +228,32 @@ pub(super) fn id_and_misses(program: BorrowedFd<'_>) -> io::Result<(u32, Option<
     let length = read_info(program.as_raw_fd(), &mut info)?;
     let counts = length >= size_of::<ProgramInfo>();
     Ok((info.id, counts.then_some(info.recursion_misses)))
+}
+
+/// The types of all programs that are loaded in this kernel, of everybody (`enum bpf_prog_type`). Needs `CAP_SYS_ADMIN`.
+pub(super) fn program_types() -> io::Result<Vec<u32>> {
+    let mut types = Vec::new();
+    let mut at = ById::default();
+    loop {
+        // SAFETY: the kernel reads a number and writes one.
+        match unsafe { bpf(command::PROG_GET_NEXT_ID, &mut at) } {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(types),
+            next => next?,
+        };
+        at.id = at.next;
+        let mut one = ById { id: at.id, ..ById::default() };
+        // SAFETY: as above.
+        match unsafe { bpf(command::PROG_GET_FD_BY_ID, &mut one) } {
+            // Unloaded meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            fd => {
+                let program = owned(fd?)?;
+                let mut info = ProgramInfo::default();
+                read_info(program.as_raw_fd(), &mut info)?;
+                types.push(info.program_type);
+            }
+        }
+    }
 }
 
 /// A link to a perf event, on a kernel that tells how often kprobes were missed.

@@ -189,6 +189,13 @@ impl KernelBtf {
         types.into_iter().find_map(|(id, kind)| matches!(kind, Type::Func(_)).then_some(id))
     }
 
+    /// A BTF file that has these functions only, by the ids that the kernel knows them by; those that it does not have are left out.
+    /// aya goes through all types of a file for each program.
+    pub fn file_of_functions(&self, functions: &[&str]) -> Vec<u8> {
+        let ids = functions.iter().filter_map(|name| Some((self.function_id(name)?, *name)));
+        names::file_of_functions(&ids.collect::<Vec<_>>()).unwrap_or_default()
+    }
+
     /// What the kernel calls the type of a tracepoint's hooks.
     pub fn tracepoint_type(tracepoint: &str) -> String {
         format!("btf_trace_{tracepoint}")

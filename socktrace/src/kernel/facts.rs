@@ -1,6 +1,11 @@
 //! What this kernel and these privileges allow, asked once, before anything is decided.
 
-use std::{io, os::fd::AsFd, path::Path};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    thread::{self, JoinHandle},
+};
 
 use super::{
     KernelBtf, Preemption, Symbols, Tracefs,
@@ -28,6 +33,27 @@ pub struct Facts {
     pub symbols: Symbols,
     /// Who may be stopped inside a hook.
     pub preemption: Preemption,
+    /// The hook that `tracing` was tried with.
+    pub tried: Detaching,
+}
+
+/// A hook that is being taken out of the kernel again, which takes it some tenths of a second: until it has run all tasks.
+/// Waited for when this is dropped.
+#[derive(Default)]
+pub struct Detaching(Option<JoinHandle<()>>);
+
+impl Detaching {
+    fn begin(link: OwnedFd) -> Self {
+        // Where there is no thread to be had, it is waited for at once.
+        Self(thread::Builder::new().name("detach".into()).spawn(move || drop(link)).ok())
+    }
+}
+
+impl Drop for Detaching {
+    fn drop(&mut self) {
+        // It does nothing that could panic.
+        let _done = self.0.take().map(JoinHandle::join);
+    }
 }
 
 impl Facts {
@@ -41,7 +67,10 @@ impl Facts {
         names.extend_from_slice(functions);
         names.extend(offsets::names());
         btf.look_up(&names);
-        let tracing = read_tracing(&btf);
+        let (tracing, tried) = match read_tracing(&btf) {
+            Ok(tried) => (Ok(()), tried),
+            Err(refused) => (Err(refused), Detaching::default()),
+        };
         let kprobes = read_kprobes(Path::new("/sys/bus/event_source/devices/kprobe"));
         let symbols = Symbols::find(Path::new("/proc/kallsyms"));
         let release = nix::sys::utsname::uname()
@@ -49,7 +78,7 @@ impl Facts {
             .unwrap_or_default();
         let preemption = Preemption::read(&btf);
         let tracefs = Tracefs::find();
-        Self { release, btf, tracing, kprobes, tracefs, symbols, preemption }
+        Self { release, btf, tracing, kprobes, tracefs, symbols, preemption, tried }
     }
 }
 
@@ -69,7 +98,7 @@ const REFUSALS: [(i32, &str); 5] = [
     (524, "ENOTSUPP"),
 ];
 
-fn read_tracing(btf: &KernelBtf) -> Result<(), Refused> {
+fn read_tracing(btf: &KernelBtf) -> Result<Detaching, Refused> {
     tries_tracing(btf.function_id(TRACED).unwrap_or(0)).map_err(|(step, error)| {
         let refusal = REFUSALS.iter().find(|(errno, _)| error.raw_os_error() == Some(*errno));
         let Some((_, name)) = refusal else {
@@ -87,7 +116,7 @@ fn read_tracing(btf: &KernelBtf) -> Result<(), Refused> {
 }
 
 /// Whether a tracing program loads and attaches; if not, which of it failed.
-fn tries_tracing(function: u32) -> Result<(), (&'static str, io::Error)> {
+fn tries_tracing(function: u32) -> Result<Detaching, (&'static str, io::Error)> {
     let kind = ProgramKind {
         program_type: PROGRAM_TYPE_TRACING,
         attach_type: TRACE_FENTRY,
@@ -97,11 +126,11 @@ fn tries_tracing(function: u32) -> Result<(), (&'static str, io::Error)> {
     let mut log = [0; 256];
     let program = match bpf::load(kind, &[instruction::set(0, 0), instruction::exit()], &mut log) {
         Ok(program) => program,
-        Err(_) if log.starts_with(NO_FUNCTION) => return Ok(()),
+        Err(_) if log.starts_with(NO_FUNCTION) => return Ok(Detaching::default()),
         Err(error) => return Err(("loading", error)),
     };
-    let _detached_at_once = bpf::attach(program.as_fd()).map_err(|error| ("attaching", error))?;
-    Ok(())
+    let link = bpf::attach(program.as_fd()).map_err(|error| ("attaching", error))?;
+    Ok(Detaching::begin(link))
 }
 
 fn read_kprobes(pmu: &Path) -> Result<(), Refused> {

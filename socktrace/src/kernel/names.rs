@@ -1,5 +1,5 @@
 //! Ids of types by their names, for many names in one pass over a BTF file (`include/uapi/linux/btf.h`):
-//! btf-rs goes through all types for each name.
+//! btf-rs goes through all types for each name. And a file that has little more than such names, for aya, which does so, too.
 
 use std::collections::HashMap;
 
@@ -33,6 +33,33 @@ pub(super) fn find<'a>(btf: &[u8], names: &[&'a str]) -> Option<HashMap<&'a str,
     Some(found.into_values().collect())
 }
 
+/// A BTF file of functions that have these ids there, and of nothing else: what has another id is of no kind.
+pub(super) fn file_of_functions(functions: &[(u32, &str)]) -> Option<Vec<u8>> {
+    const FUNCTION: u32 = 12 << 24;
+    let last = functions.iter().map(|(id, _)| *id).max().unwrap_or(0);
+    let mut types = vec![0; TYPE * last as usize];
+    let mut strings = vec![0];
+    for (id, name) in functions {
+        let at = TYPE * id.checked_sub(1)? as usize;
+        let name_at = u32::try_from(strings.len()).ok()?;
+        for (offset, word) in [(0, name_at), (4, FUNCTION)] {
+            types.get_mut(at + offset..)?.first_chunk_mut().map(|it| *it = word.to_ne_bytes())?;
+        }
+        strings.extend_from_slice(name.as_bytes());
+        strings.push(0);
+    }
+    let (types_length, strings_length) =
+        (u32::try_from(types.len()).ok()?, u32::try_from(strings.len()).ok()?);
+    let version_and_flags = [1, 0];
+    let mut file = [MAGIC.to_ne_bytes(), version_and_flags].concat();
+    for word in [HEADER as u32, 0, types_length, types_length, strings_length] {
+        file.extend_from_slice(&word.to_ne_bytes());
+    }
+    file.append(&mut types);
+    file.append(&mut strings);
+    Some(file)
+}
+
 fn begin_of(name: &[u8]) -> Option<usize> {
     let [first, second, ..] = name else { return None };
     Some(usize::from(u16::from_ne_bytes([*first, *second])))
@@ -56,8 +83,8 @@ fn sections(btf: &[u8]) -> Option<(&[u8], &[u8])> {
 fn more(info: u32) -> Option<usize> {
     let count = (info & 0xffff) as usize;
     Some(match info >> 24 & 0x1f {
-        // Pointer, forward, typedef, volatile, const, restrict, function, float, type tag.
-        2 | 7..=12 | 16 | 18 => 0,
+        // No kind at all, as in a file of functions; pointer, forward, typedef, volatile, const, restrict, function, float, type tag.
+        0 | 2 | 7..=12 | 16 | 18 => 0,
         // Integer, variable, declaration tag.
         1 | 14 | 17 => 4,
         // Array.
@@ -96,6 +123,18 @@ mod tests {
         assert_eq!(found["ab"], [1, 2]);
         assert_eq!(found["abc"], [3]);
         assert!(found["abcd"].is_empty());
+    }
+
+    #[test]
+    fn functions_keep_their_ids_in_a_file_of_their_own() {
+        let file = file_of_functions(&[(7, "tcp_v4_rcv"), (3, "unix_accept")]).expect("a file");
+        let found = find(&file, &["unix_accept", "tcp_v4_rcv", "other"]).expect("a BTF file");
+        assert_eq!(
+            (found["unix_accept"].as_slice(), found["tcp_v4_rcv"].as_slice()),
+            ([3].as_slice(), [7].as_slice())
+        );
+        assert!(found["other"].is_empty());
+        assert!(file_of_functions(&[(0, "void")]).is_none());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use self::{
     alarm::Alarm,
     drops::Start,
-    pace::{Allowance, Pace},
+    pace::{Allowance, Pace, TOTALS_SHARE},
     sums::{cgroups_of, since},
 };
 use crate::{
@@ -160,7 +160,7 @@ impl Live {
             found: Vec::new(),
             checkpoint_every: None,
             next_checkpoint: Instant::now(),
-            allowance: Allowance::new(Instant::now()),
+            allowance: Allowance::new(TOTALS_SHARE, Instant::now()),
             told_stages: Stages::default(),
             moved: [false; Signal::COUNT],
             owned: HashSet::new(),

@@ -25,12 +25,14 @@ pub(super) fn attach_programs(
     facts: &Facts,
     programs: &[Program],
 ) -> Result<Outcome, AttachError> {
-    let tracing = programs.iter().any(|program| matches!(program.kind, Kind::Fentry | Kind::Fexit));
-    let btf = if tracing {
-        let parsed = Btf::parse_file(facts.btf.path(), aya::Endianness::default());
-        Some(parsed.map_err(|error| AttachError::Load(error.into()))?)
-    } else {
+    let tracing = programs.iter().filter(|it| matches!(it.kind, Kind::Fentry | Kind::Fexit));
+    let hooked: Vec<&str> = tracing.filter_map(|it| it.targets.first().copied()).collect();
+    let btf = if hooked.is_empty() {
         None
+    } else {
+        let functions = facts.btf.file_of_functions(&hooked);
+        let parsed = Btf::parse(&functions, aya::Endianness::default());
+        Some(parsed.map_err(|error| AttachError::Load(error.into()))?)
     };
     if let Err(refused) = load_programs(ebpf, btf.as_ref(), programs) {
         return Ok(Err(refused));

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     event::{
-        Address, Endpoint, Hold, Listener, OWNERS_LOOKED_AT, Owner, Queued, Sighting, Sleeper,
-        Stall, StallChange, Waiting,
+        Address, Endpoint, Hold, Listener, MOST_OWNERS, OWNERS_LOOKED_AT, Owner, Queued, Sighting,
+        Sleeper, Stall, StallChange, Waiting,
     },
     host::{Host, sock_diag::tcp_clients},
     listener::read_owners,
@@ -203,7 +203,9 @@ impl Scout {
         let may_be_more = !found.as_ref().is_ok_and(|it| it.unreadable == 0 && it.left_out == 0);
         let mut found = found.unwrap_or_default().by_inode;
         for inode in wanted {
-            let all = found.remove(&inode).unwrap_or_default();
+            let mut all = found.remove(&inode).unwrap_or_default();
+            let may_be_more = may_be_more || all.len() > MOST_OWNERS;
+            all.truncate(MOST_OWNERS);
             self.owners.insert(inode, Owners { all, may_be_more, is_one_silent: false });
         }
     }

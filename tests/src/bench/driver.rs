@@ -35,6 +35,8 @@ enum Line<'a> {
         wall: Vec<u64>,
         cpu: Vec<u64>,
     },
+    /// How long it took until a tracer was attached, in nanoseconds.
+    Attached { subject: &'a str, took: u64 },
     /// How often an eBPF program ran in a round, and what that took, in nanoseconds.
     Program {
         subject: &'a str,
@@ -83,6 +85,10 @@ fn with_tracer(
         Ok(tracer) => tracer,
         Err(error) => return Ok(Err(error)),
     };
+    if let Some(took) = tracer.attached() {
+        let took = u64::try_from(took.as_nanos())?;
+        print(&Line::Attached { subject: &subject.name, took })?;
+    }
     worker.measure(plan, Some(&subject.name))?;
     if let Some(bpftool) = &plan.bpftool {
         worker.measure_programs(plan, &subject.name, bpftool)?;

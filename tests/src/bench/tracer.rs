@@ -18,6 +18,10 @@ use crate::harness::process::heed_interrupts;
 const START: Duration = Duration::from_mins(1);
 const END: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(20);
+/// The same until it traces, which is what is to be known.
+const SHARP_GLANCE: Duration = Duration::from_millis(1);
+/// Where tracers wait for events or for their time: `poll`, `clock_nanosleep`, `epoll_wait`, `ppoll`, `epoll_pwait`.
+const WAITS: [&str; 5] = ["7", "230", "232", "271", "281"];
 /// Without a word of it, a tracer counts as attached once it has slept almost all of so long a time.
 const QUIET: Duration = Duration::from_millis(600);
 /// What it does right after it has attached is not measured.
@@ -30,6 +34,7 @@ pub(super) struct Tracer {
     child: Child,
     stdout: PathBuf,
     stderr: PathBuf,
+    attached: Option<Duration>,
 }
 
 impl Tracer {
@@ -43,9 +48,10 @@ impl Tracer {
         command.args(arguments).stdin(Stdio::null());
         command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
         heed_interrupts()?;
+        let begun = Instant::now();
         let child = command.spawn().with_context(|| format!("{program} did not start"))?;
-        let mut this = Self { child, stdout, stderr };
-        match this.await_ready(subject.ready.as_deref()) {
+        let mut this = Self { child, stdout, stderr, attached: None };
+        match this.await_ready(subject.ready.as_deref(), begun) {
             Ok(()) => Ok(this),
             Err(error) => {
                 let _gone = this.child.kill();
@@ -56,22 +62,33 @@ impl Tracer {
         }
     }
 
-    fn await_ready(&mut self, word: Option<&str>) -> Result<()> {
-        let deadline = Instant::now() + START;
+    /// After what time it was attached: where it does not say so, once it waits.
+    pub(super) fn attached(&self) -> Option<Duration> {
+        self.attached
+    }
+
+    fn await_ready(&mut self, word: Option<&str>, begun: Instant) -> Result<()> {
+        let deadline = begun + START;
         let mut quiet = Quiet { used: 0, since: Instant::now() };
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended before it traced anything ({status})");
             }
-            let ready = match word {
-                Some(word) => self.said().contains(word),
-                None => quiet.lasts(self.child.id())?,
+            let (is_attached, is_ready) = match word {
+                Some(word) => {
+                    let has_said = self.said().contains(word);
+                    (has_said, has_said)
+                }
+                None => (waits(self.child.id()), quiet.lasts(self.child.id())?),
             };
-            if ready {
+            if is_attached && self.attached.is_none() {
+                self.attached = Some(begun.elapsed());
+            }
+            if is_ready {
                 sleep(SETTLE);
                 return Ok(());
             }
-            sleep(GLANCE);
+            sleep(if self.attached.is_none() { SHARP_GLANCE } else { GLANCE });
         }
         bail!("it was not ready after {} s", START.as_secs())
     }
@@ -106,6 +123,12 @@ impl Tracer {
         let tail = said.char_indices().rev().nth(TOLD).map_or(0, |(at, _)| at);
         said[tail..].split_whitespace().collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Whether the first thread of a process sleeps in one of [`WAITS`].
+fn waits(pid: u32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    call.split(' ').next().is_some_and(|number| WAITS.contains(&number))
 }
 
 /// Whether a process sleeps most of the time; many wake up now and then to look around.
@@ -145,9 +168,20 @@ mod tests {
         let dir = tempfile::tempdir()?;
         let script = "trap 'exit 0' INT; echo attached {worker}; while :; do sleep 0.01; done";
         let subject = subject(&["sh", "-c", script], Some("attached 7"));
-        let (told, bytes) = Tracer::start(&subject, 7, dir.path())?.end()?;
+        let tracer = Tracer::start(&subject, 7, dir.path())?;
+        assert!(tracer.attached().is_some_and(|took| took < START));
+        let (told, bytes) = tracer.end()?;
         assert_eq!((told.as_str(), bytes), ("attached 7", 11));
         Ok(())
+    }
+
+    #[test]
+    fn one_that_says_nothing_is_attached_once_it_waits() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let tracer = Tracer::start(&subject(&["sleep", "20"], None), 7, dir.path())?;
+        let attached = tracer.attached().context("it sleeps")?;
+        assert!(attached < QUIET, "{attached:?}");
+        Ok(tracer.child).and_then(|mut child| Ok((child.kill()?, child.wait()?))).map(drop)
     }
 
     #[test]

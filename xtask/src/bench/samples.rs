@@ -11,6 +11,7 @@ const MARK: &str = "SOCKTRACE-BENCH ";
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Line {
     Rounds(Rounds),
+    Attached { subject: String, took: u64 },
     Program(Program),
     Said { subject: String, text: String },
     LeftOut { subject: String, why: String },
@@ -67,6 +68,8 @@ pub(super) struct Cell {
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     rounds: Vec<Rounds>,
+    /// After how many nanoseconds tracers were attached.
+    attached: Vec<(String, u64)>,
     /// Which eBPF programs ran; empty unless it was asked for.
     pub(super) programs: Vec<Program>,
     /// What tracers said in the end.
@@ -83,6 +86,7 @@ impl Samples {
             let Some((_, json)) = line.split_once(MARK) else { continue };
             match serde_json::from_str(json).with_context(|| format!("{json} cannot be read"))? {
                 Line::Rounds(rounds) => this.rounds.push(rounds),
+                Line::Attached { subject, took } => this.attached.push((subject, took)),
                 Line::Program(program) => this.programs.push(program),
                 Line::Said { subject, text } => this.said.push((subject, text)),
                 // Of several pairs, the first tells enough.
@@ -92,6 +96,19 @@ impl Samples {
             }
         }
         Ok(this)
+    }
+
+    /// After how many milliseconds each tracer was attached, in the order in which they came; of several pairs, the medians.
+    pub(super) fn attached(&self) -> Vec<(&str, f64)> {
+        let mut told: Vec<(&str, f64)> = Vec::new();
+        for (subject, _) in &self.attached {
+            if told.iter().all(|(name, _)| name != subject) {
+                let all = self.attached.iter().filter(|(name, _)| name == subject);
+                let took = median(all.map(|(_, took)| *took as f64 / 1e6).collect());
+                told.extend(took.map(|took| (subject.as_str(), took)));
+            }
+        }
+        told
     }
 
     /// A cell per tracer and operation, in the order in which they came; of several pairs, the medians.
@@ -196,6 +213,17 @@ mod tests {
         }
         let cells = Samples::parse(lines.iter().map(String::as_str))?.cells(Clock::Wall);
         assert!((cells[0].ratio - 1.2).abs() < 1e-9, "{cells:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn how_long_attaching_took_is_told_once_per_tracer() -> Result<()> {
+        let line = |subject, took| {
+            format!(r#"SOCKTRACE-BENCH {{"kind":"attached","subject":"{subject}","took":{took}}}"#)
+        };
+        let lines = [line("b", 2_000_000), line("a", 9_000_000), line("b", 4_000_000)];
+        let samples = Samples::parse(lines.iter().map(String::as_str))?;
+        assert_eq!(samples.attached(), [("b", 3.0), ("a", 9.0)]);
         Ok(())
     }
 

@@ -36,6 +36,13 @@ pub(super) fn render(title: &str, samples: &Samples, unit: Unit) -> String {
                 write!(text, "\n{what}, traced to untraced:\n\n{}", table(&cells, unit));
         }
     }
+    let attached = samples.attached();
+    if !attached.is_empty() {
+        text += "\nUntil attached (socktrace with --no-self-test), ms of that clock:\n\n| | ms |\n|---|---:|\n";
+        for (subject, took) in attached {
+            let _cannot_fail = writeln!(text, "| {subject} | {took:.0} |");
+        }
+    }
     if !samples.programs.is_empty() {
         text.push_str(&programs(&samples.programs, unit));
     }

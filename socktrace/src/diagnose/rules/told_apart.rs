@@ -8,7 +8,11 @@ use nix::errno::Errno;
 
 use crate::{
     diagnose::{
-        case::{Bases, BoundSocket, Case, Holder, Path, Question, Tcp, TcpListening, UnixSockets},
+        access,
+        case::{
+            Bases, BoundSocket, Case, Holder, Path, Question, Security, Tcp, TcpListening,
+            UnixSockets,
+        },
         diagnose, listener_met,
     },
     event::{Certainty, Finding, SocketKind},
@@ -306,4 +310,45 @@ fn files_that_cannot_be_compared_are_neither_stale_nor_replaced() {
     assert_eq!(rules_of(&case), ["unexplained"]);
     let case = beside(case, listener(OWN, None));
     assert_eq!(rules_of(&case), ["unexplained"]);
+}
+
+#[test]
+fn what_modes_deny_was_met_for_certain_unless_a_security_module_may_have_denied_a_directory_before()
+{
+    let certainty = |security: Security, denied: &[u8]| {
+        let mut steps = vec![step(b"/", Kind::Directory), step(b"/run/app.sock", Kind::Socket)];
+        steps.iter_mut().filter(|it| it.path == denied).for_each(|it| it.mode = 0);
+        let mut case = unix(Errno::EACCES, steps, End::Found);
+        let nobody = Some(access::Client {
+            fsuid: 1000,
+            fsgid: 1000,
+            groups: Some(Vec::new()),
+            cap_effective: Some(0),
+            id_maps: None,
+        });
+        (case.client.rights, case.security) = (nobody, Some(security));
+        first(&case).certainty
+    };
+    let with = |modules: &str, selinux_enforces, has_programs| Security {
+        modules: Some(modules.split(',').map(|it| it.as_bytes().to_vec()).collect()),
+        selinux_enforces,
+        has_programs,
+        ..Security::default()
+    };
+    let (inferred, measured) = (Certainty::Inferred, Certainty::Measured);
+    for (security, expected) in [
+        (Security::default(), measured),
+        (with("landlock,apparmor,tomoyo", None, None), measured),
+        (with("selinux,bpf", Some(false), Some(false)), measured),
+        (with("selinux", Some(true), Some(false)), inferred),
+        (with("smack", None, Some(false)), inferred),
+        (with("bpf", None, Some(true)), inferred),
+        (with("bpf", None, None), inferred),
+        // They are never asked.
+        (with("apparmor", None, Some(true)), measured),
+        (Security { has_programs: Some(true), ..Security::default() }, inferred),
+    ] {
+        assert_eq!(certainty(security.clone(), b"/run/app.sock"), expected, "{security:?}");
+        assert_eq!(certainty(security, b"/"), measured, "nothing is before it");
+    }
 }

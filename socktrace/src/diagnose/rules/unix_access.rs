@@ -13,7 +13,7 @@ use crate::{
             Access, CAP_DAC_OVERRIDE, Class, Client, Denial, Fix, ModeClass, Need, Unknown, Who,
             Why, denials, first_denial, smallest_fix, who_may,
         },
-        case::{Case, Path},
+        case::{Case, Path, Security},
         rule::{Cause, Outcome, subject},
     },
     event::{Certainty, Phrase, Severity, name, phrase, word},
@@ -44,12 +44,8 @@ fn denied(case: &Case, mine: impl Fn(&Path, &Denial) -> bool) -> Outcome {
     let Some(step) = path.walk.steps.get(first.step) else { return Outcome::Clear };
     // A later denial was not met by the kernel: it stands in the way all the same.
     let first_of_all = first_denial(&path.walk, rights, path.protected_symlinks);
-    // A module that labels files may have denied a directory before it.
-    let enforces = case.security.as_ref().is_some_and(|it| {
-        let modules = it.modules.as_deref().unwrap_or_default();
-        it.selinux_enforces == Some(true) || modules.iter().any(|module| module == b"smack")
-    });
-    let met = first_of_all == Access::Denied(**first) && (first.step == 0 || !enforces);
+    let met = first_of_all == Access::Denied(**first)
+        && (first.step == 0 || !case.security.as_ref().is_some_and(denies_directories));
     let fixes = found.iter().filter_map(|it| smallest_fix(&path.walk, it, rights));
     let mut fix = Phrase::default();
     for (index, one) in fixes.enumerate() {
@@ -70,6 +66,17 @@ fn denied(case: &Case, mine: impl Fn(&Path, &Denial) -> bool) -> Outcome {
         fix: service_fix(case, path, first).unwrap_or(fix),
         evidence: evidence(case, path, &found),
     })
+}
+
+/// Whether a security module may have denied a directory on the way, before what modes deny: one that labels files, or a BPF
+/// program. The others look at whole paths, and at sockets.
+fn denies_directories(security: &Security) -> bool {
+    let has = |name: &[u8]| security.modules.as_ref().map(|all| all.iter().any(|it| it == name));
+    let by_program = match security.has_programs {
+        Some(has_programs) => has_programs && has(b"bpf") != Some(false),
+        None => has(b"bpf") == Some(true),
+    };
+    security.selinux_enforces == Some(true) || has(b"smack") == Some(true) || by_program
 }
 
 /// What a client that looks privileged lacks (`capable_wrt_inode_uidgid()`).
@@ -341,6 +348,7 @@ fn lets_all_pass(case: &Case, module: &str) -> bool {
     let Some(security) = &case.security else { return false };
     match module {
         "selinux" => security.selinux_enforces == Some(false),
+        "bpf" => security.has_programs == Some(false),
         "apparmor" => {
             matches!(security.apparmor, Some(AppArmorMode::Unconfined | AppArmorMode::Complain))
         }
