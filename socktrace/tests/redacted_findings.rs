@@ -270,6 +270,7 @@ fn findings() -> Vec<Finding> {
         case.security = Some(Security {
             modules: Some(vec![b"apparmor".to_vec(), b"selinux".to_vec()]),
             selinux_enforces: Some(true),
+            has_programs: None,
             label: Some(marked("%_t")),
             apparmor: Some(AppArmorMode::Enforce),
         });

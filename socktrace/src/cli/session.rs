@@ -113,7 +113,8 @@ pub(super) fn header(session: Session, filters: Selection, interval: Duration) -
     }
 }
 
-/// How often the kernel skipped each hook, and what its runs took where they were timed, on stderr.
+/// On stderr, how often the kernel skipped each hook, and what its runs took where they were timed; and of each signal, for
+/// what there was no room or no beginning.
 pub(super) fn tell_programs(snapshot: &Snapshot) {
     let mut lines = String::new();
     for (name, missed) in &snapshot.completeness.misses.programs {
@@ -125,6 +126,18 @@ pub(super) fn tell_programs(snapshot: &Snapshot) {
             let _ = write!(lines, ", ran {} times, {mean} ns each", runs.count);
         }
         lines.push('\n');
+    }
+    for row in &snapshot.completeness.signals {
+        let _ = writeln!(
+            lines,
+            "socktrace: {} seen {}, beginnings missed {}, maps full: beginnings {}, totals {}, names {}",
+            row.signal.name(),
+            row.seen,
+            row.unpaired,
+            row.full_pending,
+            row.full_tally,
+            row.full_name,
+        );
     }
     tell(&lines);
 }

@@ -52,7 +52,7 @@ impl Investigator {
     pub fn new(host: Host, namespaces: Namespaces, has_lsm_programs: Option<bool>) -> Self {
         let accounts = host.read_accounts().unwrap_or_default();
         let units = UnitFiles::new(host.clone());
-        Self { units, host, namespaces, accounts, has_lsm_programs }
+        Self { host, namespaces, units, accounts, has_lsm_programs }
     }
 
     /// Lets all network namespaces but these go.

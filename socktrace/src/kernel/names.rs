@@ -37,27 +37,20 @@ pub(super) fn find<'a>(btf: &[u8], names: &[&'a str]) -> Option<HashMap<&'a str,
 pub(super) fn file_of_functions(functions: &[(u32, &str)]) -> Option<Vec<u8>> {
     const FUNCTION: u32 = 12 << 24;
     let last = functions.iter().map(|(id, _)| *id).max().unwrap_or(0);
-    let mut types = vec![0; TYPE * last as usize];
+    let mut types = vec![[0; TYPE / 4]; last as usize];
     let mut strings = vec![0];
     for (id, name) in functions {
-        let at = TYPE * id.checked_sub(1)? as usize;
         let name_at = u32::try_from(strings.len()).ok()?;
-        for (offset, word) in [(0, name_at), (4, FUNCTION)] {
-            types.get_mut(at + offset..)?.first_chunk_mut().map(|it| *it = word.to_ne_bytes())?;
-        }
+        *types.get_mut(id.checked_sub(1)? as usize)? = [name_at, FUNCTION, 0];
         strings.extend_from_slice(name.as_bytes());
         strings.push(0);
     }
-    let (types_length, strings_length) =
-        (u32::try_from(types.len()).ok()?, u32::try_from(strings.len()).ok()?);
-    let version_and_flags = [1, 0];
-    let mut file = [MAGIC.to_ne_bytes(), version_and_flags].concat();
-    for word in [HEADER as u32, 0, types_length, types_length, strings_length] {
-        file.extend_from_slice(&word.to_ne_bytes());
-    }
-    file.append(&mut types);
-    file.append(&mut strings);
-    Some(file)
+    let length = |bytes: usize| u32::try_from(bytes).ok();
+    let (of_types, of_strings) = (length(types.len() * TYPE)?, length(strings.len())?);
+    let version = 1 << 16;
+    let header = [u32::from(MAGIC) | version, length(HEADER)?, 0, of_types, of_types, of_strings];
+    let words = header.iter().chain(types.as_flattened());
+    Some(words.flat_map(|word| word.to_ne_bytes()).chain(strings).collect())
 }
 
 fn begin_of(name: &[u8]) -> Option<usize> {
