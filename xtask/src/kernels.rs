@@ -17,6 +17,9 @@ use serde::Deserialize;
 use crate::apt::Apt;
 use crate::{paths, process};
 
+/// On the kernel's command line.
+pub(crate) const PREEMPT_FULL: &str = "preempt=full";
+
 /// The name of the entry that is this machine.
 const HOST: &str = "host";
 
@@ -35,6 +38,9 @@ pub(crate) struct Kernel {
     /// Whether it preempts its own code.
     #[serde(default)]
     pub(crate) preempts: bool,
+    /// Whether it can be told to preempt its own code everywhere, by [`PREEMPT_FULL`].
+    #[serde(default)]
+    pub(crate) takes_preempt_full: bool,
     /// Tests, by the beginning of their names, that a representative part leaves out here.
     #[serde(default)]
     pub(crate) full_only: Vec<String>,
@@ -249,6 +255,7 @@ mod tests {
             suite: Vec::new(),
             required: true,
             preempts: false,
+            takes_preempt_full: false,
             full_only: Vec::new(),
         }
     }

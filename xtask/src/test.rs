@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use nix::unistd::geteuid;
 
 use crate::bench::gate;
-use crate::kernels::{self, Kernel, Unpacked};
+use crate::kernels::{self, Kernel, PREEMPT_FULL, Unpacked};
 use crate::libtest::{self, Tested};
 use crate::programs::{KERNEL_TEST, Programs, SERVERS_TEST};
 use crate::results::{self, Row};
@@ -251,7 +251,16 @@ impl Runs<'_> {
     fn guest(&self, kernel: &Kernel, unpacked: &Unpacked) -> Result<Tested> {
         let start = Instant::now();
         let options = self.arguments.guest_options();
-        let found = vm::run(self.root, kernel, unpacked, self.programs, &options);
+        let run = |options| vm::run(self.root, kernel, unpacked, self.programs, options);
+        let mut found = run(&options);
+        if self.arguments.records() && kernel.takes_preempt_full {
+            let contended =
+                vm::Options { filter: Some("stress"), boot_with: Some(PREEMPT_FULL), ..options };
+            found = found.and_then(|found| {
+                let further = run(&contended).with_context(|| format!("with {PREEMPT_FULL}"))?;
+                Ok(found.and(further, PREEMPT_FULL))
+            });
+        }
         if self.arguments.records() {
             // At once: a run takes hours, and may be ended before the others are through.
             let seconds = start.elapsed().as_secs();

@@ -33,6 +33,17 @@ pub(crate) struct Findings {
     pub(crate) tiers: BTreeMap<String, String>,
 }
 
+impl Findings {
+    /// With those of a further run of some tests, on the same kernel `booted_with` something.
+    pub(crate) fn and(mut self, further: Self, booted_with: &str) -> Self {
+        self.tested.totals += further.tested.totals;
+        self.tested.failures.extend(further.tested.failures);
+        let names = further.failures.into_iter();
+        self.failures.extend(names.map(|name| format!("{name} ({booted_with})")));
+        self
+    }
+}
+
 /// The findings of a run that ended with one verdict; everything else is an error that names the kernel.
 pub(crate) fn judge(kernel: &str, run: &Run, timeout: Duration) -> Result<Findings> {
     if run.hung {
@@ -146,6 +157,16 @@ mod tests {
     #[test]
     fn a_verdict_gives_its_totals() -> Result<()> {
         assert_eq!(judged(&["booted", OK], false)?.tested.totals.passed, 12);
+        Ok(())
+    }
+
+    #[test]
+    fn a_further_run_counts_and_names_what_failed_in_it_by_how_it_was_booted() -> Result<()> {
+        let failed = "SOCKTRACE-VM-VERDICT kernel=6.1 passed=1 failed=1 status=fail";
+        let further = judged(&["test stress::a ... FAILED", failed], false)?;
+        let both = judged(&[OK], false)?.and(further, "preempt=full");
+        assert_eq!((both.tested.totals.passed, both.tested.totals.failed), (13, 1));
+        assert_eq!(both.failures, ["stress::a (preempt=full)"]);
         Ok(())
     }
 
