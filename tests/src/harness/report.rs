@@ -180,6 +180,12 @@ pub struct Stall {
     pub acceptor_state: Option<String>,
     /// Who waits.
     pub clients: Vec<Client>,
+    /// Connections in its queue now.
+    pub pending: u32,
+    /// Unix clients that sleep in `connect()`.
+    pub blocked: u32,
+    /// How long nobody has accepted; nothing if nobody did since the start.
+    pub last_accept_ns_ago: Option<u64>,
 }
 
 /// Clients that wait.
@@ -334,8 +340,14 @@ pub struct Listener {
     /// Who holds it.
     #[serde(default)]
     pub owners: Vec<Owner>,
+    /// Who called `listen()`; unknown where that was not seen.
+    pub listened_by: Option<Owner>,
+    /// Who accepted last; unknown where that was not seen.
+    pub last_acceptor: Option<Owner>,
     /// What it asked for and what it got.
     pub backlog: Option<Backlog>,
+    /// Connections in its accept queue.
+    pub queue: Queue,
     /// What was accepted from it.
     #[serde(default)]
     pub accept: Accept,
@@ -362,6 +374,15 @@ pub struct Backlog {
     pub effective: Option<u32>,
     /// Its limit.
     pub somaxconn: Option<u32>,
+}
+
+/// How full an accept queue is; unknown where it was never looked at.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Queue {
+    /// At the last look.
+    pub now: Option<u32>,
+    /// The most that was seen.
+    pub peak: Option<u32>,
 }
 
 impl Listener {

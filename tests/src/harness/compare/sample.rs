@@ -126,8 +126,10 @@ pub(super) fn good() -> Value {
             {"family": "inet", "local": "127.0.0.1:80", "inode": 77,
              "owners": [{"pid": 10, "comm": "st"}],
              "backlog": {"requested": 9000, "effective": 4096, "somaxconn": 4096},
+             "queue": {"now": 0, "peak": 4097},
              "accept": {"count": 2, "wait_ns": wait}, "backlog_drops": tcp_drops},
             {"family": "unix", "local": "/run/b.sock", "inode": 78,
+             "queue": {"now": null, "peak": null},
              "owners": [{"pid": 10, "comm": "st"}], "backlog_drops": unix_drops}],
     })
 }

@@ -11,6 +11,7 @@ mod interrupted;
 mod io_uring;
 mod mptcp;
 mod namespaces;
+mod passed;
 mod pid_reuse;
 mod prefork;
 mod renamed;
@@ -74,6 +75,7 @@ const STAGED: &[Staged] = &[
     ("edge_queued_before", blocked::queued_before),
     ("edge_full_before", full_before::full_before),
     ("edge_prefork", prefork::processes_and_threads),
+    ("edge_passed", passed::to_another_process),
     ("causes_paths", causes::paths),
     ("causes_ends", causes::ends),
     ("causes_names", causes::names),

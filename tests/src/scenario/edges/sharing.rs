@@ -8,6 +8,7 @@ use nix::sys::socket::{SockFlag, SockType, bind};
 
 use crate::scenario::clock::{now_ns, sleep_ms, wait_until};
 use crate::scenario::listener::{accepts, drain, loopback, queue_len};
+use crate::scenario::record::Closed;
 use crate::scenario::socket::{Address, Listener, accept, listen_on, local_address, set_option};
 use crate::scenario::stage::Stage;
 
@@ -66,7 +67,7 @@ pub(super) fn reuseport(stage: &mut Stage) -> Result<()> {
 }
 
 /// A listener closes with connections queued. With `net.ipv4.tcp_migrate_req=1` the other one gets
-/// and accepts them; else they are gone.
+/// and accepts them; else they are gone with their listener.
 ///
 /// # Errors
 /// When the kernel does neither.
@@ -80,13 +81,17 @@ pub(super) fn migration(stage: &mut Stage) -> Result<()> {
     let (leaves, stays) = (shards.remove(0), shards.remove(0));
     let (moving, own) = (queue_len(&leaves)?, queue_len(&stays)?);
     ensure!(moving > 0, "one of two listeners got none of {count} connections");
+    let (family, listener) = (leaves.family.to_owned(), leaves.address.clone());
+    let closed = Closed { family, listener, inode: leaves.inode, count: 0 };
     drop(leaves);
     sleep_ms(20);
     let wanted = queue_len(&stays)?;
     ensure!(wanted == count || wanted == own, "{wanted} are queued, of {moving} + {own}");
-    if wanted != count {
+    let gone = count - wanted;
+    if gone > 0 {
         stage.seen.lacks.push("migration".to_owned());
     }
+    stage.seen.closed.push(Closed { count: gone.into(), ..closed });
     let mut record = accepts(name, &stays, 0)?;
     for _ in 0..wanted {
         let asked = now_ns()?;

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use socktrace_tests::harness::compare::{drops, listens};
+use socktrace_tests::harness::compare::{closed, drops, listens};
 use socktrace_tests::harness::kernels::this_kernel;
+use socktrace_tests::harness::run::Run;
 
 use super::{accepted, connects, exactly, in_every_tier, lacks, waits_unknown};
 
@@ -30,15 +31,27 @@ fn each_listener_of_a_reuseport_group_has_its_own_count() -> Result<()> {
 }
 
 #[test]
-fn connections_that_move_to_another_listener_are_counted_where_they_are_accepted() -> Result<()> {
+fn connections_that_move_are_no_drops_of_the_listener_that_closes_and_counted_where_accepted()
+-> Result<()> {
     let can_move = Path::new("/proc/sys/net/ipv4/tcp_migrate_req").exists();
     let migrates = can_move && this_kernel()?.migrates;
     let settings: &[&str] = if can_move { &["tcp_migrate_req=1"] } else { &[] };
-    in_every_tier("edge_migration", settings, |_, run| {
-        let mut problems = exactly(run);
-        problems.extend(lacks(run, "migration", !migrates));
-        problems
-    })
+    in_every_tier("edge_migration", settings, |_, run| migration(run, migrates))
+}
+
+#[test]
+fn connections_that_may_not_move_are_dropped_with_the_listener_that_closes() -> Result<()> {
+    let can_move = Path::new("/proc/sys/net/ipv4/tcp_migrate_req").exists();
+    let settings: &[&str] = if can_move { &["tcp_migrate_req=0"] } else { &[] };
+    in_every_tier("edge_migration", settings, |_, run| migration(run, false))
+}
+
+/// What moves is no drop of the listener that closes; all that lies in its queue is one where nothing moves.
+fn migration(run: &Run, migrates: bool) -> Vec<String> {
+    let mut problems = exactly(run);
+    problems.extend(closed::problems(&run.seen, &run.report, true));
+    problems.extend(lacks(run, "migration", !migrates));
+    problems
 }
 
 #[test]

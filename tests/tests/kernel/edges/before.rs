@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::Result;
 use socktrace_tests::harness::compare::{drops, waits};
-use socktrace_tests::harness::report::Listener;
+use socktrace_tests::harness::report::{Listener, Owner};
 use socktrace_tests::harness::run::Run;
+use socktrace_tests::scenario::record::Listen;
 
-use super::{counted, lacks, per_listener, staged_in_every_tier, waits_unknown};
+use super::{counted, lacks, per_listener, staged_in_every_tier, unless, waits_unknown};
 
 /// Accepts of each of the incident's processes, by its own count; strangers are nobody's business.
 fn per_process(run: &Run) -> Vec<String> {
@@ -108,5 +109,33 @@ fn every_process_of_a_preforking_server_has_its_own_count_and_owns_the_listener(
         problems.extend(per_listener(&run.seen, &run.report));
         problems.extend(waits_unknown(run, 0));
         problems
+    })
+}
+
+#[test]
+fn a_listener_that_was_passed_to_another_process_has_both_owners_and_who_listened_and_accepted()
+-> Result<()> {
+    staged_in_every_tier("edge_passed", |_, run| {
+        let mut problems = per_process(run);
+        problems.extend(per_listener(&run.seen, &run.report));
+        problems.extend(waits_unknown(run, 0));
+        problems.extend(run.seen.listens.iter().flat_map(|it| listened_and_accepted(run, it)));
+        problems
+    })
+}
+
+/// Who called `listen()`, and who accepted last, by the incident's own notes.
+fn listened_and_accepted(run: &Run, listen: &Listen) -> Vec<String> {
+    let row = run.report.listeners.iter().find(|row| row.inode == Some(listen.inode));
+    let named = |owner: &Owner| (owner.pid, owner.comm.clone());
+    let found =
+        row.map(|row| [row.listened_by.as_ref().map(named), row.last_acceptor.as_ref().map(named)]);
+    let accepted = run.seen.accepts.iter().rfind(|it| it.inode == listen.inode);
+    let wanted = [
+        Some((listen.pid, Some(run.seen.comm.clone()))),
+        accepted.map(|it| (it.pid, Some(it.comm.clone()))),
+    ];
+    unless(found.as_ref() == Some(&wanted), || {
+        format!("{}: listened and accepted {wanted:?}, told {found:?}", listen.local)
     })
 }

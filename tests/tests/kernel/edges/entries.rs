@@ -20,6 +20,8 @@ fn accepts_unless_tracepoint(tier: &str, run: &Run, word: &str) -> Vec<String> {
     if told != 0 {
         problems.push(format!("{told} accepts in a tier that sees none of these {made}"));
     }
+    let named = run.report.listeners.iter().filter_map(|it| it.last_acceptor.as_ref());
+    problems.extend(named.map(|it| format!("{it:?} accepted last, in a tier that cannot know")));
     problems
 }
 
