@@ -23,6 +23,9 @@ const MARK: &str = "SOCKTRACE-BENCH ";
 
 /// A kernel that has just booted has work left that runs between the first rounds.
 const SETTLE: Duration = Duration::from_secs(3);
+/// By then, what a tracer does about the first failure of a kind (it looks into its cause) is over, and socktrace tells of
+/// failures again if it has told of as many in one second as it may.
+const NEXT: Duration = Duration::from_millis(1200);
 
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -125,11 +128,12 @@ impl Worker {
         Ok(Self { child, commands, answers })
     }
 
-    /// All operations, once to warm up and then so many rounds each.
+    /// All operations, once to warm up and then so many rounds each. What is done once is not measured, and every failure is told.
     fn measure(&mut self, plan: &Plan, subject: Option<&str>) -> Result<()> {
         for work in &plan.work {
             let (operation, count) = (work.operation, work.count);
             self.round(operation, count)?;
+            sleep(NEXT);
             let (mut wall, mut cpu) = (Vec::new(), Vec::new());
             for _ in 0..plan.rounds {
                 let cost = self.round(operation, count)?;

@@ -26,7 +26,9 @@ use super::stage::Stage;
 
 /// How long nobody accepts: more than three times the threshold of a stall, as looks at the listeners keep to their share of a
 /// CPU, and are rare on one that is emulated.
-const INSTEAD: Duration = Duration::from_millis(3600);
+pub const INSTEAD: Duration = Duration::from_millis(3600);
+/// The name of the client.
+pub const CLIENT: &str = "st-waiter";
 /// Memory of a group that is short of it, bytes.
 const LITTLE: usize = 8 << 20;
 /// Connections per client.
@@ -167,7 +169,7 @@ fn stalled(
     do_instead: impl FnOnce(&Listener) -> Result<()>,
 ) -> Result<()> {
     let at = bound(&loopback(), SockType::Stream)?.1;
-    let mut client = prepare(Role::named("st-waiter"), move || wait_in_queue(at))?;
+    let mut client = prepare(Role::named(CLIENT), move || wait_in_queue(at))?;
     let client_pid = client.pid();
     let listener = listen(&at, SockType::Stream, 16)?;
     stage.listens(name, &listener);
