@@ -14,12 +14,13 @@ use super::{
 use crate::{
     diagnose::{
         Question,
+        access::{CAP_SETGID, Client, first_denial},
         case::{Bases, BoundSocket, Case, Holder, Path, Security, UnixSockets},
     },
     event::SocketKind,
     host::{
         Host, parse_apparmor_label,
-        path_walk::{End, Kind, Step, View, Walk},
+        path_walk::{AclFact, End, Kind, Step, View, Walk},
         sock_diag::{FileId, States, UnixQueue, UnixSocket, UnixSocketKind, UnixState},
     },
 };
@@ -58,17 +59,36 @@ fn walk(host: &Host, case: &Case, path: &[u8], sight: &Sight) -> Path {
     let walk = sight.view.walk(path);
     let relative = path.first() != Some(&b'/');
     let as_client = sight.as_client && (!relative || sight.in_cwd);
-    let rights_known = case.client.rights.as_ref().is_some_and(|rights| rights.groups.is_some());
+    let protected_symlinks = host.read_protected_symlinks().ok();
     // Asked now, and read now: nothing can have changed.
     let changed = case.time.and_then(|time| changed_since(&walk, time));
+    let rights_known = case.client.rights.as_ref().is_some_and(|rights| {
+        let known = rights.groups.is_some();
+        known && (case.time.is_none() || are_of_event(rights, &walk, protected_symlinks))
+    });
     Path {
         bases: bases(sight),
         settled: as_client && rights_known && changed.is_none() && !walk.steps.is_empty(),
         changed,
         walk,
         as_client,
-        protected_symlinks: host.read_protected_symlinks().ok(),
+        protected_symlinks,
     }
+}
+
+/// Whether the groups that were read are those that the client had when it failed, of which the kernel side has told the number:
+/// if there are none, it may not change them, or they decide nothing.
+fn are_of_event(rights: &Client, walk: &Walk, protected_symlinks: Option<bool>) -> bool {
+    let has_none = rights.groups.as_ref().is_some_and(Vec::is_empty);
+    let may_change = rights.cap_effective.is_none_or(|mask| mask & 1 << CAP_SETGID != 0);
+    let denial = |groups: Vec<u32>| {
+        first_denial(walk, &Client { groups: Some(groups), ..rights.clone() }, protected_symlinks)
+    };
+    // An access control list may name groups, too.
+    let has_acl = |step: &Step| matches!(step.acl, AclFact::Present(_) | AclFact::Unknown);
+    let decide = walk.steps.iter().any(has_acl)
+        || denial(Vec::new()) != denial(walk.steps.iter().map(|step| step.gid).collect());
+    has_none || !may_change || !decide
 }
 
 /// How this host names what the client sees.

@@ -18,6 +18,7 @@ pub use fix::{Fix, ModeClass, smallest_fix};
 /// Bits of `cap_effective` (`include/uapi/linux/capability.h`).
 pub(crate) const CAP_DAC_OVERRIDE: u32 = 1;
 pub(super) const CAP_DAC_READ_SEARCH: u32 = 2;
+pub(crate) const CAP_SETGID: u32 = 6;
 
 /// Who wants to pass. What is `None` is unknown, and only a decision that hangs on it is, too.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -114,7 +114,8 @@ fn clients(play: &mut Play<'_>) -> Result<()> {
     };
     play.client(Client::changing(name, at, Errno::EACCES, become_owner).from(lose_override))?;
     let name = "changed_groups";
-    let at = closed(play, name, 0o606, GROUP)?;
+    // Neither its group nor others may write: which of the bits decided is what changes.
+    let at = closed(play, name, 0o604, GROUP)?;
     let leave = || setgroups(&[Gid::from_raw(STRANGER)]).context("setgroups");
     let enter = || {
         setgroups(&[Gid::from_raw(GROUP)]).context("setgroups")?;
