@@ -34,8 +34,17 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// With those of a further run of some tests, on the same kernel `booted_with` something.
-    pub(crate) fn and(mut self, further: Self, booted_with: &str) -> Self {
+    /// With those of a further run of some tests, on the same kernel `booted_with` something; one without a verdict is a failure.
+    pub(crate) fn and(mut self, further: Result<Self>, booted_with: &str) -> Self {
+        let further = match further {
+            Ok(further) => further,
+            Err(error) => {
+                let why = format!("no verdict ({booted_with}): {error:#}");
+                self.failures.push(why.clone());
+                self.tested.fail(why);
+                return self;
+            }
+        };
         self.tested.totals += further.tested.totals;
         self.tested.failures.extend(further.tested.failures);
         let names = further.failures.into_iter();
@@ -164,9 +173,12 @@ mod tests {
     fn a_further_run_counts_and_names_what_failed_in_it_by_how_it_was_booted() -> Result<()> {
         let failed = "SOCKTRACE-VM-VERDICT kernel=6.1 passed=1 failed=1 status=fail";
         let further = judged(&["test stress::a ... FAILED", failed], false)?;
-        let both = judged(&[OK], false)?.and(further, "preempt=full");
+        let both = judged(&[OK], false)?.and(Ok(further), "preempt=full");
         assert_eq!((both.tested.totals.passed, both.tested.totals.failed), (13, 1));
         assert_eq!(both.failures, ["stress::a (preempt=full)"]);
+        let none = judged(&[OK], false)?.and(judged(&[], true), "preempt=full");
+        assert_eq!((none.tested.totals.passed, none.tested.totals.failed), (12, 1));
+        assert!(none.failures[0].contains("hung"), "{:?}", none.failures);
         Ok(())
     }
 

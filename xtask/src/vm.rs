@@ -58,7 +58,8 @@ pub(crate) fn run(
         image: &unpacked.image,
         initramfs: &initramfs,
         parameters: &parameters(kernel, options)?,
-        log: &dir.join(format!("{}.log", kernel.name)),
+        // Of a further run of the same kernel, the log stands beside the first.
+        log: &dir.join(format!("{}{}.log", kernel.name, options.boot_with.unwrap_or_default())),
         timeout: options.timeout,
         time: Time::Real,
     };

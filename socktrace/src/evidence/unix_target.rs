@@ -77,7 +77,7 @@ fn walk(host: &Host, case: &Case, path: &[u8], sight: &Sight) -> Path {
 }
 
 /// Whether the groups that were read are those that the client had when it failed, of which the kernel side has told the number:
-/// if there are none, it may not change them, or they decide nothing.
+/// if there are none, it had no right in effect to change them, or they decide nothing.
 fn are_of_event(rights: &Client, walk: &Walk, protected_symlinks: Option<bool>) -> bool {
     let has_none = rights.groups.as_ref().is_some_and(Vec::is_empty);
     let may_change = rights.cap_effective.is_none_or(|mask| mask & 1 << CAP_SETGID != 0);

@@ -206,6 +206,7 @@ impl Scout {
             let mut all = found.remove(&inode).unwrap_or_default();
             let may_be_more = may_be_more || all.len() > MOST_OWNERS;
             all.truncate(MOST_OWNERS);
+            all.shrink_to_fit();
             self.owners.insert(inode, Owners { all, may_be_more, is_one_silent: false });
         }
     }

@@ -128,7 +128,7 @@ impl Worker {
         Ok(Self { child, commands, answers })
     }
 
-    /// All operations, once to warm up and then so many rounds each. What is done once is not measured, and every failure is told.
+    /// All operations, once to warm up and then so many rounds each. What is done once is not measured, and in guests every failure is told.
     fn measure(&mut self, plan: &Plan, subject: Option<&str>) -> Result<()> {
         for work in &plan.work {
             let (operation, count) = (work.operation, work.count);

@@ -337,8 +337,10 @@ fn what_modes_deny_was_met_for_certain_unless_a_security_module_may_have_denied_
     };
     let (inferred, measured) = (Certainty::Inferred, Certainty::Measured);
     for (security, expected) in [
-        (Security::default(), measured),
+        (Security::default(), inferred),
+        (Security { has_programs: Some(false), ..Security::default() }, measured),
         (with("landlock,apparmor,tomoyo", None, None), measured),
+        (with("selinux", None, None), inferred),
         (with("selinux,bpf", Some(false), Some(false)), measured),
         (with("selinux", Some(true), Some(false)), inferred),
         (with("smack", None, Some(false)), inferred),
