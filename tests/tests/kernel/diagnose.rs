@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use socktrace_tests::harness::process::Running;
 use socktrace_tests::harness::run::{run, scenario, socktrace};
+use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::Held;
 
 /// As long as a checkup may take.
@@ -134,18 +136,63 @@ fn tcp_targets_are_healthy_or_say_who_listens_instead() -> Result<()> {
 }
 
 #[test]
-fn a_stopped_server_is_held_up() -> Result<()> {
+fn a_process_is_imagined_as_the_client_with_its_own_rights() -> Result<()> {
     let dir = open_dir()?;
+    let path = dir.path().join("app.sock");
+    let _listener = UnixListener::bind(&path)?;
+    let nobodys = tempfile::tempdir()?;
+    std::os::unix::fs::chown(nobodys.path(), Some(65534), Some(65534))?;
     let mut command = std::process::Command::new(scenario()?);
-    let running = Running::start(command.arg("--gate").arg(dir.path()).args(["hold", "here"]))?;
+    command.arg("--gate").arg(nobodys.path()).arg("pulse").env("TMPDIR", nobodys.path());
+    let client = Running::start(command.uid(65534).gid(65534))?;
+    Gate::at(nobodys.path()).wait_ready()?;
+    let ask = |mode| {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        diagnose(&[path_of(&path)?, "--as-pid", &client.pid().to_string()])
+    };
+    let (checkup, code) = ask(0o600)?;
+    ensure!(code == Some(1), "{code:?}: {checkup}");
+    ensure!(rules(&checkup) == [("unix-socket-mode", "measured")], "{checkup}");
+    let (checkup, code) = ask(0o666)?;
+    ensure!(code == Some(0) && checkup["healthy"] == true, "{code:?}: {checkup}");
+    Ok(())
+}
+
+/// Listeners of all kinds, one of them full.
+fn holding(dir: &Path) -> Result<(Running, Vec<Held>)> {
+    let mut command = std::process::Command::new(scenario()?);
+    let running = Running::start(command.arg("--gate").arg(dir).args(["hold", "here"]))?;
     let ended = || running.out_so_far().ends_with('\n');
     ensure!(
         socktrace_tests::harness::process::wait_for(Duration::from_secs(20), ended),
         "no listeners: {}",
         running.err_so_far()
     );
+    let held = serde_json::from_str(&running.out_so_far())?;
+    Ok((running, held))
+}
+
+#[test]
+fn a_process_whose_listener_is_full_is_said_to_have_one() -> Result<()> {
+    let dir = open_dir()?;
+    let (running, _) = holding(dir.path())?;
+    let (checkup, code) = diagnose(&[&running.pid().to_string()])?;
+    let found: Vec<&str> = rules(&checkup).into_iter().map(|(rule, _)| rule).collect();
+    ensure!(code == Some(1) && found.contains(&"listener-queue-full"), "{found:?}: {checkup}");
+    let is_socket = |link: &Path| link.to_string_lossy().starts_with("socket:");
+    let links = fs::read_dir(format!("/proc/{}/fd", running.pid()))?.flatten();
+    let sockets = links.filter_map(|it| fs::read_link(it.path()).ok()).filter(|it| is_socket(it));
+    let expected = format!("{} × socket", sockets.count());
+    let kinds = step(&checkup, "descriptors")?["facts"].to_string();
+    ensure!(kinds.contains(&expected), "no {expected} in {kinds}");
+    Ok(())
+}
+
+#[test]
+fn a_stopped_server_is_held_up() -> Result<()> {
+    let dir = open_dir()?;
+    let (running, held) = holding(dir.path())?;
     let pid = Pid::from_raw(i32::try_from(running.pid())?);
-    let held: Vec<Held> = serde_json::from_str(&running.out_so_far())?;
     // One that no other process could accept from.
     let own = held.iter().find(|it| it.pids == [running.pid()]);
     let own = own.with_context(|| format!("no listener of one process: {held:?}"))?;
@@ -176,9 +223,7 @@ fn without_root_it_sees_less_and_says_what() -> Result<()> {
     let _listener = UnixListener::bind(&path)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
     let mut command = socktrace(&["diagnose", "--json", path_of(&path)?])?;
-    std::os::unix::process::CommandExt::uid(&mut command, 65534);
-    std::os::unix::process::CommandExt::gid(&mut command, 65534);
-    let finished = Running::start(&mut command)?.finish()?;
+    let finished = Running::start(command.uid(65534).gid(65534))?.finish()?;
     let checkup: Value =
         serde_json::from_slice(&finished.stdout).with_context(|| finished.told())?;
     ensure!(finished.code() == Some(0), "{}", finished.told());
