@@ -188,6 +188,36 @@ mod tests {
     }
 
     #[test]
+    fn which_of_three_limits_is_to_be_changed_hangs_on_how_fast_it_accepts_and_what_cut_its_backlog()
+     {
+        let fix = |median_ns, (requested, effective, somaxconn)| {
+            let case = ListenerCase {
+                accepted: Some(9),
+                median_ns,
+                requested: Some(requested),
+                effective: Some(effective),
+                somaxconn: Some(somaxconn),
+                stalls: Vec::new(),
+                ..turned_away()
+            };
+            let found = diagnose_listener(&case);
+            let is_it = |it: &&Finding| it.rule == "unix-clients-turned-away";
+            plain(&found.iter().find(is_it).expect("a finding").fix)
+        };
+        let (quick, slow) = (Some(1_000), Some(2_000_000_000));
+        let (capped, own) = ((4096, 128, 128), (128, 128, 4096));
+        assert!(fix(quick, capped).starts_with("raise net.core.somaxconn, which caps the backlog"));
+        assert!(
+            fix(quick, own).starts_with("raise the backlog that the server passes to listen()")
+        );
+        for limits in [capped, own] {
+            assert!(fix(slow, limits).starts_with("accept faster"), "{}", fix(slow, limits));
+        }
+        assert_eq!(fix(None, capped), "raise net.core.somaxconn, or accept faster");
+        assert_eq!(fix(None, own), "raise the backlog of listen(), or accept faster");
+    }
+
+    #[test]
     fn that_nobody_accepted_is_said_only_where_accepts_are_looked_at() {
         let quiet = ListenerCase { stalls: Vec::new(), ..turned_away() };
         let (certainty, words) = full(&quiet);
