@@ -1,9 +1,10 @@
-//! `--probe-cost`: the kernel times the hooks while they are attached, and the report says what they took.
+//! What is told of the hooks themselves: `--probe-cost` (the kernel times them while they are attached, and the report says what they took), `-v`.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::Value;
 use socktrace_tests::harness::kernels::this_kernel;
 use socktrace_tests::harness::report::ProbeRuns;
-use socktrace_tests::harness::run::record;
+use socktrace_tests::harness::run::{record, run};
 
 use crate::matrix::{tell, unless};
 
@@ -45,4 +46,30 @@ fn hooks_are_timed_where_that_was_asked_for() -> Result<()> {
 fn hooks_are_not_timed_unless_asked_for() -> Result<()> {
     let run = record(&[], &["unix_missing"])?;
     unless(run.report.probes.is_none(), || format!("timed: {:?}", run.report.probes))
+}
+
+#[test]
+fn verbose_has_a_line_for_each_hook_and_each_signal() -> Result<()> {
+    let finished = run(&["record", "-v", "--json", "--no-save", "-d", "100ms"])?;
+    let report: Value =
+        serde_json::from_slice(&finished.stdout).with_context(|| finished.told())?;
+    let completeness = &report["completeness"];
+    let mut wanted = Vec::new();
+    for (hook, missed) in completeness["missed"].as_object().context("what was missed")? {
+        let missed = missed.as_u64().map_or("-".to_owned(), |missed| missed.to_string());
+        wanted.push(format!("socktrace: {hook} missed {missed}"));
+    }
+    for row in completeness["signals"].as_array().context("signals")? {
+        let name = row["signal"].as_str().context("a name")?;
+        let (seen, unpaired, full) = (&row["seen"], &row["unpaired"], &row["full"]);
+        let [pending, tally, names] = ["pending", "tally", "name"].map(|of| &full[of]);
+        wanted.push(format!(
+            "socktrace: {name} seen {seen}, beginnings missed {unpaired}, \
+             maps full: beginnings {pending}, totals {tally}, names {names}"
+        ));
+    }
+    let said = finished.err();
+    let lacking: Vec<String> =
+        wanted.into_iter().filter(|it| !said.lines().any(|line| line == it)).collect();
+    unless(lacking.is_empty(), || format!("{lacking:?} not in {said}"))
 }
