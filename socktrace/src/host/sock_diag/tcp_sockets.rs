@@ -150,13 +150,19 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let at = listener.local_addr().expect("its address");
         let client = TcpStream::connect(at).expect("a connection");
-        let queued = tcp_sockets(States::ALL, |socket| socket.local == at).expect("a dump").sockets;
+        let from = client.local_addr().expect("its address");
+        // By both addresses: clients of an earlier listener may wait in TIME-WAIT for the same
+        // port, which the kernel gives out again while they do.
+        let between = |local, remote| {
+            let ours = |socket: &TcpSocket| (socket.local, socket.remote) == (local, remote);
+            tcp_sockets(States::ALL, ours).expect("a dump").sockets
+        };
+        let queued = between(at, from);
         assert_eq!(queued.len(), 1, "{queued:?}");
         assert_eq!((queued[0].inode, queued[0].uid), (None, None));
         drop(client);
         // Closed by the client first: its end stays, until the server closes, too.
-        let closed =
-            tcp_sockets(States::ALL, |socket| socket.remote == at).expect("a dump").sockets;
+        let closed = between(from, at);
         assert_eq!(closed.iter().map(|socket| socket.inode).collect::<Vec<_>>(), [None]);
         assert!(matches!(closed[0].state, TcpState::FinWait1 | TcpState::FinWait2), "{closed:?}");
     }
