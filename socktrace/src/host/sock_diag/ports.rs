@@ -84,7 +84,7 @@ fn counted(query: &PortQuery, response: &InetResponse) -> Option<(u16, TcpState)
 mod tests {
     use super::*;
     use rustix::net::{AddressFamily, SocketType, bind, socket};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
     fn query(destination: Option<SocketAddr>) -> PortQuery {
         PortQuery { range: 1..=u16::MAX, source: None, destination }
@@ -92,7 +92,10 @@ mod tests {
 
     #[test]
     fn the_ports_to_one_destination_are_counted_with_those_that_closed_connections_keep() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        // An address of its own: on one that other tests use, their clients may wait in TIME-WAIT
+        // for the port that this listener is given.
+        let own_address = Ipv4Addr::from(0x7f80_0000 | std::process::id() & 0x007f_ffff);
+        let listener = TcpListener::bind((own_address, 0)).expect("a listener");
         let at = listener.local_addr().expect("its address");
         let open: Vec<_> = (0..3).map(|_| TcpStream::connect(at).expect("a connection")).collect();
         for _ in 0..3 {
