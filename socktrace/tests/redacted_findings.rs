@@ -189,8 +189,9 @@ fn tcp_cases() -> Vec<Case> {
                 let mut case = Case::new(question, None);
                 let mut tcp = Tcp {
                     listening: vec![listening(at, namespace)],
-                    looked_here: true,
+                    looked_into: vec![1, 2],
                     address: Some(address),
+                    address_of: if address == AddressFact::Foreign { vec![2] } else { Vec::new() },
                     route: Some(route.clone()),
                     ports: Some(Ports { used: 60_000, time_wait: 9 }),
                     settings: Some(settings()),

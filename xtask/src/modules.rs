@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::process;
 
 /// What the tests need beyond the image: `sock_diag`, by which they count what the kernel has.
-const WANTED: &[&str] = &["fuse", "inet_diag", "tcp_diag", "unix_diag"];
+const WANTED: &[&str] = &["fuse", "inet_diag", "tcp_diag", "tun", "unix_diag"];
 
 /// A module, uncompressed.
 pub(crate) struct Module {

@@ -273,22 +273,45 @@ pub struct TcpListening {
 pub struct Tcp {
     /// Listeners on the target's port in every namespace that could be looked into.
     pub listening: Vec<TcpListening>,
-    /// Whether the client's namespace was looked into.
-    pub looked_here: bool,
+    /// The namespaces whose listeners were all listed.
+    pub looked_into: Vec<u64>,
     /// Whether every known namespace was.
     pub complete: bool,
     /// Processes that would not show which network namespace they are in.
     pub unreadable: u32,
     /// What the target's address is in the client's namespace.
     pub address: Option<AddressFact>,
+    /// Where it is none of the client's own: the other namespaces that have it, as containers do.
+    pub address_of: Vec<u64>,
+    /// Whether it was asked of every namespace.
+    pub all_asked: bool,
     /// The route to it.
     pub route: Option<RouteFact>,
     /// Settings of the client's namespace.
     pub settings: Option<NetworkSettings>,
+    /// Those of the one whose listeners take the connect, where that is another.
+    pub settings_there: Option<NetworkSettings>,
     /// Local ports in use towards the target.
     pub ports: Option<Ports>,
-    /// Ports on which somebody listens on the target's address, ascending, the first few.
+    /// Ports on which somebody listens on the target's address, where it is, ascending, the first few.
     pub other_ports: Vec<u16>,
+}
+
+impl Tcp {
+    /// The namespace that has the target's address: the client's, or, where what is sent there leaves that, the only
+    /// other one of this host. Another host may have the address, too.
+    pub fn namespace_of_target(&self, clients: Option<u64>) -> Option<u64> {
+        match (self.address, self.address_of.as_slice()) {
+            (Some(AddressFact::Local), _) => clients,
+            (Some(AddressFact::Foreign), [only]) if self.leads_out() => Some(*only),
+            _ => None,
+        }
+    }
+
+    /// Whether what the client sends may leave its namespace.
+    pub fn leads_out(&self) -> bool {
+        matches!(self.route, Some(RouteFact::Via { .. } | RouteFact::Several | RouteFact::Unknown))
+    }
 }
 
 /// Local ports in use towards one target.

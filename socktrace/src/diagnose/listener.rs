@@ -163,7 +163,7 @@ mod tests {
         let mut case = turned_away();
         case.stalls[0].time_ns = 2_100_000_001;
         let said = turned(&case);
-        let oldest = "; the oldest connection in its queue has waited for 2.1 s, and nobody has accepted \
+        let oldest = "; the oldest connection has waited for 2.1 s, and nobody has accepted \
                       since the recording began";
         assert!(said.contains(oldest), "{said}");
         case.stalls[0].is_lower_bound = true;
@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(
             facts,
             [
-                "a fact; the oldest connection in its queue has waited for 3.0 s, and nobody has \
+                "a fact; the oldest connection has waited for 3.0 s, and nobody has \
                  accepted for 3.0 s",
                 "a fact"
             ]

@@ -185,7 +185,7 @@ fn applies(rule: &Rule<Case>, case: &Case) -> bool {
     let begins = |with: &[&str]| with.iter().any(|it| rule.name.starts_with(it));
     let is_about = match &case.question {
         Question::Accept => begins(&["accept-", "host-"]),
-        Question::Tcp(_) => begins(&["tcp-", "owner-"]),
+        Question::Tcp(_) => begins(&["tcp-", "owner-", "security-"]),
         Question::Unix(_) if begins(&["tcp-", "accept-", "host-"]) => false,
         Question::Unix(_) => case.abstract_name().is_none() || rule.step != Step::Path,
     };

@@ -11,6 +11,7 @@ mod client;
 mod holders;
 mod namespaces;
 mod process;
+mod security;
 mod tcp_target;
 mod units;
 mod unix_target;
@@ -105,15 +106,13 @@ impl Investigator {
         match &case.question {
             Question::Unix(_) => {
                 unix_target::gather(&self.host, &mut self.namespaces, &mut self.units, case, view);
-                if let Some(security) = &mut case.security {
-                    security.has_programs = self.has_lsm_programs;
-                }
             }
             Question::Tcp(_) => {
                 tcp_target::gather(&self.host, &mut self.namespaces, &mut self.units, case);
             }
-            Question::Accept => {}
+            Question::Accept => return,
         }
+        security::gather(&self.host, self.has_lsm_programs, case);
     }
 
     fn accept_error(&mut self, actor: &Actor, errno: u32, time_ns: u64) -> Case {

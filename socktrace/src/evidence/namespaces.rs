@@ -5,12 +5,13 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use crate::{
     host::{
-        Host, NamespaceWindow, NetworkNamespace, NetworkNamespaces, NetworkSettings,
+        AddressFact, Host, NamespaceWindow, NetworkNamespace, NetworkNamespaces, NetworkSettings,
         sock_diag::{Dump, SockDiag, SockDiagError},
     },
     listener::open_windows,
@@ -110,6 +111,26 @@ impl Namespaces {
             answers.found.extend(dump.sockets.into_iter().map(|it| (namespace.inode, it)));
         }
         answers
+    }
+
+    /// The namespaces beside `client` that have this address as their own, and whether all could be asked. Each is
+    /// asked through a process that is in it, which takes no way in.
+    pub(super) fn with_address(
+        &mut self,
+        client: Option<u32>,
+        address: IpAddr,
+    ) -> (Vec<u64>, bool) {
+        let Some(listed) = self.list() else { return (Vec::new(), false) };
+        let mut having = Vec::new();
+        let mut all = listed.unreadable == 0;
+        for namespace in listed.all.iter().filter(|it| Some(it.inode) != client) {
+            match namespace.read_address(address) {
+                Some(AddressFact::Local) => having.push(u64::from(namespace.inode)),
+                Some(AddressFact::Foreign) => {}
+                Some(AddressFact::NotUsable | AddressFact::Unknown) | None => all = false,
+            }
+        }
+        (having, all)
     }
 
     /// Lets those go that are none of these.

@@ -12,7 +12,7 @@ use crate::{
         case::{Case, Ports, Tcp, TcpListening},
     },
     host::{
-        Host,
+        AddressFact, Host,
         sock_diag::{PortQuery, SockDiag, TcpListener},
     },
 };
@@ -39,7 +39,15 @@ pub(super) fn gather(
     let mut tcp = Tcp::default();
     let answers = namespaces.ask(SockDiag::tcp_listeners);
     tcp.complete = answers.complete;
-    tcp.looked_here = here.is_some_and(|here| answers.whole.contains(&here));
+    tcp.looked_into = answers.whole.iter().copied().map(u64::from).collect();
+    if known {
+        tcp.address = host.read_address(pid, target.ip()).ok();
+        tcp.route = host.read_route_to(pid, target.ip()).ok();
+    }
+    if tcp.address == Some(AddressFact::Foreign) {
+        (tcp.address_of, tcp.all_asked) = namespaces.with_address(here, target.ip());
+    }
+    let there = tcp.namespace_of_target(case.client.net_namespace);
     let on_port = |it: &&(u32, TcpListener)| it.1.address.port() == target.port();
     let mut inodes: Vec<u64> =
         answers.found.iter().filter(on_port).map(|(_, it)| it.inode).collect();
@@ -71,18 +79,17 @@ pub(super) fn gather(
     let mut others: Vec<u16> = answers
         .found
         .iter()
-        .filter(|(netns, it)| Some(*netns) == here && is_same_side(it, target.ip()))
+        .filter(|(netns, it)| Some(u64::from(*netns)) == there && is_same_side(it, target.ip()))
         .map(|(_, it)| it.address.port())
         .collect();
     others.sort_unstable();
     others.dedup();
     others.truncate(OTHER_PORTS);
     tcp.other_ports = others;
-    if known {
-        tcp.address = host.read_address(pid, target.ip()).ok();
-        tcp.route = host.read_route_to(pid, target.ip()).ok();
-    }
     tcp.settings = here.and_then(|here| namespaces.settings(here));
+    let elsewhere = there.filter(|there| Some(*there) != case.client.net_namespace);
+    let elsewhere = elsewhere.and_then(|inode| u32::try_from(inode).ok());
+    tcp.settings_there = elsewhere.and_then(|there| namespaces.settings(there));
     if matches!(case.errno, None | Some(Errno::EADDRNOTAVAIL)) {
         tcp.ports = ports(namespaces, here, &tcp, target);
     }

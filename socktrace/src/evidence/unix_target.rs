@@ -15,11 +15,11 @@ use crate::{
     diagnose::{
         Question,
         access::{CAP_SETGID, Client, first_denial},
-        case::{Bases, BoundSocket, Case, Holder, Path, Security, UnixSockets},
+        case::{Bases, BoundSocket, Case, Holder, Path, UnixSockets},
     },
     event::SocketKind,
     host::{
-        Host, parse_apparmor_label,
+        Host,
         path_walk::{AclFact, End, Kind, Step, View, Walk},
         sock_diag::{FileId, States, UnixQueue, UnixSocket, UnixSocketKind, UnixState},
     },
@@ -43,9 +43,6 @@ pub(super) fn gather(
         case.path = Some(walk(host, case, path, &sight));
     }
     case.unix = Some(sockets(host, namespaces, case));
-    if matches!(case.errno, None | Some(Errno::EACCES | Errno::EPERM)) {
-        case.security = Some(security(host, case));
-    }
     // The host's units are those of the host's own tree and network namespace.
     let is_here = match &case.path {
         Some(path) => path.bases.root.as_ref().is_some_and(Vec::is_empty),
@@ -296,19 +293,4 @@ fn numbered_alike(step: &Step) -> bool {
 /// Whether a socket was bound to this inode, of whose number `sock_diag` tells the lower half.
 fn is_file(bound: &FileId, step: &Step) -> bool {
     bound.dev == step.dev && u64::from(bound.inode_low) == step.inode & u64::from(u32::MAX)
-}
-
-fn security(host: &Host, case: &Case) -> Security {
-    let modules = host.read_security_modules().ok();
-    let labels = case.client.labels.clone();
-    // Before 5.8 the first module's label is the only one.
-    let has_apparmor = modules.as_ref().is_some_and(|found| found.has("apparmor"));
-    let apparmor = labels.apparmor.as_ref().or(labels.current.as_ref()).filter(|_| has_apparmor);
-    Security {
-        apparmor: apparmor.and_then(|label| Some(parse_apparmor_label(label)?.mode)),
-        modules: modules.map(|found| found.names),
-        selinux_enforces: host.read_selinux_enforcing().ok(),
-        has_programs: None,
-        label: labels.current,
-    }
 }

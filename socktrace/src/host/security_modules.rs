@@ -3,10 +3,12 @@
 //! Owns the list of active modules, `SELinux`'s switch, a process's labels, and its seccomp mode. Does
 //! not own their policies, nor whether one of them refused a certain call: only its log tells.
 //!
-//! Sources: `/sys/kernel/security/lsm` (`lsm_read()`), `/sys/fs/selinux/enforce`
+//! Sources: `/sys/kernel/security/lsm` (`lsm_read()`), without it `lsm_list_modules(2)`, `/sys/fs/selinux/enforce`
 //! (`sel_read_enforce()`), `/proc/PID/attr` (`proc_pid_attr_read()`), `/proc/PID/status`
 //! (`task_seccomp()`). Whether a process restricted itself with Landlock the kernel shows nowhere:
 //! [`SecurityModules::has`] tells that it may have.
+
+use std::path::Path;
 
 use super::bounded::read_bounded;
 use super::error::HostError;
@@ -90,10 +92,18 @@ pub struct Sandbox {
 }
 
 impl Host {
-    /// The active modules. An error where securityfs is not mounted: then it is unknown.
+    /// The active modules. An error where securityfs is not mounted, and the kernel (before 6.8) does not tell
+    /// without: then it is unknown.
     pub fn read_security_modules(&self) -> Result<SecurityModules, HostError> {
         let path = self.below("sys/kernel/security/lsm");
-        Ok(SecurityModules { names: parse_modules(&read_bounded(&path, MOST_BYTES)?.bytes) })
+        match read_bounded(&path, MOST_BYTES) {
+            Ok(read) => Ok(SecurityModules { names: parse_modules(&read.bytes) }),
+            Err(error) if error.is_gone() && self.root == Path::new("/") => {
+                let names = list_modules().ok_or(error)?.into_iter().map(module_name).collect();
+                Ok(SecurityModules { names })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether `SELinux` enforces (`false`: permissive, it only logs). An error that
@@ -125,6 +135,41 @@ impl Host {
     pub fn read_sandbox(&self, pid: u32) -> Result<Sandbox, HostError> {
         Ok(parse_sandbox(&read_bounded(&self.proc_path(pid, "status"), MOST_BYTES)?.bytes))
     }
+}
+
+/// The ids of the active modules in the order in which they are asked; `None` where the kernel has no such call.
+fn list_modules() -> Option<Vec<u64>> {
+    let call = syscalls::Sysno::lsm_list_modules as libc::c_long;
+    let mut ids = [0_u64; 64];
+    let mut bytes = u32::try_from(size_of_val(&ids)).ok()?;
+    // SAFETY: the kernel writes no more than `bytes` bytes to `ids`, and how many it needed to `bytes`; both live
+    // through the call. A kernel that does not know the call writes nothing.
+    let count = unsafe { libc::syscall(call, ids.as_mut_ptr(), &raw mut bytes, 0_u32) };
+    let count = usize::try_from(count).ok()?;
+    Some(ids.get(..count)?.to_vec())
+}
+
+/// `LSM_ID_*`, `include/uapi/linux/lsm.h`.
+fn module_name(id: u64) -> Vec<u8> {
+    const FIRST: u64 = 100;
+    const NAMES: [&str; 14] = [
+        "capability",
+        "selinux",
+        "smack",
+        "tomoyo",
+        "apparmor",
+        "yama",
+        "loadpin",
+        "safesetid",
+        "lockdown",
+        "bpf",
+        "landlock",
+        "ima",
+        "evm",
+        "ipe",
+    ];
+    let known = id.checked_sub(FIRST).and_then(|at| NAMES.get(usize::try_from(at).ok()?));
+    known.map_or_else(|| format!("module {id}"), |name| (*name).to_owned()).into_bytes()
 }
 
 /// Names with commas between, without a newline.
@@ -209,6 +254,20 @@ mod tests {
         assert_eq!(modules.names.len(), 6);
         let (_root, host) = fake(&[]);
         assert!(host.read_security_modules().is_err_and(|error| error.is_gone()));
+    }
+
+    #[test]
+    fn modules_are_called_as_securityfs_calls_them() {
+        let names: Vec<Vec<u8>> = [100, 104, 113, 114, 7].map(module_name).into();
+        let wanted: [&[u8]; 5] = [b"capability", b"apparmor", b"ipe", b"module 114", b"module 7"];
+        assert_eq!(names, wanted);
+        let listed = list_modules().map(|ids| ids.into_iter().map(module_name).collect::<Vec<_>>());
+        let file = fs::read("/sys/kernel/security/lsm").map(|bytes| parse_modules(&bytes));
+        if let (Some(listed), Ok(file)) = (&listed, file) {
+            assert_eq!(*listed, file);
+        }
+        // Whatever else there is.
+        assert!(listed.is_none_or(|names| names[0] == b"capability"), "{names:?}");
     }
 
     #[test]

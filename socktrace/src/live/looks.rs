@@ -61,8 +61,8 @@ impl Live {
     /// are rare.
     fn is_due(&mut self, begin: Instant) -> Result<bool, LiveError> {
         let effort = Effort::of_thread();
-        let queued = read_queued(&self.ebpf)?;
-        let is_due = self.scout.has_due(&queued, self.looked_ns, monotonic_now_ns());
+        let (queued, sleepers) = (read_queued(&self.ebpf)?, read_sleepers(&self.ebpf)?);
+        let is_due = self.scout.has_due(&queued, &sleepers, self.looked_ns, monotonic_now_ns());
         self.pace.asked(Took { begin, effort: effort.so_far(), passed: begin.elapsed() });
         Ok(is_due)
     }

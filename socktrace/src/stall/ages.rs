@@ -31,7 +31,7 @@ impl Ages {
         accepted_before: &HashMap<u64, u64>,
         progress: &dyn Fn(u64) -> Progress,
     ) {
-        let glances = Known::assign(queued, sightings).glances(
+        let glances = Known::assign(queued, &[], sightings, now_ns).glances(
             sightings,
             accepted_before,
             |_| false,

@@ -4,35 +4,42 @@ use std::collections::HashMap;
 
 use super::watch::Glance;
 use crate::{
-    event::{Address, Queued, Sighting},
+    event::{Address, Queued, Sighting, Sleeper},
     transport::Progress,
 };
 
+/// How long a connect of the tracepoint tier, which does not see it sleep, is under way before it is
+/// taken to sleep: others return much sooner.
+const SURELY_ASLEEP_NS: u64 = 100_000_000;
+
 /// The connections that the kernel side knows of, by listener.
-pub(super) struct Known<'a>(HashMap<u64, Vec<&'a Queued>>);
+pub(super) struct Known<'a> {
+    queued: HashMap<u64, Vec<&'a Queued>>,
+    asleep: HashMap<u64, Vec<&'a Sleeper>>,
+}
 
 impl<'a> Known<'a> {
-    /// Gives each connection to its listener: the one that a hook named; for Unix the one whose
-    /// queue has the client; for TCP the only one with that port in that namespace.
-    pub(super) fn assign(queued: &'a [Queued], sightings: &HashMap<u64, Sighting>) -> Self {
-        let (by_client, by_port) = (by_client(sightings), by_port(sightings));
-        let mut known: HashMap<u64, Vec<&Queued>> = HashMap::new();
-        for connection in queued {
-            let of_client = || by_client.get(&connection.client?).copied();
-            let of_port = || {
-                let listeners = by_port.get(&(connection.netns?, connection.port?))?;
-                <[u64; 1]>::try_from(listeners.as_slice()).ok().map(|[only]| only)
-            };
-            if let Some(listener) = connection.listener.or_else(of_client).or_else(of_port) {
-                known.entry(listener).or_default().push(connection);
-            }
+    /// Gives each connection to its listener.
+    pub(super) fn assign(
+        queued: &'a [Queued],
+        sleepers: &'a [Sleeper],
+        sightings: &HashMap<u64, Sighting>,
+        now_ns: u64,
+    ) -> Self {
+        Self {
+            queued: assign_queued(queued, sightings),
+            asleep: assign_sleepers(sleepers, sightings, now_ns),
         }
-        Self(known)
     }
 
-    /// The connections of one listener.
-    pub(super) fn of(&self, listener: u64) -> &[&'a Queued] {
-        self.0.get(&listener).map_or(&[], Vec::as_slice)
+    /// The connections in the queue of one listener.
+    pub(super) fn queued_at(&self, listener: u64) -> &[&'a Queued] {
+        self.queued.get(&listener).map_or(&[], Vec::as_slice)
+    }
+
+    /// The connects that sleep until one listener has room.
+    pub(super) fn asleep_on(&self, listener: u64) -> &[&'a Sleeper] {
+        self.asleep.get(&listener).map_or(&[], Vec::as_slice)
     }
 
     /// Every listener with a queue, and how it stands.
@@ -46,7 +53,7 @@ impl<'a> Known<'a> {
         let seen = sightings.iter().filter_map(|(inode, it)| Some((*inode, it.queue?)));
         // Of a namespace that cannot be looked into, only what hooks named is known.
         let is_unseen = |known: &[&Queued]| known.iter().all(|it| it.netns.is_some_and(&unlooked));
-        let unseen = self.0.iter().filter(|(_, known)| is_unseen(known));
+        let unseen = self.queued.iter().filter(|(_, known)| is_unseen(known));
         let unseen = unseen.filter(|(inode, _)| !sightings.contains_key(*inode));
         let unseen = unseen.map(|(inode, known)| (*inode, small(known.len())));
         let queues = seen.chain(unseen).filter(|(_, queue)| *queue != 0);
@@ -59,7 +66,7 @@ impl<'a> Known<'a> {
     }
 
     fn glance(&self, inode: u64, queue: u32, before: u64, progress: Progress) -> Glance {
-        let known = self.of(inode);
+        let known = self.queued_at(inode);
         // More than there are: some were accepted in a way that this tier does not see.
         let trusted = small(known.len()) <= queue;
         let oldest = known.iter().map(|connection| connection.since_ns).min();
@@ -69,8 +76,52 @@ impl<'a> Known<'a> {
             accepted: progress.accepted,
             oldest_known_ns: oldest.filter(|_| trusted),
             known: if trusted { small(known.len()) } else { 0 },
+            asleep_ns: self.asleep_on(inode).iter().map(|sleeper| sleeper.since_ns).min(),
         }
     }
+}
+
+/// Of those in a queue: to the listener that a hook named; for Unix to the one whose queue has the client; for TCP to
+/// the only one with that port in that namespace.
+fn assign_queued<'a>(
+    queued: &'a [Queued],
+    sightings: &HashMap<u64, Sighting>,
+) -> HashMap<u64, Vec<&'a Queued>> {
+    let (by_client, by_port) = (by_client(sightings), by_port(sightings));
+    let mut known: HashMap<u64, Vec<&Queued>> = HashMap::new();
+    for connection in queued {
+        let of_client = || by_client.get(&connection.client?).copied();
+        let of_port = || only(by_port.get(&(connection.netns?, connection.port?))?);
+        if let Some(listener) = connection.listener.or_else(of_client).or_else(of_port) {
+            known.entry(listener).or_default().push(connection);
+        }
+    }
+    known
+}
+
+/// Of those that sleep: to the listener that a hook named, or (tracepoint tier) to the only one of that name, if
+/// they are under way for so long that they surely do.
+fn assign_sleepers<'a>(
+    sleepers: &'a [Sleeper],
+    sightings: &HashMap<u64, Sighting>,
+    now_ns: u64,
+) -> HashMap<u64, Vec<&'a Sleeper>> {
+    let by_name = if sleepers.is_empty() { HashMap::new() } else { by_name(sightings) };
+    let mut known: HashMap<u64, Vec<&Sleeper>> = HashMap::new();
+    for sleeper in sleepers {
+        let of_name = || {
+            let surely = now_ns.saturating_sub(sleeper.since_ns) > SURELY_ASLEEP_NS;
+            only(by_name.get(sleeper.target.address.as_ref().filter(|_| surely)?)?)
+        };
+        if let Some(listener) = sleeper.listener.or_else(of_name) {
+            known.entry(listener).or_default().push(sleeper);
+        }
+    }
+    known
+}
+
+fn only(listeners: &[u64]) -> Option<u64> {
+    <[u64; 1]>::try_from(listeners).ok().map(|[only]| only)
 }
 
 fn small(count: usize) -> u32 {
@@ -95,10 +146,21 @@ fn by_port(sightings: &HashMap<u64, Sighting>) -> HashMap<(u32, u16), Vec<u64>> 
     listeners
 }
 
+fn by_name(sightings: &HashMap<u64, Sighting>) -> HashMap<&Address, Vec<u64>> {
+    let mut listeners: HashMap<_, Vec<u64>> = HashMap::new();
+    for (inode, sighting) in sightings {
+        if let Some(name) = &sighting.local.address {
+            listeners.entry(name).or_default().push(*inode);
+        }
+    }
+    listeners
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Endpoint;
+    use crate::event::{Actor, Endpoint, Task};
+    use socktrace_common::TaskKey;
 
     fn tcp(port: u16, queue: u32) -> Sighting {
         let address = Some(Address::Inet(([127, 0, 0, 1], port).into()));
@@ -112,7 +174,7 @@ mod tests {
 
     fn glance(queued: &[Queued], sightings: &[(u64, Sighting)]) -> HashMap<u64, Glance> {
         let sightings = sightings.iter().cloned().collect();
-        let known = Known::assign(queued, &sightings);
+        let known = Known::assign(queued, &[], &sightings, 0);
         known.glances(&sightings, &HashMap::new(), |netns| netns == 9, |_| Progress::default())
     }
 
@@ -131,6 +193,40 @@ mod tests {
         let queued = [Queued { since_ns: 9, client: Some(33), ..Queued::default() }];
         let found = glance(&queued, &[(7, unix)]);
         assert_eq!((found[&7].known, found[&7].oldest_known_ns), (1, Some(9)));
+    }
+
+    #[test]
+    fn a_connect_sleeps_on_the_listener_that_a_hook_named_or_on_the_only_one_of_that_name() {
+        let name = |bytes: &[u8]| {
+            let address = Some(Address::Unix(bytes.to_vec()));
+            Endpoint { address, kind: None }
+        };
+        let listener = |local| Sighting { local, queue: Some(1), ..Sighting::default() };
+        let sightings = [(7, name(b"/run/a")), (8, name(b"/run/b")), (9, name(b"/run/b"))];
+        let sightings = sightings.map(|(inode, local)| (inode, listener(local))).into();
+        let task = Task { comm: b"web".to_vec(), uid: 0, gid: 0, cgroup: 0 };
+        let actor = Actor { key: TaskKey::NONE, tid: 0, task };
+        let asleep = |since_ns, listener, target| Sleeper {
+            since_ns,
+            listener,
+            actor: actor.clone(),
+            target,
+        };
+        let sleepers = [
+            asleep(5, Some(9), name(b"/run/a")),
+            asleep(6, None, name(b"/run/a")),
+            asleep(7, None, name(b"/run/b")),
+            // It may be about to return.
+            asleep(1_000_000_000, None, name(b"/run/a")),
+            asleep(8, None, Endpoint::default()),
+        ];
+        let known = Known::assign(&[], &sleepers, &sightings, 1_000_000_001);
+        let since = |listener| known.asleep_on(listener).iter().map(|it| it.since_ns).collect();
+        let all: [Vec<u64>; 3] = [7, 8, 9].map(since);
+        assert_eq!(all, [vec![6], vec![], vec![5]]);
+        let glances =
+            known.glances(&sightings, &HashMap::new(), |_| false, |_| Progress::default());
+        assert_eq!([7, 8, 9].map(|it| glances[&it].asleep_ns), [Some(6), None, Some(5)]);
     }
 
     #[test]

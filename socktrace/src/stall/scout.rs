@@ -47,6 +47,12 @@ pub struct Sight<'a> {
     pub named: &'a dyn Fn(u64) -> Option<Listener>,
 }
 
+impl<'a> Sight<'a> {
+    fn known(&self) -> Known<'a> {
+        Known::assign(self.queued, self.sleepers, self.sightings, self.now_ns)
+    }
+}
+
 /// Who holds a listener.
 #[derive(Default)]
 struct Owners {
@@ -96,8 +102,18 @@ impl Scout {
 
     /// Whether a connection that hooks know of has waited, since the look at `looked_ns`, for so long that its listener is
     /// to be looked at.
-    pub fn has_due(&self, queued: &[Queued], looked_ns: u64, now_ns: u64) -> bool {
-        queued.iter().any(|it| self.watch.is_due(it.listener, it.since_ns, looked_ns, now_ns))
+    pub fn has_due(
+        &self,
+        queued: &[Queued],
+        sleepers: &[Sleeper],
+        looked_ns: u64,
+        now_ns: u64,
+    ) -> bool {
+        let queued = queued.iter().map(|it| (it.listener, it.since_ns));
+        let asleep = sleepers.iter().map(|it| (it.listener, it.since_ns));
+        let is_due =
+            |(listener, since_ns)| self.watch.is_due(listener, since_ns, looked_ns, now_ns);
+        queued.chain(asleep).any(is_due)
     }
 
     /// Takes in one look; returns the stalls that changed.
@@ -107,7 +123,7 @@ impl Scout {
 
     /// As [`Scout::look`], with what the owners of each suspect do.
     fn look_closely(&mut self, sight: &Sight<'_>) -> (Vec<Stall>, Holds) {
-        let known = Known::assign(sight.queued, sight.sightings);
+        let known = sight.known();
         let glances =
             known.glances(sight.sightings, sight.accepted_before, sight.unlooked, sight.progress);
         let changes: HashMap<u64, (Change, Stalling)> = self
@@ -133,7 +149,7 @@ impl Scout {
                 }
                 None => {
                     if let Some(told) = self.told.get_mut(&inode) {
-                        recount(told, sight, now);
+                        recount(told, sight, &known, now);
                         if told.acceptor.is_none() {
                             // Its turn to be looked at had not come when it was told.
                             (told.hold, told.acceptor) = (hold, words);
@@ -142,15 +158,18 @@ impl Scout {
                     continue;
                 }
             };
-            let known = (stalls.len() < EXAMINED).then(|| known.of(inode));
-            let stall = self.describe(sight, inode, now, change, (hold, words), known);
+            let mut stall = self.describe(sight, &known, inode, now, change, (hold, words));
+            if stalls.len() < EXAMINED {
+                stall.clients = self.clients(sight, &known, &stall);
+            }
             self.told.insert(inode, stall.clone());
             stalls.push(stall);
         }
         for (inode, (change, was)) in &changes {
             if *change == Change::Closed {
                 let none = (None, None);
-                stalls.push(self.describe(sight, *inode, *was, StallChange::Closed, none, None));
+                let closed = StallChange::Closed;
+                stalls.push(self.describe(sight, &known, *inode, *was, closed, none));
                 self.told.remove(inode);
                 self.owners.remove(inode);
             }
@@ -163,14 +182,17 @@ impl Scout {
     pub fn last_look(&mut self, sight: &Sight<'_>) -> Vec<Stall> {
         let (mut stalls, holds) = self.look_closely(sight);
         let told: HashSet<u64> = stalls.iter().map(|stall| stall.listener).collect();
-        let known = Known::assign(sight.queued, sight.sightings);
+        let known = sight.known();
         let still: Vec<(u64, Stalling)> =
             self.watch.stalling().filter(|(inode, _)| !told.contains(inode)).collect();
         for (inode, now) in still {
             let holds = self.hold_of(inode, &holds);
             let change = StallChange::Still;
-            let known = (stalls.len() < EXAMINED).then(|| known.of(inode));
-            stalls.push(self.describe(sight, inode, now, change, holds, known));
+            let mut last = self.describe(sight, &known, inode, now, change, holds);
+            if stalls.len() < EXAMINED {
+                last.clients = self.clients(sight, &known, &last);
+            }
+            stalls.push(last);
         }
         stalls
     }
@@ -252,15 +274,15 @@ impl Scout {
         holds
     }
 
-    /// A stall as it is told; its clients only where there are `known` connections to look for.
+    /// A stall as it is told, without its clients.
     fn describe(
         &self,
         sight: &Sight<'_>,
+        known: &Known<'_>,
         inode: u64,
         now: Stalling,
         change: StallChange,
         (hold, acceptor): (Option<Hold>, Option<String>),
-        known: Option<&[&Queued]>,
     ) -> Stall {
         let seen = sight.sightings.get(&inode);
         let named = if seen.is_none() { (sight.named)(inode) } else { None };
@@ -271,8 +293,6 @@ impl Scout {
         let (local, netns) = seen_at.or(named).or_else(told).unwrap_or_default();
         let progress = (sight.progress)(inode);
         let owners = self.owners.get(&inode);
-        let sleepers = sleepers_on(sight, inode, &local);
-        let clients = known.map(|known| self.clients(known, seen, &local, &sleepers));
         let time_ns = match change {
             StallChange::Closed => ended_ns(now.since_ns, progress.accepted_ns, sight.now_ns),
             _ => sight.now_ns,
@@ -288,31 +308,28 @@ impl Scout {
             is_lower_bound: now.is_lower_bound,
             pending: if change == StallChange::Closed { 0 } else { now.pending },
             pending_peak: now.pending_peak,
-            blocked: u32::try_from(sleepers.len()).unwrap_or(u32::MAX),
+            blocked: asleep(known, inode),
             accepted_ns: progress.accepted_ns,
             owners: owners.map(|owners| owners.all.clone()).unwrap_or_default(),
             seen_in_part: owners.is_none_or(|owners| owners.may_be_more || owners.is_one_silent),
             hold,
             acceptor,
-            clients: clients.unwrap_or_default(),
+            clients: Vec::new(),
         }
     }
 
     /// Who waits: local ones by process, others by address, most connections first.
-    fn clients(
-        &self,
-        known: &[&Queued],
-        seen: Option<&Sighting>,
-        local: &Endpoint,
-        sleepers: &[&Sleeper],
-    ) -> Vec<Waiting> {
+    fn clients(&self, sight: &Sight<'_>, known: &Known<'_>, stall: &Stall) -> Vec<Waiting> {
         let mut by_pid: BTreeMap<u32, u32> = BTreeMap::new();
         let mut by_address = BTreeMap::new();
+        let sleepers = known.asleep_on(stall.listener);
         for sleeper in sleepers {
             *by_pid.entry(sleeper.actor.key.tgid).or_default() += 1;
         }
+        let seen = sight.sightings.get(&stall.listener);
         let unix = seen.and_then(|seen| seen.clients.clone()).unwrap_or_default();
-        let inet = local_peers(local, known);
+        let known = known.queued_at(stall.listener);
+        let inet = local_peers(&stall.local, known);
         let inodes: HashSet<u64> = unix.iter().chain(inet.values()).copied().collect();
         let holders = if inodes.is_empty() {
             HashMap::new()
@@ -332,7 +349,10 @@ impl Scout {
                 None => *by_address.entry(peer.ip()).or_default() += 1,
             }
         }
-        let comm = |pid| self.host.read_comm(pid).ok();
+        // One that sleeps may have ended since it was read.
+        let asleep = |pid| sleepers.iter().find(|sleeper| sleeper.actor.key.tgid == pid);
+        let noted = |pid| asleep(pid).map(|sleeper| sleeper.actor.task.comm.clone());
+        let comm = |pid| self.host.read_comm(pid).ok().or_else(|| noted(pid));
         let local = by_pid.into_iter().map(|(pid, count)| Waiting {
             pid: Some(pid),
             comm: comm(pid),
@@ -353,15 +373,18 @@ impl Scout {
 }
 
 /// What a look counts anew of a stall of which it has nothing to tell.
-fn recount(told: &mut Stall, sight: &Sight<'_>, now: Stalling) {
+fn recount(told: &mut Stall, sight: &Sight<'_>, known: &Known<'_>, now: Stalling) {
     told.time_ns = sight.now_ns;
     told.since_ns = now.since_ns;
     told.is_lower_bound = now.is_lower_bound;
     told.pending = now.pending;
     told.pending_peak = now.pending_peak;
     told.accepted_ns = (sight.progress)(told.listener).accepted_ns;
-    let sleepers = sleepers_on(sight, told.listener, &told.local).len();
-    told.blocked = u32::try_from(sleepers).unwrap_or(u32::MAX);
+    told.blocked = asleep(known, told.listener);
+}
+
+fn asleep(known: &Known<'_>, listener: u64) -> u32 {
+    u32::try_from(known.asleep_on(listener).len()).unwrap_or(u32::MAX)
 }
 
 /// When a stall that is over ended: a look comes later. Its oldest connection was taken out no later than
@@ -378,21 +401,6 @@ fn local_peers(local: &Endpoint, known: &[&Queued]) -> HashMap<SocketAddr, u64> 
         return HashMap::new();
     }
     tcp_clients(at.port()).unwrap_or_default().into_iter().collect()
-}
-
-/// Connects that sleep on this listener: by its inode, or (tracepoint tier) by its name, if they
-/// have not returned since the look before.
-fn sleepers_on<'a>(sight: &'a Sight<'_>, inode: u64, local: &Endpoint) -> Vec<&'a Sleeper> {
-    const LONG_NS: u64 = 100_000_000;
-    let is_on = |sleeper: &&Sleeper| match sleeper.listener {
-        Some(listener) => listener == inode,
-        None => {
-            sleeper.target.address.is_some()
-                && sleeper.target.address == local.address
-                && sight.now_ns.saturating_sub(sleeper.since_ns) > LONG_NS
-        }
-    };
-    sight.sleepers.iter().filter(is_on).collect()
 }
 
 #[cfg(test)]

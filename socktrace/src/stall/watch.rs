@@ -1,8 +1,8 @@
 //! When does a listener stall? Pure: looks come in with their time, changes come out.
 //!
-//! A stall is a connection that has waited in the accept queue for a threshold and waits still. Its age
-//! is known where the kernel side saw it queued. For others there is a lower bound: an accept queue
-//! is first in, first out, so if fewer were accepted since an earlier look than lay in the queue then,
+//! A stall is a connection that has waited for a threshold and waits still: in the accept queue, or, as the queue is full,
+//! asleep in `connect()`. Its age is known where the kernel side saw it come. For others there is a lower bound: an accept
+//! queue is first in, first out, so if fewer were accepted since an earlier look than lay in the queue then,
 //! one of those lies there still.
 
 use std::collections::{HashMap, VecDeque};
@@ -23,12 +23,14 @@ pub struct Glance {
     pub oldest_known_ns: Option<u64>,
     /// How many in the queue the kernel side knows of.
     pub known: u32,
+    /// Since when the first of the clients sleeps that find it full, monotonic nanoseconds.
+    pub asleep_ns: Option<u64>,
 }
 
 /// A listener whose oldest connection has waited for the threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stalling {
-    /// When its oldest connection was queued, or was seen first, monotonic nanoseconds.
+    /// Since when its oldest connection waits, or was seen to, monotonic nanoseconds.
     pub since_ns: u64,
     /// Whether it may be older.
     pub is_lower_bound: bool,
@@ -166,11 +168,14 @@ impl Track {
     /// Since when the oldest connection waits, and whether it may be longer.
     fn oldest(&self, glance: Glance) -> Option<(u64, bool)> {
         let bound = self.earlier.front()?.time_ns;
-        match glance.oldest_known_ns {
-            Some(known) if glance.known >= glance.queue => Some((known, false)),
-            Some(known) => Some((known.min(bound), true)),
-            None => Some((bound, true)),
-        }
+        let (queued_ns, is_lower_bound) = match glance.oldest_known_ns {
+            Some(known) if glance.known >= glance.queue => (known, false),
+            Some(known) => (known.min(bound), true),
+            None => (bound, true),
+        };
+        // What lies in the queue may have slept before.
+        let asleep_ns = glance.asleep_ns.unwrap_or(u64::MAX);
+        Some((queued_ns.min(asleep_ns), is_lower_bound))
     }
 
     fn judge(
@@ -274,6 +279,25 @@ mod tests {
         for second in 1..200 {
             assert!(look(&mut watch, second, unknown(3, second * 5)).is_empty(), "{second}");
         }
+    }
+
+    #[test]
+    fn a_client_that_sleeps_too_long_is_a_stall_of_a_listener_whose_queue_moves_on() {
+        let mut watch = Watch::new(2 * SECOND);
+        let mut look = |second: u64, asleep: Option<u64>| {
+            let queued = Some(second * SECOND);
+            let asleep_ns = asleep.map(|it| it * SECOND);
+            let moved =
+                Glance { oldest_known_ns: queued, known: 3, asleep_ns, ..unknown(3, second) };
+            look(&mut watch, second, moved).pop()
+        };
+        assert_eq!(look(11, Some(10)), None);
+        let (change, stalling) = look(12, Some(10)).expect("it has slept for two seconds");
+        assert_eq!((change, stalling.since_ns), (Change::Opened, 10 * SECOND));
+        assert_eq!((stalling.is_lower_bound, stalling.pending), (false, 3));
+        let (change, stalling) = look(13, Some(12)).expect("it was let in");
+        assert_eq!((change, stalling.since_ns), (Change::Closed, 10 * SECOND));
+        assert_eq!(look(14, None), None);
     }
 
     #[test]

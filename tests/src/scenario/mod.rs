@@ -38,6 +38,7 @@ pub mod unix_backlog;
 pub mod unix_blocked;
 pub mod unix_connect;
 pub mod unix_target;
+pub mod wire;
 pub mod withholding;
 
 use anyhow::{Context, Result, bail};

@@ -42,24 +42,48 @@ pub fn enter() -> Result<()> {
 /// # Errors
 /// When the kernel refuses it.
 pub fn bring_up_loopback() -> Result<()> {
+    bring_up(b"lo")
+}
+
+/// Sets the flag `UP` of this thread's namespace's interface `name`.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(super) fn bring_up(name: &[u8]) -> Result<()> {
+    let socket = socket()?;
+    let mut request = request(name);
+    ask(&socket, libc::SIOCGIFFLAGS, &mut request).context("the interface has no flags")?;
+    // SAFETY: the kernel has filled the flags in.
+    unsafe { request.ifr_ifru.ifru_flags |= libc::c_short::try_from(libc::IFF_UP)? };
+    ask(&socket, libc::SIOCSIFFLAGS, &mut request).context("the interface was not brought up")
+}
+
+/// A socket to configure interfaces of this thread's namespace with.
+pub(super) fn socket() -> Result<OwnedFd> {
     // SAFETY: socket() takes no pointer.
     let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    let socket = Errno::result(socket).context("no socket to configure loopback with")?;
+    let socket = Errno::result(socket).context("no socket to configure an interface with")?;
     // SAFETY: the descriptor was just made and has no other owner.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    Ok(unsafe { OwnedFd::from_raw_fd(socket) })
+}
+
+/// What is asked of the interface `name`; a longer one is cut as the kernel cuts it.
+pub(super) fn request(name: &[u8]) -> libc::ifreq {
     // SAFETY: ifreq is plain data, for which zeros are valid.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name) {
         *to = from.cast_signed();
     }
-    // SAFETY: both calls get a request that lives through them, with a name and the union's flags;
-    // the first fills the flags in before they are read.
-    unsafe {
-        Errno::result(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &mut request))
-            .context("loopback has no flags")?;
-        request.ifr_ifru.ifru_flags |= libc::c_short::try_from(libc::IFF_UP)?;
-        Errno::result(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request))
-            .context("loopback was not brought up")?;
-    }
+    request
+}
+
+/// One ioctl(2) about an interface.
+pub(super) fn ask(
+    of: &impl AsRawFd,
+    command: libc::Ioctl,
+    request: &mut libc::ifreq,
+) -> Result<(), Errno> {
+    // SAFETY: the commands that are used here take an `ifreq`, which lives through the call.
+    Errno::result(unsafe { libc::ioctl(of.as_raw_fd(), command, request) })?;
     Ok(())
 }

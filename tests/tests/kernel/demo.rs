@@ -158,7 +158,7 @@ fn demo_stopped_unix_server_says_who_is_stopped_and_for_how_long_the_queue_has_s
         "stopped-unix-server",
         &[
             "EAGAIN",
-            "was full (2 connections waiting now, backlog 1); the oldest connection in its queue",
+            "was full (2 connections waiting now, backlog 1); the oldest connection",
             "Also: ",
             "is stopped (SIGSTOP)",
         ],

@@ -24,7 +24,7 @@ use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::Held;
 use socktrace_tests::scenario::listener::{loopback, wait_queued};
 use socktrace_tests::scenario::record::{Seen, Stalled};
-use socktrace_tests::scenario::socket::{accept, listen};
+use socktrace_tests::scenario::socket::{Address, accept, listen};
 use socktrace_tests::scenario::stage::whoami;
 use socktrace_tests::scenario::stalls::{CLIENT, INSTEAD};
 
@@ -367,6 +367,80 @@ fn a_stall_is_told_with_how_long_ago_its_listener_accepted() -> Result<()> {
         };
         if !matches!(rows.as_slice(), [row] if right(row)) {
             told.push(format!("[{tier}] {deeds:?}, found {rows:?}"));
+        }
+    }
+    tell(&told)
+}
+
+/// What a listener did that accepts all the time, but slowly, by the clock of the test.
+#[derive(Debug)]
+struct Slowly {
+    inode: u64,
+    /// From before the first client until all of them sleep.
+    asleep_ns: (u64, u64),
+    /// From before the accept that lets the last one into the queue until it was accepted itself.
+    let_in_ns: (u64, u64),
+}
+
+/// A listener with room for one of its clients accepts one after the other: none lies in the queue for long, and the
+/// last sleeps in `connect()` for most of the time.
+fn record_slow_accepts(tier: &str) -> Result<(Run, Slowly)> {
+    let mut recording = start_record(&["--tier", tier], &[])?;
+    recording.running.wait_err("attached")?;
+    let dir = tempfile::tempdir().context("a directory")?;
+    let path = dir.path().join("slow");
+    let listener = listen(&Address::path(&path)?, SockType::Stream, 0)?;
+    let before_ns = now_ns()?;
+    let path = path.to_str().context("a path")?;
+    let queued = UnixStream::connect(path).context("the first client")?;
+    let sleepers = start_sleepers(path)?;
+    let asleep_ns = (before_ns, now_ns()?);
+    let mut let_in_ns = now_ns()?;
+    for accepted in 0..=SLEEPERS {
+        thread::sleep(2 * APART);
+        if accepted < SLEEPERS {
+            let_in_ns = now_ns()?;
+        }
+        accept(&listener, SockFlag::empty()).context("accept")?;
+    }
+    let let_in_ns = (let_in_ns, now_ns()?);
+    for sleeper in sleepers {
+        sleeper.join().map_err(|_| anyhow!("a sleeper panicked"))??;
+    }
+    drop(queued);
+    recording.running.signal(Signal::SIGINT)?;
+    let run = recording.finish_with(Seen::default())?;
+    Ok((run, Slowly { inode: listener.inode, asleep_ns, let_in_ns }))
+}
+
+#[test]
+fn a_client_that_sleeps_too_long_is_a_stall_of_a_listener_that_goes_on_to_accept() -> Result<()> {
+    let mut told = Vec::new();
+    let (pid, _, comm) = whoami()?;
+    for tier in this_kernel()?.tiers_of("stalls") {
+        let (run, slowly) = record_slow_accepts(tier).with_context(|| tier.to_owned())?;
+        let rows = rows_of(&run, slowly.inode);
+        let at_least = slowly.let_in_ns.0 - slowly.asleep_ns.1;
+        let at_most = slowly.let_in_ns.1 - slowly.asleep_ns.0;
+        let right = |row: &Stall| {
+            row.until.is_some()
+                && row.pending_peak == 1
+                && !row.oldest_is_lower_bound
+                && (at_least..=at_most).contains(&row.oldest_ns)
+        };
+        if !matches!(rows.as_slice(), [row] if right(row)) {
+            told.push(format!("[{tier}] {slowly:?}, found {rows:?}"));
+        }
+        let clients = &raw_row(&run, slowly.inode)["clients"];
+        let named = clients.as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_us = |it: &Value| {
+            let count = it["count"].as_u64();
+            it["pid"] == pid
+                && it["comm"] == comm
+                && (1..=u64::from(SLEEPERS) + 1).contains(&count.unwrap_or(0))
+        };
+        if !matches!(named, [only] if is_us(only)) {
+            told.push(format!("[{tier}] clients of {pid} ({comm}), found {clients}"));
         }
     }
     tell(&told)

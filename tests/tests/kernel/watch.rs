@@ -139,7 +139,7 @@ fn a_full_backlog_is_told_with_for_how_long_it_has_stood_where_its_listener_stal
     let finding = full_backlog_of("stopped-unix-server")?;
     let fact = finding["fact"].as_str().context("a fact")?;
     let (_, stood) = fact
-        .split_once("; the oldest connection in its queue has waited for ")
+        .split_once("; the oldest connection has waited for ")
         .with_context(|| format!("not for how long: {fact}"))?;
     let seconds = stood.trim_start_matches("at least ").split(' ').next().unwrap_or_default();
     let seconds: f64 = seconds.parse().with_context(|| fact.to_owned())?;

@@ -103,7 +103,7 @@ pub(in crate::diagnose) fn stood(stall: &Stall) -> String {
         (false, 1) => "; 1 client sleeps in connect()".to_owned(),
         (false, more) => format!("; {more} clients sleep in connect()"),
     };
-    format!("the oldest connection in its queue {oldest} {at_least}{waited}{accepted}{sleep}")
+    format!("the oldest connection {oldest} {at_least}{waited}{accepted}{sleep}")
 }
 
 fn seconds(ns: u64) -> String {
@@ -376,9 +376,11 @@ fn told(case: &ListenerCase, stall: &Stall, fix: &'static str, certainty: Certai
         (false, 1) => "waits",
         (false, _) => "wait",
     };
-    let blocked = match stall.blocked {
-        0 => String::new(),
-        more => format!("; {more} more sleep in connect(), as the queue is full"),
+    let blocked = match (over, stall.blocked) {
+        (_, 0) => String::new(),
+        (true, more) => format!(" and {more} more slept in connect(), as it was full"),
+        (false, 1) => " and 1 more sleeps in connect(), as the queue is full".to_owned(),
+        (false, more) => format!(" and {more} more sleep in connect(), as the queue is full"),
     };
     let state = stall.acceptor.as_ref().map(|state| format!("; its owner is {state}"));
     Outcome::found(Cause {
@@ -387,13 +389,12 @@ fn told(case: &ListenerCase, stall: &Stall, fix: &'static str, certainty: Certai
         subject: subject(case),
         fact: phrase![
             format!(
-                "{did}: {} {waits}, the oldest for {}{:.1} s",
+                "{did}: {} {waits}{blocked}, the oldest for {}{:.1} s",
                 count(waiting.into(), "connection"),
                 if stall.is_lower_bound { "at least " } else { "" },
                 age(stall) as f64 / 1e9,
             ),
             clients(&stall.clients),
-            blocked,
             state.unwrap_or_default(),
         ],
         consequence: Phrase::default(),

@@ -4,6 +4,7 @@
 mod accept;
 mod listener;
 mod owner;
+mod security;
 mod tcp;
 mod unix_access;
 mod unix_path;
@@ -197,11 +198,12 @@ pub const TABLE: &[Rule<Case>] = &[
     },
     Rule {
         name: "security-module",
-        about: "mode, owner and ACLs would let the client pass: a security module denies it",
+        about: "nothing else would deny it (mode, owner and ACLs of a path, routes): a security module does",
         errnos: &[Errno::EACCES, Errno::EPERM],
         step: Step::Security,
-        source: "security_inode_permission(), security_unix_stream_connect(), security_unix_may_send()",
-        decide: unix_access::security_module,
+        source: "security_inode_permission(), security_unix_stream_connect(), security_unix_may_send(), \
+                 security_socket_connect()",
+        decide: security::security_module,
     },
     Rule {
         name: "unix-peer-taken",
@@ -262,7 +264,7 @@ pub const TABLE: &[Rule<Case>] = &[
     Rule {
         name: "tcp-no-route",
         about: "the client's namespace has no route to the target",
-        errnos: &[Errno::ENETUNREACH, Errno::EHOSTUNREACH],
+        errnos: &[Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EACCES, Errno::EINVAL],
         step: Step::Route,
         source: "ip_route_output_key()",
         decide: tcp::no_route,

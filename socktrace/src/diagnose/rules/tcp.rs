@@ -17,18 +17,25 @@ use crate::{
 const OWN_LISTENERS: &str =
     "each network namespace has addresses and listeners of its own, loopback included";
 
-/// The target and what is known of it, where it is an address of the client's own namespace.
+/// The target and what is known of it, where a namespace of this host has its address: the client's own, or the only other
+/// one.
 fn local(case: &Case) -> Result<(SocketAddr, &Tcp), Outcome> {
     let (target, tcp) = facts(case)?;
     match tcp.address {
-        Some(AddressFact::Local) => {}
-        Some(AddressFact::Foreign | AddressFact::NotUsable) => return Err(Outcome::Clear),
+        Some(AddressFact::NotUsable) => return Err(Outcome::Clear),
+        Some(AddressFact::Foreign) if tcp.address_of.is_empty() || !tcp.leads_out() => {
+            return Err(Outcome::Clear);
+        }
+        Some(AddressFact::Local | AddressFact::Foreign) => {}
         Some(AddressFact::Unknown) | None => {
             return Err(Outcome::Unknown("whether the address is one of this host"));
         }
     }
-    if !tcp.looked_here {
-        return Err(Outcome::Unknown("the listeners of the client's network namespace"));
+    let Some(there) = there(case, tcp) else {
+        return Err(Outcome::Unknown("which of the network namespaces with that address is meant"));
+    };
+    if !tcp.looked_into.contains(&there) {
+        return Err(Outcome::Unknown("the listeners of the network namespace with that address"));
     }
     if depends_on_interface(case, tcp, target) {
         return Err(Outcome::Unknown(
@@ -38,6 +45,15 @@ fn local(case: &Case) -> Result<(SocketAddr, &Tcp), Outcome> {
     Ok((target, tcp))
 }
 
+/// The namespace whose listeners take the connect.
+fn there(case: &Case, tcp: &Tcp) -> Option<u64> {
+    tcp.namespace_of_target(case.client.net_namespace)
+}
+
+fn is_own(case: &Case, tcp: &Tcp) -> bool {
+    there(case, tcp) == case.client.net_namespace
+}
+
 fn facts(case: &Case) -> Result<(SocketAddr, &Tcp), Outcome> {
     let Question::Tcp(target) = case.question else { return Err(Outcome::Clear) };
     let tcp = case.tcp.as_ref().ok_or(Outcome::Unknown("the listeners on that port"))?;
@@ -45,8 +61,9 @@ fn facts(case: &Case) -> Result<(SocketAddr, &Tcp), Outcome> {
 }
 
 /// Whether the client's connect reaches this listener.
-fn takes(case: &Case, listening: &TcpListening, target: SocketAddr) -> bool {
-    let here = listening.net_namespace == case.client.net_namespace;
+fn takes(case: &Case, tcp: &Tcp, listening: &TcpListening, target: SocketAddr) -> bool {
+    let there = there(case, tcp);
+    let is_there = there.is_some() && listening.net_namespace == there;
     let (bound, wanted) = (listening.address.ip().to_canonical(), target.ip());
     // connect() to the unspecified address goes to the loopback.
     let wanted = match wanted {
@@ -57,12 +74,13 @@ fn takes(case: &Case, listening: &TcpListening, target: SocketAddr) -> bool {
     let any = bound.is_unspecified()
         && (bound.is_ipv4() == wanted.is_ipv4()
             || bound.is_ipv6() && listening.v6only != Some(true));
-    here && (any || bound == wanted)
+    is_there && (any || bound == wanted)
 }
 
+/// The listeners on that port in that namespace.
 fn here<'a>(case: &Case, tcp: &'a Tcp) -> impl Iterator<Item = &'a TcpListening> {
-    let own = case.client.net_namespace;
-    tcp.listening.iter().filter(move |it| it.net_namespace == own)
+    let there = there(case, tcp);
+    tcp.listening.iter().filter(move |it| it.net_namespace == there)
 }
 
 /// The listener that takes the connect; `None` where that is not known.
@@ -76,9 +94,11 @@ pub(in crate::diagnose) fn met_by(case: &Case) -> Option<&TcpListening> {
 /// itself comes in by `lo`.
 fn depends_on_interface(case: &Case, tcp: &Tcp, target: SocketAddr) -> bool {
     const LOOPBACK_IFINDEX: u32 = 1;
-    let is_bound = |it: &TcpListening| it.interface.is_some_and(|it| it != LOOPBACK_IFINDEX);
+    let own = is_own(case, tcp);
+    let is_bound =
+        |it: &TcpListening| it.interface.is_some_and(|it| !own || it != LOOPBACK_IFINDEX);
     let best = |bound: bool| {
-        let taking = tcp.listening.iter().filter(|it| takes(case, it, target));
+        let taking = tcp.listening.iter().filter(|it| takes(case, tcp, it, target));
         taking.filter(|it| is_bound(it) == bound).map(|it| specificity(it, target)).max()
     };
     best(true).is_some_and(|bound| best(false).is_none_or(|free| free <= bound))
@@ -87,13 +107,16 @@ fn depends_on_interface(case: &Case, tcp: &Tcp, target: SocketAddr) -> bool {
 /// Of those that take it, the ones that are bound most specifically, as `compute_score()` has it. A
 /// `SO_REUSEPORT` group shares the connects: one of it that is full turns some away.
 fn met<'a>(case: &Case, tcp: &'a Tcp, target: SocketAddr) -> Option<&'a TcpListening> {
-    let taking = tcp.listening.iter().filter(|it| takes(case, it, target));
+    let taking = tcp.listening.iter().filter(|it| takes(case, tcp, it, target));
     taking.max_by_key(|it| rank(it, target))
 }
 
 fn rank(listening: &TcpListening, target: SocketAddr) -> impl Ord + use<> {
-    let is_full = listening.queue.is_some_and(|(queue, limit)| queue > limit);
-    (specificity(listening, target), is_full)
+    (specificity(listening, target), is_full(listening))
+}
+
+fn is_full(listening: &TcpListening) -> bool {
+    listening.queue.is_some_and(|(queue, limit)| queue > limit)
 }
 
 fn specificity(listening: &TcpListening, target: SocketAddr) -> impl Ord + use<> {
@@ -106,8 +129,12 @@ pub(in crate::diagnose) fn met_alone(case: &Case) -> Option<u64> {
     let (target, tcp) = local(case).ok()?;
     let met = met(case, tcp, target)?;
     let is_like =
-        |it: &&TcpListening| takes(case, it, target) && rank(it, target) == rank(met, target);
+        |it: &&TcpListening| takes(case, tcp, it, target) && rank(it, target) == rank(met, target);
     (tcp.listening.iter().filter(is_like).count() == 1).then_some(met.inode)
+}
+
+fn namespace(inode: Option<u64>) -> String {
+    inode.map_or("unknown".into(), |it| format!("net:[{it}]"))
 }
 
 fn evidence<'a>(listening: impl Iterator<Item = &'a TcpListening>) -> Vec<Phrase> {
@@ -156,11 +183,15 @@ pub(super) fn other_address(case: &Case) -> Outcome {
             Some(_) => "nobody takes connections to that address".into(),
             None => "nobody takes connections to that address, unless NAT leads them there".into(),
         },
-        fix: format!(
-            "let the client connect to {}, or the server listen on {} too",
-            SocketAddr::new(reached, target.port()),
-            target.ip()
-        )
+        fix: if is_own(case, tcp) {
+            format!(
+                "let the client connect to {}, or the server listen on {} too",
+                SocketAddr::new(reached, target.port()),
+                target.ip()
+            )
+        } else {
+            format!("let the server listen on {} too, or on all addresses", target.ip())
+        }
         .into(),
         evidence: evidence(here(case, tcp)),
     })
@@ -171,11 +202,10 @@ pub(super) fn other_namespace(case: &Case) -> Outcome {
         Ok(known) => known,
         Err(outcome) => return outcome,
     };
-    if here(case, tcp).next().is_some() {
+    if here(case, tcp).next().is_some() || !is_own(case, tcp) {
         return Outcome::Clear;
     }
     let Some(other) = tcp.listening.first() else { return Outcome::Clear };
-    let namespace = |inode: Option<u64>| inode.map_or("unknown".into(), |it| format!("net:[{it}]"));
     Outcome::found(Cause {
         severity: Severity::Error,
         certainty: Certainty::Inferred,
@@ -205,9 +235,15 @@ pub(super) fn nobody(case: &Case) -> Outcome {
         Ok(known) => known,
         Err(outcome) => return outcome,
     };
-    if !tcp.listening.is_empty() {
+    let own = is_own(case, tcp);
+    if here(case, tcp).next().is_some() || own && !tcp.listening.is_empty() {
         return Outcome::Clear;
     }
+    let whose = if own {
+        "of this host".to_owned()
+    } else {
+        format!("in {}, which has that address", namespace(there(case, tcp)))
+    };
     let others = match tcp.other_ports.as_slice() {
         [] => Phrase::default(),
         ports => {
@@ -219,7 +255,7 @@ pub(super) fn nobody(case: &Case) -> Outcome {
         severity: Severity::Error,
         certainty: Certainty::Inferred,
         subject: subject(case),
-        fact: phrase![format!("nobody listens on port {} of this host", target.port()), others],
+        fact: phrase![format!("nobody listens on port {} {whose}", target.port()), others],
         consequence: match case.errno {
             Some(_) => "the kernel answers with a reset".into(),
             None => {
@@ -272,7 +308,7 @@ pub(super) fn refused_by_peer(case: &Case) -> Outcome {
         Ok(known) => known,
         Err(outcome) => return outcome,
     };
-    if case.errno.is_none() || tcp.address != Some(AddressFact::Foreign) {
+    if case.errno.is_none() || !is_elsewhere(tcp) {
         return Outcome::Clear;
     }
     Outcome::found(Cause {
@@ -287,8 +323,21 @@ pub(super) fn refused_by_peer(case: &Case) -> Outcome {
         consequence:
             "nobody listens on that port there, or a firewall here or on the way rejects it".into(),
         fix: format!("on that host, run socktrace diagnose {target}").into(),
-        evidence: tcp.route.as_ref().map(route).into_iter().collect(),
+        evidence: on_the_way(tcp),
     })
+}
+
+/// Whether no namespace of this host has the target's address, as far as that is known.
+fn is_elsewhere(tcp: &Tcp) -> bool {
+    tcp.address == Some(AddressFact::Foreign) && tcp.address_of.is_empty()
+}
+
+/// The route to another host, and what is not known of that.
+fn on_the_way(tcp: &Tcp) -> Vec<Phrase> {
+    let unasked =
+        "not every network namespace of this host could be asked whether it has the address";
+    let unasked = (!tcp.all_asked).then(|| unasked.into());
+    tcp.route.as_ref().map(route).into_iter().chain(unasked).collect()
 }
 
 pub(in crate::diagnose) fn route(route: &RouteFact) -> Phrase {
@@ -318,7 +367,8 @@ pub(super) fn accept_queue_full(case: &Case) -> Outcome {
         return Outcome::Unknown("the listener's accept queue");
     };
     let full = queue > limit;
-    let aborts = tcp.settings.as_ref().and_then(|it| it.tcp_abort_on_overflow) == Some(1);
+    let settings = if is_own(case, tcp) { &tcp.settings } else { &tcp.settings_there };
+    let aborts = settings.as_ref().and_then(|it| it.tcp_abort_on_overflow) == Some(1);
     if !full || case.errno == Some(Errno::ECONNRESET) && !aborts {
         return Outcome::Clear;
     }
@@ -351,8 +401,10 @@ pub(super) fn no_route(case: &Case) -> Outcome {
         Ok(known) => known,
         Err(outcome) => return outcome,
     };
+    // What a route of type prohibit, or blackhole, gives.
+    let by_type = matches!(case.errno, Some(Errno::EACCES | Errno::EINVAL));
     let why = match &tcp.route {
-        Some(RouteFact::None) => "there is no route to",
+        Some(RouteFact::None) if !by_type => "there is no route to",
         Some(RouteFact::Rejected) => "a route (unreachable, prohibit or blackhole) rejects",
         None => return Outcome::Unknown("the routes of the client's network namespace"),
         Some(_) => return Outcome::Clear,
@@ -377,11 +429,24 @@ pub(super) fn no_answer(case: &Case) -> Outcome {
     if case.errno.is_none() || tcp.address != Some(AddressFact::Foreign) || !out {
         return Outcome::Clear;
     }
+    if met(case, tcp, target).is_some_and(is_full) {
+        return Outcome::Clear;
+    }
+    let namespaces: Vec<String> =
+        tcp.address_of.iter().take(8).map(|it| namespace(Some(*it))).collect();
+    let fact = match namespaces.as_slice() {
+        [] => format!("{} did not answer", target.ip()),
+        some => format!(
+            "{}, an address of {} on this host, did not answer",
+            target.ip(),
+            some.join(", ")
+        ),
+    };
     Outcome::found(Cause {
         severity: Severity::Error,
         certainty: Certainty::Unknown,
         subject: subject(case),
-        fact: format!("{} did not answer", target.ip()).into(),
+        fact: fact.into(),
         consequence:
             "the host is down, a firewall drops the packets, or its listener's queue is full".into(),
         fix: format!(
@@ -390,7 +455,7 @@ pub(super) fn no_answer(case: &Case) -> Outcome {
             target.port()
         )
         .into(),
-        evidence: tcp.route.as_ref().map(route).into_iter().collect(),
+        evidence: on_the_way(tcp),
     })
 }
 

@@ -17,7 +17,7 @@ use crate::{
     },
     event::{Certainty, Finding, SocketKind},
     host::{
-        AddressFact,
+        AddressFact, RouteFact,
         path_walk::{AclFact, End, Kind, Step, Walk},
     },
 };
@@ -193,7 +193,7 @@ fn a_client_is_not_sent_to_the_unspecified_address() {
             drops: None,
             holders: None,
         }],
-        looked_here: true,
+        looked_into: vec![OWN],
         complete: true,
         address: Some(AddressFact::Local),
         ..Tcp::default()
@@ -225,7 +225,7 @@ fn tcp(errno: Option<Errno>, listening: Vec<TcpListening>) -> Case {
     case.client.net_namespace = Some(OWN);
     case.tcp = Some(Tcp {
         listening,
-        looked_here: true,
+        looked_into: vec![OWN],
         complete: true,
         address: Some(AddressFact::Local),
         ..Tcp::default()
@@ -244,6 +244,63 @@ fn another_host_is_not_said_to_refuse_before_anybody_asked_it() {
     assert_eq!(rules_of(&case), [""; 0]);
     case.errno = Some(Errno::ECONNREFUSED);
     assert_eq!(rules_of(&case), ["tcp-refused-by-peer"]);
+}
+
+/// A refusal by an address that these other namespaces of this host have, with a listener on that port in each of `listening`.
+fn refused_by_others(address_of: &[u64], listening_in: &[u64]) -> Case {
+    let in_namespace = |inode: &u64| TcpListening {
+        net_namespace: Some(*inode),
+        ..listening("0.0.0.0:80", (9, 8))
+    };
+    let mut case = tcp(Some(Errno::ECONNREFUSED), listening_in.iter().map(in_namespace).collect());
+    let tcp = case.tcp.as_mut().expect("facts");
+    tcp.address = Some(AddressFact::Foreign);
+    tcp.route = Some(RouteFact::Via { interface: b"docker0".to_vec(), gateway: None });
+    tcp.address_of = address_of.to_vec();
+    tcp.looked_into = vec![OWN, OTHER];
+    case
+}
+
+#[test]
+fn an_address_of_one_other_namespace_leads_there_and_of_several_to_nobody_knows_which() {
+    let listener_there = refused_by_others(&[OTHER], &[OTHER]);
+    assert_eq!(rules_of(&listener_there), ["tcp-refused-though-listening"]);
+    let mut full = listener_there.clone();
+    full.errno = Some(Errno::ETIMEDOUT);
+    assert_eq!(rules_of(&full), ["tcp-accept-queue-full"]);
+    assert!(listener_met(&full).is_some());
+    let nobody = first(&refused_by_others(&[OTHER], &[OWN]));
+    assert_eq!(nobody.rule, "tcp-nobody-listens", "the client's own listener is not asked");
+    assert!(text(&nobody.fact).contains("in net:[2], which has that address"), "{:?}", nobody.fact);
+
+    for errno in [Errno::ECONNREFUSED, Errno::ETIMEDOUT] {
+        let mut several = refused_by_others(&[OTHER, 3], &[OTHER]);
+        several.errno = Some(errno);
+        let found = first(&several);
+        assert_eq!(found.certainty, Certainty::Unknown, "{found:?}");
+        assert_eq!(listener_met(&several), None);
+    }
+    let mut kept_in = refused_by_others(&[OTHER], &[OTHER]);
+    kept_in.tcp.as_mut().expect("facts").route = Some(RouteFact::None);
+    assert_eq!(rules_of(&kept_in), ["unexplained"]);
+}
+
+#[test]
+fn a_security_module_is_named_for_tcp_only_where_no_route_gives_that_errno() {
+    let refused = |errno, route| {
+        let mut case = tcp(Some(errno), vec![listening("127.0.0.1:80", (0, 8))]);
+        case.tcp.as_mut().expect("facts").route = route;
+        let modules = Some(vec![b"landlock".to_vec()]);
+        case.security = Some(Security { modules, ..Security::default() });
+        rules_of(&case)
+    };
+    let local = Some(RouteFact::Local);
+    assert_eq!(refused(Errno::EACCES, local.clone()), ["security-module"]);
+    assert_eq!(refused(Errno::EPERM, None), ["security-module"]);
+    assert_eq!(refused(Errno::EACCES, Some(RouteFact::Rejected)), ["tcp-no-route"]);
+    assert_eq!(refused(Errno::EINVAL, Some(RouteFact::Rejected)), ["tcp-no-route"]);
+    assert_eq!(refused(Errno::EACCES, None), ["unexplained"]);
+    assert_eq!(refused(Errno::EACCES, Some(RouteFact::Unknown)), ["unexplained"]);
 }
 
 #[test]

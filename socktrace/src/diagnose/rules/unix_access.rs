@@ -1,8 +1,6 @@
 //! Who may pass on a Unix path: modes, ACLs, links, and what is left when all of them let the client
 //! pass.
 
-use nix::errno::Errno;
-
 use super::{
     unix_path::{certainty, changed, describe, shown},
     words::{few, group, user},
@@ -17,10 +15,7 @@ use crate::{
         rule::{Cause, Outcome, subject},
     },
     event::{Certainty, Phrase, Severity, name, phrase, word},
-    host::{
-        AppArmorMode,
-        path_walk::{End, Kind, Step},
-    },
+    host::path_walk::{Kind, Step},
 };
 
 /// The denials of a rule's own kind, as one finding: the first one leads.
@@ -132,7 +127,7 @@ fn evidence(case: &Case, path: &Path, denials: &[&Denial]) -> Vec<Phrase> {
     lines
 }
 
-const fn missing(reason: Unknown) -> &'static str {
+pub(super) const fn missing(reason: Unknown) -> &'static str {
     match reason {
         Unknown::Walk => "the way to the path",
         Unknown::Groups => "the client's supplementary groups",
@@ -291,69 +286,4 @@ pub(super) fn protected_symlink(case: &Case) -> Outcome {
 
 pub(super) fn immutable(case: &Case) -> Outcome {
     denied(case, |_, it| it.why == Why::Immutable)
-}
-
-/// Only where everything else was looked at and would let the client pass.
-pub(super) fn security_module(case: &Case) -> Outcome {
-    if case.errno.is_none() {
-        return Outcome::Clear;
-    }
-    let Some(path) = &case.path else { return Outcome::Unknown("the way to the path") };
-    let Some(rights) = &case.client.rights else {
-        return Outcome::Unknown("the client's credentials");
-    };
-    let reached = matches!(&path.walk.end, End::Found)
-        && path.walk.steps.last().is_some_and(|step| step.kind == Kind::Socket);
-    match first_denial(&path.walk, rights, path.protected_symlinks) {
-        Access::Allowed if reached => {}
-        Access::Unknown { reason, .. } => return Outcome::Unknown(missing(reason)),
-        _ => return Outcome::Clear,
-    }
-    // A datagram socket that is connected elsewhere answers EPERM, too.
-    if case.errno == Some(Errno::EPERM) && super::unix_socket::is_datagram(case) != Some(false) {
-        return Outcome::Unknown("whether the socket there is a datagram socket that has a peer");
-    }
-    let modules = case.security.as_ref().and_then(|security| security.modules.as_deref());
-    let known = ["selinux", "apparmor", "smack", "tomoyo", "landlock", "bpf"];
-    let active = modules.unwrap_or_default();
-    let can_deny = |known: &&str| {
-        active.iter().any(|module| module == known.as_bytes()) && !lets_all_pass(case, known)
-    };
-    let enforcing: Vec<&str> = known.into_iter().filter(can_deny).collect();
-    if modules.is_none() || !path.settled || enforcing.is_empty() {
-        return Outcome::Unknown("whether path or client changed between the failure and the look");
-    }
-    let label = case.security.as_ref().and_then(|security| security.label.as_deref());
-    Outcome::found(Cause {
-        severity: Severity::Error,
-        certainty: Certainty::Inferred,
-        subject: subject(case),
-        fact: "owner, mode and ACL of every component let the client pass, and nothing of that has \
-               changed since"
-            .into(),
-        consequence: phrase![
-            "a security module denied it (or, with EPERM, a BPF program of the client's cgroup); active ones \
-             that can: ",
-            enforcing.join(", "),
-            label.map(|label| phrase![" (the client's label is ", name(label), ")"]),
-        ],
-        fix: "look at the audit log (ausearch -m avc -ts recent, or journalctl -k); Landlock and BPF \
-              modules leave no line there"
-            .into(),
-        evidence: super::unix_path::way(case, path),
-    })
-}
-
-/// Whether an active module is known to deny this client nothing.
-fn lets_all_pass(case: &Case, module: &str) -> bool {
-    let Some(security) = &case.security else { return false };
-    match module {
-        "selinux" => security.selinux_enforces == Some(false),
-        // Of a failure, it was asked at the start: there may be some since.
-        "bpf" => security.has_programs == Some(false) && case.time.is_none(),
-        "apparmor" => {
-            matches!(security.apparmor, Some(AppArmorMode::Unconfined | AppArmorMode::Complain))
-        }
-        _ => false,
-    }
 }

@@ -15,6 +15,7 @@ mod window;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use super::error::read_with;
 use super::mountinfo::parse_mounts;
 use super::patience::Work;
-use super::{Host, HostError, TcpExt, bracketed_inode};
+use super::{AddressFact, Host, HostError, TcpExt, bracketed_inode};
 
 pub use enter::EnterError;
 pub use scratch::{ScratchError, in_scratch_namespace};
@@ -130,17 +131,29 @@ impl NetworkNamespace {
         self.own
     }
 
-    /// What the kernel counted in it, read through a process that is in it: that takes no way in.
-    /// `None` where no process is, or may be looked at.
+    /// What the kernel counted in it. `None` where no process is in it, or may be looked at.
     pub fn read_tcp_ext(&self) -> Option<TcpExt> {
+        self.read_inside(Host::read_tcp_ext)
+    }
+
+    /// What `address` is to it. `None` where no process is in it, or may be looked at.
+    pub fn read_address(&self, address: IpAddr) -> Option<AddressFact> {
+        self.read_inside(|host, pid| host.read_address(pid, address))
+    }
+
+    /// Reads through a process that is in it: that takes no way in.
+    fn read_inside<T>(
+        &self,
+        read: impl Fn(&Host, Option<u32>) -> Result<T, HostError>,
+    ) -> Option<T> {
         if self.own {
-            return self.host.read_tcp_ext(None).ok();
+            return read(&self.host, None).ok();
         }
         self.pids.iter().find_map(|pid| {
-            let counters = self.host.read_tcp_ext(Some(*pid)).ok()?;
+            let answer = read(&self.host, Some(*pid)).ok()?;
             // Still the same process, in the same namespace.
             let inside = self.host.read_netns(*pid).ok()?;
-            (inside == u64::from(self.inode)).then_some(counters)
+            (inside == u64::from(self.inode)).then_some(answer)
         })
     }
 

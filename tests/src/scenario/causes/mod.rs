@@ -10,6 +10,7 @@ mod acls;
 mod bells;
 mod changed;
 mod directories;
+mod far;
 pub mod files;
 mod hostile;
 mod links;
@@ -17,6 +18,7 @@ mod missing;
 mod modes;
 mod places;
 mod play;
+mod sandboxed;
 mod strangers;
 mod tcp;
 mod unready;
@@ -64,6 +66,17 @@ pub(super) fn names(stage: &mut Stage, gate: &Gate) -> Result<()> {
     abstracts::prepare(&mut play)?;
     tcp::prepare(&mut play)?;
     accepts::prepare(&mut play)?;
+    play.perform(gate)
+}
+
+/// Causes that last: targets in another namespace that a route leads to, and clients in a sandbox.
+///
+/// # Errors
+/// As [`paths`].
+pub(super) fn ways(stage: &mut Stage, gate: &Gate) -> Result<()> {
+    let mut play = Play::new(stage)?;
+    far::prepare(&mut play)?;
+    sandboxed::prepare(&mut play)?;
     play.perform(gate)
 }
 

@@ -31,6 +31,7 @@ pub(super) fn prepare(play: &mut Play<'_>) -> Result<()> {
     v6_only(play)?;
     server_in_namespace(play)?;
     client_in_namespace(play)?;
+    listens_later(play)?;
     queue_full(play)?;
     no_route(play)?;
     no_ports(play)
@@ -94,17 +95,32 @@ fn queue_full(play: &mut Play<'_>) -> Result<()> {
     play.client(Client::trying("tcp_queue_full", at, Errno::ETIMEDOUT, move || fill_and_wait(&at)))
 }
 
-fn fill_and_wait(at: &Address) -> Result<()> {
+pub(super) fn fill_and_wait(at: &Address) -> Result<()> {
     let first = at.socket(SockType::Stream, SockFlag::empty())?;
     at.connect(&first).context("a connection that fits")?;
     // Until the last packet of the handshake has put it into the queue.
     sleep_ms(50);
-    let socket = at.socket(SockType::Stream, SockFlag::empty())?;
-    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, 1)?;
-    must_be(at, Errno::ETIMEDOUT, at.connect(&socket))?;
+    wait_in_vain(at)?;
     // It goes on lying in the queue.
     std::mem::forget(first);
     Ok(())
+}
+
+/// A connect that nobody answers, and that gives up soon.
+pub(super) fn wait_in_vain(at: &Address) -> Result<()> {
+    let socket = at.socket(SockType::Stream, SockFlag::empty())?;
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, 1)?;
+    must_be(at, Errno::ETIMEDOUT, at.connect(&socket))
+}
+
+/// Nobody listens yet when it connects.
+fn listens_later(play: &mut Play<'_>) -> Result<()> {
+    let at = free_port(V4)?;
+    let listen = move || {
+        std::mem::forget(listen(&at, SockType::Stream, 16)?);
+        Ok(())
+    };
+    play.client(Client::changing("tcp_late", at, Errno::ECONNREFUSED, listen))
 }
 
 fn no_route(play: &mut Play<'_>) -> Result<()> {

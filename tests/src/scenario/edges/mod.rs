@@ -78,6 +78,7 @@ const STAGED: &[Staged] = &[
     ("edge_passed", passed::to_another_process),
     ("causes_paths", causes::paths),
     ("causes_ends", causes::ends),
+    ("causes_ways", causes::ways),
     ("causes_names", causes::names),
     ("causes_changed", causes::changed),
     ("causes_hostile", causes::hostile),

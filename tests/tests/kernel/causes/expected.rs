@@ -111,6 +111,30 @@ pub(crate) const ALL: &[Expected] = &[
         also: Some("owner-held-up"),
         ..inferred("tcp_queue_full", "tcp-accept-queue-full", &["queue-server (pid", "SIGSTOP"])
     },
+    Expected {
+        certainty: "unknown",
+        ..inferred("tcp_late", "tcp-refused-though-listening", &["tcp_late (pid", "listens on"])
+    },
+    Expected {
+        also: Some("owner-held-up"),
+        ..inferred("far_queue_full", "tcp-accept-queue-full", &["far-server (pid", "SIGSTOP"])
+    },
+    inferred(
+        "far_other_address",
+        "tcp-listens-on-other-address",
+        &["far-server (pid", "listens on 127.0.0.1:8002 only", "the server listen on 198.51.100.2"],
+    ),
+    inferred(
+        "far_nobody",
+        "tcp-nobody-listens",
+        &["nobody listens on port 8003 in net:[", "ports with listeners there: 8001"],
+    ),
+    Expected {
+        certainty: "unknown",
+        ..inferred("far_no_answer", "tcp-no-answer", &["198.51.100.3 did not answer", "tcpdump"])
+    },
+    inferred("sandboxed_tcp", "security-module", &["no route", "landlock"]),
+    inferred("sandboxed_name", "security-module", &["an abstract name has no owner", "landlock"]),
     inferred("tcp_no_route", "tcp-no-route", &["no route to 192.0.2.1"]),
     inferred("tcp_no_ports", "tcp-ports-exhausted", &["4 of 4 local ports"]),
     measured(
