@@ -298,11 +298,11 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// The namespace that has the target's address: the client's, or, where what is sent there leaves that, the only
-    /// other one of this host. Another host may have the address, too.
+    /// The namespace that has the target's address: the client's, also where that is not known, or, where what is sent
+    /// there leaves that, the only other one of this host. Another host may have the address, too.
     pub fn namespace_of_target(&self, clients: Option<u64>) -> Option<u64> {
         match (self.address, self.address_of.as_slice()) {
-            (Some(AddressFact::Local), _) => clients,
+            (None | Some(AddressFact::Local | AddressFact::Unknown), _) => clients,
             (Some(AddressFact::Foreign), [only]) if self.leads_out() => Some(*only),
             _ => None,
         }
