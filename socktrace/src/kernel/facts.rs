@@ -1,11 +1,13 @@
 //! What this kernel and these privileges allow, asked once, before anything is decided.
 
 use std::{
-    io,
+    fs, io,
     os::fd::{AsFd, OwnedFd},
     path::Path,
     thread::{self, JoinHandle},
 };
+
+use nix::errno::Errno;
 
 use super::{
     KernelBtf, Preemption, Symbols, Tracefs,
@@ -35,6 +37,15 @@ pub struct Facts {
     pub preemption: Preemption,
     /// The hook that `tracing` was tried with.
     pub tried: Detaching,
+}
+
+/// What is said where [`ftrace_is_off`].
+pub const FTRACE_IS_OFF: &str = "kernel.ftrace_enabled is 0: set it to 1";
+
+/// Whether the switch is off without which no hook on a function's entry fires: `kernel.ftrace_enabled`, which is not there where
+/// the kernel has no such hooks.
+pub fn ftrace_is_off() -> bool {
+    fs::read("/proc/sys/kernel/ftrace_enabled").is_ok_and(|value| value.trim_ascii() == b"0")
 }
 
 /// A hook that is being taken out of the kernel again, which takes it some tenths of a second: until it has run all tasks.
@@ -100,6 +111,13 @@ const REFUSALS: [(i32, &str); 5] = [
 
 fn read_tracing(btf: &KernelBtf) -> Result<Detaching, Refused> {
     tries_tracing(btf.function_id(TRACED).unwrap_or(0)).map_err(|(step, error)| {
+        if ftrace_is_off() {
+            return Refused(format!(
+                "the kernel refuses hooks on functions ({step} a BPF program of type tracing: {}); {}",
+                Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc(),
+                FTRACE_IS_OFF,
+            ));
+        }
         let refusal = REFUSALS.iter().find(|(errno, _)| error.raw_os_error() == Some(*errno));
         let Some((_, name)) = refusal else {
             return Refused(format!(

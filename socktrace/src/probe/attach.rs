@@ -14,13 +14,14 @@ use thiserror::Error;
 
 use super::{
     Cannot, FOLLOW, Kind, Options, PLAN, Program, Refusal, Requirement, Timing, Verdict,
-    into_kernel::attach_programs, misses::is_guarded, params::params, select_signal, self_test,
+    into_kernel::attach_programs, misses::is_guarded, params::params, runs::read_runs,
+    select_signal, self_test,
 };
 use crate::{
     event::Sighting,
     kernel::{
-        BtfError, Facts, KernelBtf, OffsetsError, Preemption, limit_may_refuse, listen_request,
-        out_of_sight, resolve_offsets,
+        BtfError, FTRACE_IS_OFF, Facts, KernelBtf, OffsetsError, Preemption, ftrace_is_off,
+        limit_may_refuse, listen_request, out_of_sight, resolve_offsets,
     },
     transport::{CountersError, Reader, ReaderError, Transport, read_stages},
 };
@@ -135,7 +136,7 @@ struct Refused {
     /// Programs that the kernel refused.
     programs: BTreeMap<&'static str, String>,
     /// Tiers of signals whose hooks do not fire.
-    tiers: Silent,
+    tiers: BTreeMap<(Signal, Tier), String>,
     /// Whether the kernel refused a program that reads by loads: then all read with a helper.
     loads: bool,
 }
@@ -181,13 +182,16 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
         fill_filters(&mut ebpf, options)?;
         let programs = in_order(&verdicts, options.filters.follow);
         match attach_programs(&mut ebpf, facts, &programs)? {
-            Ok(()) => match try_hooks(&mut ebpf, options, &verdicts)? {
+            Ok(()) => match try_hooks(&mut ebpf, options, &verdicts, &programs)? {
                 Ok(self_test) => {
                     let timing = options.timed.then(Timing::begin).transpose();
                     let timing = timing.map_err(AttachError::Timing)?;
                     return Ok(Attached { ebpf, reader, verdicts, self_test, timing });
                 }
-                Err(silent) => refused.tiers.extend(silent),
+                Err(silent) => {
+                    refused.tiers.extend(silent.tiers);
+                    refused.programs.extend(silent.programs);
+                }
             },
             // Its verifier may know a structure otherwise than the BTF tells.
             Err(_) if !refused.loads => refused.loads = true,
@@ -234,21 +238,28 @@ fn select_all(facts: &Facts, options: &Options, refused: &Refused) -> Vec<Verdic
 /// How often the self-test is made before hooks are called silent.
 const ATTEMPTS: u32 = 3;
 
-/// Tiers of signals whose hooks attach and do not fire, with the reason.
-type Silent = BTreeMap<(Signal, Tier), String>;
+/// What attaches and does not fire, with the reason.
+struct Silent {
+    tiers: BTreeMap<(Signal, Tier), String>,
+    /// Programs that did not run, while the signals that they are for were seen by others.
+    programs: BTreeMap<&'static str, String>,
+}
 
-/// Makes an incident of each kind and takes its traces out of the maps; `Err` has the tiers that saw
-/// less than happened.
+/// Makes an incident of each kind and takes its traces out of the maps; `Err` has what saw less than happened, or nothing.
 fn try_hooks(
     ebpf: &mut Ebpf,
     options: &Options,
     verdicts: &[Verdict],
+    programs: &[Program],
 ) -> Result<Result<SelfTest, Silent>, AttachError> {
     if !options.self_test {
         return Ok(Ok(SelfTest::NotMade("--no-self-test".into())));
     }
+    // Without CAP_SYS_ADMIN the kernel does not count runs for us: then what the signals' hooks saw has to do.
+    let counted = Timing::begin().ok();
     let mut seen = [0; Signal::COUNT];
     let mut silent = Vec::new();
+    let mut idle: Vec<&Program> = Vec::new();
     // A hook may miss an incident by bad luck, a packet be late: silent is what stays so.
     for _ in 0..ATTEMPTS {
         let made = match self_test::make_incidents() {
@@ -260,17 +271,35 @@ fn try_hooks(
         let stages = read_stages(ebpf)?;
         seen = Signal::ALL.map(|signal| stages.get(signal, Stage::SelfTest));
         let new = std::array::from_fn(|signal| seen[signal] - before[signal]);
-        silent = self_test::judge(&made, &new, verdicts);
-        if silent.is_empty() {
+        silent = self_test::judge(&made.counts, &new, verdicts);
+        if counted.is_some() {
+            let runs = read_runs(ebpf).0;
+            let ran = |program: &Program| runs.get(program.name).is_none_or(|it| it.count != 0);
+            idle = programs.iter().filter(|it| made.tries(it) && !ran(it)).collect();
+        }
+        if silent.is_empty() && idle.is_empty() {
             return Ok(Ok(SelfTest::Passed));
         }
     }
+    let off = if ftrace_is_off() { format!("; {FTRACE_IS_OFF}") } else { String::new() };
     let tier_of = |signal: Signal| {
         verdicts.iter().find(|verdict| verdict.signal == signal)?.choice.as_ref().map(|it| it.tier)
     };
-    let silent =
-        silent.into_iter().filter_map(|(signal, why)| Some(((signal, tier_of(signal)?), why)));
-    Ok(Err(silent.collect()))
+    let tiers = silent
+        .iter()
+        .filter_map(|(signal, why)| Some(((*signal, tier_of(*signal)?), format!("{why}{off}"))));
+    let tiers: BTreeMap<_, _> = tiers.collect();
+    // What a whole tier does not see says more than which of its hooks do not fire.
+    let why = |program: &Program| {
+        let target = program.targets.join(", ");
+        (
+            program.name,
+            format!("the hook on {target} attached, but does not fire in the self-test{off}"),
+        )
+    };
+    let programs =
+        if tiers.is_empty() { idle.into_iter().map(why).collect() } else { BTreeMap::new() };
+    Ok(Err(Silent { tiers, programs }))
 }
 
 /// The self-test's listeners are gone, and are nobody's business.

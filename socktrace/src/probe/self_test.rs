@@ -1,12 +1,12 @@
-//! Do the hooks fire? Makes one small incident of each kind and asks the kernel side whether it saw it:
-//! a function that is inlined takes a hook and never calls it.
+//! Do the hooks fire? Makes one small incident of each kind and asks the kernel side whether it saw it, and the kernel
+//! whether each program has run: a function that is inlined takes a hook and never calls it.
 //!
 //! The kernel side knows the tracer by its pid: what it does is counted as [`Stage::SelfTest`] and
 //! nowhere else. TCP is tried in a network namespace that nobody else is in, Unix under abstract
 //! names in there, too.
 
 use std::{
-    io,
+    fs, io,
     net::{Ipv4Addr, SocketAddrV4, TcpStream},
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
@@ -24,7 +24,10 @@ use nix::{
 };
 use socktrace_common::{Signal, Tier};
 
-use super::{Choice, Verdict};
+use super::{
+    Choice, Verdict,
+    plan::{Program, Trial},
+};
 use crate::host::in_scratch_namespace;
 
 /// How long a client waits for room: long enough to sleep at all.
@@ -35,14 +38,41 @@ const ACK_WITHIN: u16 = 2_000;
 /// How often each signal occurred.
 pub(super) type Counts = [u64; Signal::COUNT];
 
-/// Makes every incident; how often each signal occurred. `Err` says why not.
-pub(super) fn make_incidents() -> Result<Counts, String> {
+/// What was made.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// How often each signal occurred.
+    pub(super) counts: Counts,
+    /// Whether there was a connection by syncookie.
+    with_cookies: bool,
+}
+
+impl Made {
+    /// Whether this program must have run.
+    pub(super) fn tries(&self, program: &Program) -> bool {
+        match program.trial {
+            Trial::Made => true,
+            Trial::WithCookies => self.with_cookies,
+            Trial::NotMade => false,
+        }
+    }
+}
+
+/// Makes every incident. `Err` says why not.
+pub(super) fn make_incidents() -> Result<Made, String> {
     let made = in_scratch_namespace(|| {
-        let mut counts = [0; Signal::COUNT];
-        unix(&mut counts).and_then(|()| tcp(&mut counts)).map(|()| counts)
+        let mut made = Made { counts: [0; Signal::COUNT], with_cookies: false };
+        unix(&mut made.counts)?;
+        // Not every kernel has them.
+        made.with_cookies = set_cookies(true);
+        if made.with_cookies {
+            accepted(&mut made.counts)?;
+            made.with_cookies = set_cookies(false);
+        }
+        tcp(&mut made.counts).map(|()| made)
     });
     match made {
-        Ok(Ok(counts)) => Ok(counts),
+        Ok(Ok(made)) => Ok(made),
         Ok(Err(error)) => Err(format!("a socket call of its own failed: {error}")),
         Err(error) => Err(error.to_string()),
     }
@@ -129,12 +159,33 @@ fn unix(counts: &mut Counts) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether every SYN is answered with a cookie in this namespace, or only where there is no room. Whether that could be set.
+fn set_cookies(always: bool) -> bool {
+    let value = if always { "2" } else { "1" };
+    fs::write("/proc/sys/net/ipv4/tcp_syncookies", value).is_ok()
+}
+
+/// One that is accepted.
+fn accepted(counts: &mut Counts) -> io::Result<()> {
+    let (server, at) = tcp_listener(counts)?;
+    let _client = TcpStream::connect(SocketAddrV4::from(at))?;
+    wait_queued(&server)?;
+    close(accept4(server.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?)?;
+    count(counts, Signal::Accept);
+    Ok(())
+}
+
+fn tcp_listener(counts: &mut Counts) -> io::Result<(OwnedFd, SockaddrIn)> {
+    let loopback = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+    let server = listener(AddressFamily::Inet, &loopback, counts)?;
+    let at = getsockname(server.as_raw_fd())?;
+    Ok((server, at))
+}
+
 /// One that is accepted, one that waits when the listener closes, one for whom there is no room, and
 /// then nobody there.
 fn tcp(counts: &mut Counts) -> io::Result<()> {
-    let loopback = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
-    let server = listener(AddressFamily::Inet, &loopback, counts)?;
-    let at: SockaddrIn = getsockname(server.as_raw_fd())?;
+    let (server, at) = tcp_listener(counts)?;
     let address = SocketAddrV4::from(at);
     let first = TcpStream::connect(address)?;
     wait_queued(&server)?;
@@ -182,7 +233,7 @@ mod tests {
     #[test]
     fn every_signal_occurs() {
         let made = make_incidents().expect("sockets, as root");
-        assert!(made.iter().all(|count| *count > 0), "{made:?}");
+        assert!(made.counts.iter().all(|count| *count > 0) && made.with_cookies, "{made:?}");
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct Kernel {
     /// The transports that it has.
     #[serde(default = "both_transports")]
     pub transports: Vec<String>,
+    /// Whether hooks on functions can be switched off.
+    #[serde(default)]
+    pub switches_ftrace: bool,
     /// Whether it preempts its own code by itself, where the table knows.
     preempts: Option<bool>,
     /// Tiers whose hooks this kernel may skip all at once under contention: what they miss then must be

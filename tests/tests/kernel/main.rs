@@ -23,6 +23,7 @@ mod refusals;
 mod scope;
 mod sessions;
 mod signals;
+mod silent;
 mod stalls;
 mod stress;
 mod watch;

@@ -68,7 +68,8 @@ pub(super) const TIERS: [TierPlan; 3] = [
                 .only(Only::NotPreempted),
             needed(&[fentry("accept_unix_release_fentry", &["unix_release_sock"])]),
             needed(&[fexit("accept_unix_start_fexit", &["security_unix_stream_connect"])]),
-            needed(&[fentry("accept_queue_add_fentry", &["inet_csk_reqsk_queue_add"])]),
+            needed(&[fentry("accept_queue_add_fentry", &["inet_csk_reqsk_queue_add"])
+                .tried_with_cookies()]),
             needed(&[fentry("accept_hashdance_fentry", &["inet_csk_complete_hashdance"])]),
         ],
         loses: &[],
@@ -87,7 +88,8 @@ pub(super) const TIERS: [TierPlan; 3] = [
             SOCK_DESTROY_PERF,
             needed(&[kprobe("accept_unix_release_kprobe", &["unix_release_sock"])]),
             needed(&[kprobe("accept_unix_start_kprobe", &["security_unix_stream_connect"])]),
-            needed(&[kprobe("accept_queue_add_kprobe", &["inet_csk_reqsk_queue_add"])]),
+            needed(&[kprobe("accept_queue_add_kprobe", &["inet_csk_reqsk_queue_add"])
+                .tried_with_cookies()]),
             needed(&[kprobe("accept_hashdance_kprobe", &["inet_csk_complete_hashdance"])]),
             SOCK_STATE,
             SOCK_STATE_TWIN,

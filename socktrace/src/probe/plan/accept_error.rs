@@ -19,7 +19,8 @@ pub(super) const TIERS: [TierPlan; 3] = [
             .alone_sees("ends of accept calls"),
             or_lose(
                 &[fexit("accept_error_io_fexit", &["io_accept"])
-                    .requires(&[Requirement::Parameters(2)])],
+                    .requires(&[Requirement::Parameters(2)])
+                    .not_tried()],
                 "accept errors through io_uring",
             ),
         ],

@@ -19,10 +19,14 @@ pub(super) const TIERS: [TierPlan; 3] = [
             CALLS_ABANDONED.only(Only::Preempted),
             needed(&[fexit("backlog_drop_syn_fexit", &["tcp_conn_request"]).requires(MIB)]),
             needed(&[fexit("backlog_drop_ack_fexit", &["tcp_check_req"]).requires(MIB)]),
-            needed(&[fexit("backlog_drop_cookie_fexit", &["tcp_get_cookie_sock"]).requires(MIB)]),
+            needed(&[fexit("backlog_drop_cookie_fexit", &["tcp_get_cookie_sock"])
+                .requires(MIB)
+                .tried_with_cookies()]),
             needed(&[fentry("backlog_drop_syn_fentry", &["tcp_conn_request"]).requires(MIB)]),
             needed(&[fentry("backlog_drop_ack_fentry", &["tcp_check_req"]).requires(MIB)]),
-            needed(&[fentry("backlog_drop_cookie_fentry", &["tcp_get_cookie_sock"]).requires(MIB)]),
+            needed(&[fentry("backlog_drop_cookie_fentry", &["tcp_get_cookie_sock"])
+                .requires(MIB)
+                .tried_with_cookies()]),
             SOCK_DESTROY.only(Only::Preempted),
             SOCK_DESTROY_TWIN.only(Only::Preempted),
             SOCK_DESTROY_PERF,
@@ -37,12 +41,14 @@ pub(super) const TIERS: [TierPlan; 3] = [
         slots: &[
             needed(&[kretprobe("backlog_drop_syn_kretprobe", &["tcp_conn_request"]).requires(MIB)]),
             needed(&[kretprobe("backlog_drop_ack_kretprobe", &["tcp_check_req"]).requires(MIB)]),
-            needed(&[
-                kretprobe("backlog_drop_cookie_kretprobe", &["tcp_get_cookie_sock"]).requires(MIB)
-            ]),
+            needed(&[kretprobe("backlog_drop_cookie_kretprobe", &["tcp_get_cookie_sock"])
+                .requires(MIB)
+                .tried_with_cookies()]),
             needed(&[kprobe("backlog_drop_syn_kprobe", &["tcp_conn_request"]).requires(MIB)]),
             needed(&[kprobe("backlog_drop_ack_kprobe", &["tcp_check_req"]).requires(MIB)]),
-            needed(&[kprobe("backlog_drop_cookie_kprobe", &["tcp_get_cookie_sock"]).requires(MIB)]),
+            needed(&[kprobe("backlog_drop_cookie_kprobe", &["tcp_get_cookie_sock"])
+                .requires(MIB)
+                .tried_with_cookies()]),
             SOCK_DESTROY,
             SOCK_DESTROY_TWIN,
             SOCK_DESTROY_PERF,

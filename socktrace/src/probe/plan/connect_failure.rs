@@ -31,7 +31,8 @@ pub(super) const TIERS: [TierPlan; 3] = [
             .alone_sees(BAD_ARGUMENTS),
             or_lose(
                 &[fexit("connect_failure_kernel_fexit", &["kernel_connect"])
-                    .requires(&[Requirement::Parameters(4)])],
+                    .requires(&[Requirement::Parameters(4)])
+                    .not_tried()],
                 "connects that the kernel makes itself (NFS and its like)",
             )
             .only(Only::NotPreempted),
@@ -49,7 +50,7 @@ pub(super) const TIERS: [TierPlan; 3] = [
                 .alone_sees(LATE)
                 .only(Only::NotPreempted),
             or_lose(
-                &[fentry("connect_failure_fastopen_fentry", &["tcp_fastopen_cookie_check"])],
+                &[fentry("connect_failure_fastopen_fentry", &["tcp_fastopen_cookie_check"]).not_tried()],
                 "TCP Fast Open connects that sendto() makes",
             )
             .only(Only::NotPreempted),

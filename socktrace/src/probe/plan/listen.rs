@@ -14,7 +14,8 @@ const BY_IO_URING: &str = "listen calls through io_uring";
 const LISTEN: Program =
     fexit("listen_fexit", &["__sys_listen"]).requires(&[Requirement::Parameters(2)]);
 const LISTEN_IO: Program = fexit("listen_io_fexit", &["io_listen"])
-    .requires(&[Requirement::Parameters(2), Requirement::ListenRequest]);
+    .requires(&[Requirement::Parameters(2), Requirement::ListenRequest])
+    .not_tried();
 
 pub(super) const TIERS: [TierPlan; 3] = [
     TierPlan {

@@ -47,6 +47,17 @@ pub enum Requirement {
     ListenRequest,
 }
 
+/// Whether the self-test makes a program run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Always.
+    Made,
+    /// Where it may switch syncookies on in its own network namespace.
+    WithCookies,
+    /// Never: what the program is for takes more than the self-test does.
+    NotMade,
+}
+
 /// One program of the object and where it attaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -58,6 +69,8 @@ pub struct Program {
     pub targets: &'static [&'static str],
     /// What else it needs.
     pub requires: &'static [Requirement],
+    /// Whether it runs in the self-test.
+    pub trial: Trial,
 }
 
 /// What it means if no program of a slot can attach.
@@ -132,11 +145,13 @@ pub const PLAN: [(Signal, [TierPlan; 3]); Signal::COUNT] = [
 ];
 
 /// What `record -- CMD` attaches besides.
-pub const FOLLOW: [Program; 2] =
-    [raw("follow_free", &["sched_process_free"]), raw("follow_fork", &["sched_process_fork"])];
+pub const FOLLOW: [Program; 2] = [
+    raw("follow_free", &["sched_process_free"]).not_tried(),
+    raw("follow_fork", &["sched_process_fork"]).not_tried(),
+];
 
 const fn program(name: &'static str, kind: Kind, targets: &'static [&'static str]) -> Program {
-    Program { name, kind, targets, requires: &[] }
+    Program { name, kind, targets, requires: &[], trial: Trial::Made }
 }
 const fn fentry(name: &'static str, targets: &'static [&'static str]) -> Program {
     program(name, Kind::Fentry, targets)
@@ -160,6 +175,14 @@ const fn raw(name: &'static str, targets: &'static [&'static str]) -> Program {
 impl Program {
     const fn requires(mut self, requires: &'static [Requirement]) -> Self {
         self.requires = requires;
+        self
+    }
+    const fn tried_with_cookies(mut self) -> Self {
+        self.trial = Trial::WithCookies;
+        self
+    }
+    const fn not_tried(mut self) -> Self {
+        self.trial = Trial::NotMade;
         self
     }
 }
