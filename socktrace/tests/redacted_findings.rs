@@ -181,8 +181,13 @@ fn tcp_cases() -> Vec<Case> {
         [RouteFact::Via { interface: marked("%0"), gateway }, RouteFact::None, RouteFact::Rejected];
     let mut cases = Vec::new();
     for (target, other) in [(&one, &two), (&six, &seven)] {
-        for (route, address) in routes.iter().flat_map(|route| {
-            [AddressFact::Local, AddressFact::Foreign].map(|address| (route, address))
+        for (route, address, address_of) in routes.iter().flat_map(|route| {
+            let addresses = [
+                (AddressFact::Local, vec![]),
+                (AddressFact::Foreign, vec![]),
+                (AddressFact::Foreign, vec![2]),
+            ];
+            addresses.map(|(address, of)| (route, address, of))
         }) {
             for (at, namespace) in [(target, 1), (target, 2), (other, 1), (other, 2)] {
                 let question = Question::Tcp(target.parse().expect("an address"));
@@ -191,7 +196,7 @@ fn tcp_cases() -> Vec<Case> {
                     listening: vec![listening(at, namespace)],
                     looked_into: vec![1, 2],
                     address: Some(address),
-                    address_of: if address == AddressFact::Foreign { vec![2] } else { Vec::new() },
+                    address_of: address_of.clone(),
                     route: Some(route.clone()),
                     ports: Some(Ports { used: 60_000, time_wait: 9 }),
                     settings: Some(settings()),
@@ -267,6 +272,7 @@ fn findings() -> Vec<Finding> {
         case.units = Some(Units {
             socket: Some((socket_unit(), UnitState::NotRunning)),
             maker: Some((marked("%.service"), UnitState::NotRunning)),
+            runtime_directories: vec![(marked("/run/%"), marked("%.service"))],
         });
         case.security = Some(Security {
             modules: Some(vec![b"apparmor".to_vec(), b"selinux".to_vec()]),

@@ -330,6 +330,8 @@ pub struct Units {
     pub socket: Option<(SocketUnit, UnitState)>,
     /// What would make the directory that is missing: a unit, or a file of tmpfiles.d.
     pub maker: Option<(Vec<u8>, UnitState)>,
+    /// The directories on the way that services have made for them (`RuntimeDirectory=`), each with the service.
+    pub runtime_directories: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What security modules are about.

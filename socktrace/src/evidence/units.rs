@@ -8,7 +8,8 @@ use crate::{
         case::{Case, Units},
     },
     host::{
-        Host, ServiceUnits, SocketUnit, SocketUnits, TmpfilesDirectories, UnitState, path_walk::End,
+        Host, ServiceUnits, SocketUnit, SocketUnits, TmpfilesDirectories, UnitState,
+        path_walk::{End, Kind},
     },
 };
 
@@ -61,7 +62,14 @@ impl UnitFiles {
             let line = files.directories.by_path(missing.as_deref()?)?;
             Some((line.file.clone(), UnitState::Unknown))
         });
-        Units { socket, maker }
+        let service_of = |directory: Vec<u8>| {
+            let unit = files.services.by_runtime_directory(&directory).into_iter();
+            let mut unit = unit.filter(|it| it.runtime_directories.contains(&directory));
+            let name = unit.next()?.name.clone();
+            Some((directory, name))
+        };
+        let runtime_directories = directories(case).filter_map(service_of).collect();
+        Units { socket, maker, runtime_directories }
     }
 
     fn files(&mut self) -> &Files {
@@ -82,10 +90,70 @@ impl UnitFiles {
     }
 }
 
+/// The directories on the way.
+fn directories(case: &Case) -> impl Iterator<Item = Vec<u8>> {
+    let steps = case.path.iter().flat_map(|path| &path.walk.steps);
+    steps.filter(|step| step.kind == Kind::Directory).map(|step| step.path.clone())
+}
+
 /// The first directory on the way that does not exist.
 fn missing_directory(case: &Case) -> Option<Vec<u8>> {
     let walk = &case.path.as_ref()?.walk;
     let End::Missing { name, .. } = &walk.end else { return None };
     let directory = walk.steps.last()?.path.strip_suffix(b"/").unwrap_or(&walk.steps.last()?.path);
     Some([directory, b"/".as_slice(), name].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        diagnose::case::{Bases, Path},
+        host::path_walk::{AclFact, Step, Walk},
+    };
+
+    fn step(path: &[u8], kind: Kind) -> Step {
+        Step {
+            path: path.to_vec(),
+            name: Vec::new(),
+            trailing: false,
+            kind,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            dev: 1,
+            inode: 1,
+            ctime: (0, 0),
+            acl: AclFact::Absent,
+            immutable: Some(false),
+            mount: None,
+        }
+    }
+
+    #[test]
+    fn directories_on_the_way_are_told_with_the_service_that_has_just_these_made() {
+        let root = tempfile::tempdir().expect("a directory");
+        let units = root.path().join("etc/systemd/system");
+        fs::create_dir_all(&units).expect("directories");
+        let text = "[Service]\nRuntimeDirectory=db db/sub\n";
+        fs::write(units.join("db.service"), text).expect("a unit");
+        let target = Question::Unix(b"/run/db/other/sock".to_vec());
+        let mut case = Case::new(target.clone(), None);
+        let way: [&[u8]; 4] = [b"/", b"/run", b"/run/db", b"/run/db/other"];
+        let mut steps: Vec<Step> = way.iter().map(|path| step(path, Kind::Directory)).collect();
+        steps.push(step(b"/run/db/other/sock", Kind::Socket));
+        case.path = Some(Path {
+            walk: Walk { steps, end: End::Found },
+            as_client: true,
+            settled: true,
+            changed: None,
+            protected_symlinks: None,
+            bases: Bases { root: Some(Vec::new()), cwd: None },
+        });
+        let told = UnitFiles::new(Host::at(root.path())).about(&target, &case);
+        let wanted = [(b"/run/db".to_vec(), b"db.service".to_vec())];
+        assert_eq!(told.runtime_directories, wanted);
+    }
 }

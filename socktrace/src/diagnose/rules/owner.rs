@@ -248,7 +248,7 @@ mod tests {
                 remove_on_stop: false,
                 ipv6_only: BindIpv6Only::Default,
             };
-            Some(Units { socket: Some((unit, state)), maker: None })
+            Some(Units { socket: Some((unit, state)), ..Units::default() })
         };
         let told = |holders, state| {
             let case = Case { units: unit(state), ..case(2, None, holders) };

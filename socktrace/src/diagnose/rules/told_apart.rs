@@ -10,7 +10,7 @@ use crate::{
     diagnose::{
         access,
         case::{
-            Bases, BoundSocket, Case, Holder, Path, Question, Security, Tcp, TcpListening,
+            Bases, BoundSocket, Case, Holder, Path, Question, Security, Tcp, TcpListening, Units,
             UnixSockets,
         },
         diagnose, listener_met,
@@ -369,6 +369,42 @@ fn files_that_cannot_be_compared_are_neither_stale_nor_replaced() {
     assert_eq!(rules_of(&case), ["unexplained"]);
 }
 
+/// A user to whom nothing belongs.
+fn nobody() -> access::Client {
+    access::Client {
+        fsuid: 1000,
+        fsgid: 1000,
+        groups: Some(Vec::new()),
+        cap_effective: Some(0),
+        id_maps: None,
+    }
+}
+
+#[test]
+fn what_a_service_has_made_for_it_gets_its_mode_in_the_unit_and_the_rest_by_hand() {
+    let directory = Step { mode: 0o710, gid: 7, ..step(b"/run/db", Kind::Directory) };
+    let socket = Step { mode: 0o600, ..step(b"/run/db/sock", Kind::Socket) };
+    let mut case =
+        unix(Errno::EACCES, vec![step(b"/run", Kind::Directory), directory, socket], End::Found);
+    case.client.rights = Some(nobody());
+    let fixes = |case: &Case| -> Vec<String> {
+        diagnose(case).iter().map(|found| text(&found.fix)).collect()
+    };
+    let by_hand = fixes(&case);
+    case.units = Some(Units {
+        runtime_directories: vec![(b"/run/db".to_vec(), b"db.service".to_vec())],
+        ..Units::default()
+    });
+    let lasting = fixes(&case);
+    assert_eq!(lasting[1..], by_hand[1..], "the socket is not systemd's");
+    // Members of group 7 may pass already: that is the smallest, and no change of a mode.
+    assert_eq!(lasting[0], by_hand[0], "{by_hand:?}");
+    case.path.as_mut().expect("a path").walk.steps[1].mode = 0o700;
+    let lasting = &fixes(&case)[0];
+    assert!(lasting.contains("set RuntimeDirectoryMode=0710 in "), "{lasting}");
+    assert!(lasting.contains("make the client's user a member of "), "{lasting}");
+}
+
 #[test]
 fn what_modes_deny_was_met_for_certain_unless_a_security_module_may_have_denied_a_directory_before()
 {
@@ -376,14 +412,7 @@ fn what_modes_deny_was_met_for_certain_unless_a_security_module_may_have_denied_
         let mut steps = vec![step(b"/", Kind::Directory), step(b"/run/app.sock", Kind::Socket)];
         steps.iter_mut().filter(|it| it.path == denied).for_each(|it| it.mode = 0);
         let mut case = unix(Errno::EACCES, steps, End::Found);
-        let nobody = Some(access::Client {
-            fsuid: 1000,
-            fsgid: 1000,
-            groups: Some(Vec::new()),
-            cap_effective: Some(0),
-            id_maps: None,
-        });
-        (case.client.rights, case.security) = (nobody, Some(security));
+        (case.client.rights, case.security) = (Some(nobody()), Some(security));
         first(&case).certainty
     };
     let with = |modules: &str, selinux_enforces, has_programs| Security {

@@ -41,10 +41,13 @@ fn denied(case: &Case, mine: impl Fn(&Path, &Denial) -> bool) -> Outcome {
     let first_of_all = first_denial(&path.walk, rights, path.protected_symlinks);
     let met = first_of_all == Access::Denied(**first)
         && (first.step == 0 || !case.security.as_ref().is_some_and(denies_directories));
-    let fixes = found.iter().filter_map(|it| smallest_fix(&path.walk, it, rights));
+    let fixes = found.iter().filter_map(|it| {
+        let fix = smallest_fix(&path.walk, it, rights)?;
+        Some(lasting(case, path, it, &fix).unwrap_or_else(|| fix_words(case, &fix)))
+    });
     let mut fix = Phrase::default();
     for (index, one) in fixes.enumerate() {
-        fix = phrase![fix, if index == 0 { "" } else { ", and " }, fix_words(case, &one)];
+        fix = phrase![fix, if index == 0 { "" } else { ", and " }, one];
     }
     let fix = if fix.is_empty() { "run the client as another user".into() } else { fix };
     Outcome::found(Cause {
@@ -58,7 +61,7 @@ fn denied(case: &Case, mine: impl Fn(&Path, &Denial) -> bool) -> Outcome {
             user(case, rights.fsuid),
             capability_words(rights, step),
         ],
-        fix: service_fix(case, path, first).unwrap_or(fix),
+        fix,
         evidence: evidence(case, path, &found),
     })
 }
@@ -88,23 +91,50 @@ fn capability_words(rights: &Client, step: &Step) -> &'static str {
     }
 }
 
-/// Where systemd makes the socket, a `chmod` would last until it is made again.
-fn service_fix(case: &Case, path: &Path, denial: &Denial) -> Option<Phrase> {
-    let (unit, _) = case.units.as_ref()?.socket.as_ref()?;
-    let rights = case.client.rights.as_ref()?;
+/// Where systemd makes what denies, a `chmod` would last until it is made again.
+fn lasting(case: &Case, path: &Path, denial: &Denial, fix: &Fix) -> Option<Phrase> {
     let step = path.walk.steps.get(denial.step)?;
-    if step.kind != Kind::Socket {
-        return None;
+    let units = case.units.as_ref()?;
+    match step.kind {
+        Kind::Socket => lasting_socket(case, &units.socket.as_ref()?.0.name, fix),
+        Kind::Directory => {
+            let (_, service) = units.runtime_directories.iter().find(|it| it.0 == step.path)?;
+            lasting_directory(case, service, step.mode, fix)
+        }
+        _ => None,
     }
-    let fix = smallest_fix(&path.walk, denial, rights)?;
-    let lasting = match fix {
+}
+
+fn lasting_socket(case: &Case, unit: &[u8], fix: &Fix) -> Option<Phrase> {
+    let rights = case.client.rights.as_ref()?;
+    let settings = match fix {
         Fix::JoinGroup { .. } => return None,
         Fix::AddMode { .. } | Fix::AddModeAndJoin { .. } => {
             phrase!["SocketMode=0660 and a SocketGroup= that ", user(case, rights.fsuid), " is in"]
         }
         _ => phrase!["SocketGroup= a group that ", user(case, rights.fsuid), " is in"],
     };
-    Some(phrase!["set ", lasting, " in ", name(&unit.name), ", and restart it"])
+    Some(phrase!["set ", settings, " in ", name(unit), ", and restart it"])
+}
+
+/// The mode that it has, with the search bit that is missing.
+fn lasting_directory(case: &Case, service: &[u8], mode: u32, fix: &Fix) -> Option<Phrase> {
+    let (bit, member) = match fix {
+        Fix::AddMode { class: ModeClass::Owner, .. } => (0o100, None),
+        Fix::AddMode { class: ModeClass::Group, .. } => (0o010, None),
+        Fix::AddMode { class: ModeClass::Other, .. } => (0o001, None),
+        Fix::AddModeAndJoin { gid, .. } => (0o010, Some(*gid)),
+        _ => return None,
+    };
+    let join =
+        member.map(|gid| phrase![", and make the client's user a member of ", group(case, gid)]);
+    let mode = mode & 0o7777 | bit;
+    Some(phrase![
+        format!("set RuntimeDirectoryMode={mode:04o} in "),
+        name(service),
+        ", and restart it",
+        join
+    ])
 }
 
 fn evidence(case: &Case, path: &Path, denials: &[&Denial]) -> Vec<Phrase> {
