@@ -81,6 +81,7 @@ fn pretty(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::{LISTENER_RULES, RULES};
 
     #[test]
     fn every_demo_belongs_to_a_topic_that_exists() {
@@ -91,6 +92,37 @@ mod tests {
                 let told = explain(topic).unwrap_or_else(|| unreachable!("{topic}"));
                 assert!(demos(&told).contains(&incident.name), "{topic}");
             }
+        }
+    }
+
+    /// Rules that no demo is named after, and why.
+    const NOT_SHOWN: [(&str, &str); 13] = [
+        ("accept-queue-full", "the demo backlog, whose words are of the tier"),
+        ("accept-stall", "takes an owner that nobody can look at"),
+        ("host-out-of-files", "takes all files that the host may open"),
+        ("owner-held-up", "the second cause of the demo stopped-unix-server"),
+        ("owner-never-accepts", "the second cause of the demo inherited-unix-listener"),
+        ("owner-not-activated", "takes systemd"),
+        ("security-module", "takes a security module that keeps somebody out"),
+        ("slow-accepts", "the demo stall, which says so if no look saw it wait"),
+        ("tcp-no-answer", "takes another host"),
+        ("tcp-refused-by-peer", "takes another host"),
+        ("tcp-refused-though-listening", "takes a server that comes a moment too late"),
+        ("thrown-away-otherwise", "takes a kernel that is short of memory"),
+        ("unix-clients-turned-away", "the demo unix-backlog, where the clients are not told of"),
+    ];
+
+    #[test]
+    fn every_rule_about_connects_and_listeners_has_a_demo_or_a_reason_to_have_none() {
+        let rules = RULES.iter().map(|rule| rule.name);
+        let rules = rules.chain(LISTENER_RULES.iter().map(|rule| rule.name));
+        for rule in rules {
+            let shown = INCIDENTS.iter().any(|incident| incident.rule == Some(rule));
+            let excused = NOT_SHOWN.iter().any(|(name, _)| *name == rule);
+            assert!(shown != excused, "{rule}: {shown}");
+        }
+        for (name, _) in NOT_SHOWN {
+            assert!(explain(name).is_some(), "{name} is no rule");
         }
     }
 }
