@@ -3,6 +3,7 @@
 //! ```text
 //! scenario [--gate DIR] [--port N] all | NAME...   incidents
 //! scenario [--gate DIR] flood N [TARGET]           N refused Unix connects, fast
+//! scenario scatter N                               N Unix connects, each to another path that is missing
 //! scenario --gate DIR pulse                        a steady beat of incidents, with a log DIR/pulse
 //! scenario --gate DIR hold here|netns|pinned       listeners that stay until the gate opens
 //! scenario --gate DIR staged NAME                  an incident whose first part lies before the gate
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, raise};
 use socktrace_tests::harness::measured::measure;
-use socktrace_tests::scenario::flood::flood;
+use socktrace_tests::scenario::flood::{flood, scatter};
 use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::{Place, hold};
 use socktrace_tests::scenario::record::Seen;
@@ -120,6 +121,9 @@ fn incidents(options: &Options, names: &[String], words: &[&str]) -> Result<Seen
     } else if let ["flood", count, target @ ..] = words {
         let count = count.parse().context("flood N")?;
         flood(&mut stage, count, target.first().map(Path::new))?;
+        stage.into_seen()
+    } else if let ["scatter", count] = words {
+        scatter(&stage, count.parse().context("scatter N")?)?;
         stage.into_seen()
     } else {
         play_and_count(names, stage)?

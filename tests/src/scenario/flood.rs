@@ -32,6 +32,20 @@ pub fn flood(stage: &mut Stage, count: u64, target: Option<&Path>) -> Result<()>
     Ok(())
 }
 
+/// Connects once to each of `count` Unix paths that do not exist. Nothing of it is in what the stage has seen: it is one
+/// failure more for each target.
+///
+/// # Errors
+/// When an attempt does not fail so.
+pub fn scatter(stage: &Stage, count: u64) -> Result<()> {
+    for number in 0..count {
+        let at = Address::path(&stage.path(&format!("missing-{number}")))?;
+        let socket = at.socket(SockType::Stream, SockFlag::empty())?;
+        must_be(&at, Errno::ENOENT, at.connect(&socket))?;
+    }
+    Ok(())
+}
+
 fn stale(stage: &Stage) -> Result<Address> {
     let at = Address::path(&stage.path("flood.sock"))?;
     drop(listen(&at, SockType::Stream, 28)?);
