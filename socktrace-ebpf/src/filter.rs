@@ -38,10 +38,16 @@ fn same_comm(comm: [u8; 16]) -> bool {
     u128::from_ne_bytes(comm) == u128::from_ne_bytes(param!(comm))
 }
 
+/// Whether this is the tracer itself.
+#[inline(always)]
+pub(crate) fn is_tracer(task: TaskKey) -> bool {
+    task.tgid == param!(tracer)
+}
+
 /// Whether `task` is the tracer, which tests its hooks: that is noted, and nobody else's business.
 #[inline(always)]
 pub(crate) fn self_test(signal: Signal, task: TaskKey) -> bool {
-    let own = task.tgid == param!(tracer);
+    let own = is_tracer(task);
     if own {
         tally::count(signal, Stage::SelfTest, 1);
     }

@@ -142,18 +142,20 @@ fn key(listener: Sock, reason: DropReason, stage: DropStage) -> DropKey {
 #[inline(always)]
 fn dropped(ctx: &impl EbpfContext, listener: Sock, key: DropKey, n: u64, skb: u64) {
     tally::remember_listener(SIGNAL, key.listener, Some(listener), None);
-    // A cookie proves no hook that a drop does.
-    if key.reason != DropReason::SyncookieSent as u32 && is_self_test(key.listener) {
+    if is_self_test(key.listener, key.reason) {
         return;
     }
     counted(ctx, listener, &key, n, skb);
 }
 
-/// Whether this is one of the tracer's own listeners.
+/// Whether this is one of the tracer's own listeners. A cookie proves no hook that a drop does, and is not counted.
 #[inline(always)]
-fn is_self_test(listener: u64) -> bool {
+fn is_self_test(listener: u64, reason: u32) -> bool {
     // SAFETY: copied at once, and never changed.
     let owner = unsafe { LISTENERS.get(listener) }.map_or(TaskKey::NONE, |info| info.owner);
+    if reason == DropReason::SyncookieSent as u32 {
+        return filter::is_tracer(owner);
+    }
     filter::self_test(SIGNAL, owner)
 }
 
@@ -405,7 +407,7 @@ pub(super) fn destroyed(sock: u64, queue: Option<u64>) {
 fn left_behind(ctx: &impl EbpfContext, inode: u64, local: &Endpoint, [queue, limit]: [u32; 2]) {
     let reason = DropReason::ListenerClosed as u32;
     let key = DropKey { listener: inode, reason, stage: DropStage::NONE };
-    if is_self_test(inode) {
+    if is_self_test(inode, reason) {
         return;
     }
     tally::count(SIGNAL, Stage::Seen, 1);

@@ -85,7 +85,7 @@ fn render(release: &str, rows: &[SessionSignal], untested: Option<&str>) -> Stri
         let _ = writeln!(text, "\n{}:\n  {reason}", signals.join(", "));
     }
     let _ = match untested {
-        None => writeln!(text, "\nself-test: every hook fires"),
+        None => writeln!(text, "\nself-test: every hook that it tries fires"),
         Some(why) => writeln!(text, "\nself-test not made: {why}"),
     };
     text

@@ -308,6 +308,12 @@ impl Tcp {
         }
     }
 
+    /// Settings of the namespace whose listeners take the connect.
+    pub fn settings_of_listener(&self, clients: Option<u64>) -> Option<&NetworkSettings> {
+        let own = self.namespace_of_target(clients) == clients;
+        if own { self.settings.as_ref() } else { self.settings_there.as_ref() }
+    }
+
     /// Whether what the client sends may leave its namespace.
     pub fn leads_out(&self) -> bool {
         matches!(self.route, Some(RouteFact::Via { .. } | RouteFact::Several | RouteFact::Unknown))

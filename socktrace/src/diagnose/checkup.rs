@@ -180,12 +180,31 @@ fn bound(socket: &BoundSocket, where_: &'static str) -> Phrase {
     ]
 }
 
+/// Whose address it is that is not the client's own.
+fn others_address(namespaces: &[u64]) -> Phrase {
+    match namespaces {
+        [] => "the address is another host's".into(),
+        [only] => format!("the address is that of net:[{only}] on this host").into(),
+        [first, rest @ ..] => {
+            format!("the address is that of net:[{first}] and {} more on this host", rest.len())
+                .into()
+        }
+    }
+}
+
 fn route(case: &Case) -> Check {
     let mut check = Check::new("route", "Whose address it is, and the way there");
     let Some(tcp) = &case.tcp else { return check };
     match tcp.address {
         Some(AddressFact::Local) => check.facts.push("the address is the client's own host".into()),
-        Some(AddressFact::Foreign) => check.facts.push("the address is another host's".into()),
+        Some(AddressFact::Foreign) => {
+            check.facts.push(others_address(&tcp.address_of));
+            if !tcp.all_asked {
+                let unasked =
+                    "whether a network namespace of this host has it that could not be asked";
+                check.unseen.push(unasked.into());
+            }
+        }
         Some(AddressFact::NotUsable) => {
             check.facts.push("the address is not usable: duplicate address detection".into());
         }
@@ -278,7 +297,8 @@ fn queue(case: &Case) -> Check {
             .into(),
         );
     }
-    let settings = case.tcp.as_ref().and_then(|tcp| tcp.settings.as_ref());
+    let settings =
+        case.tcp.as_ref().and_then(|tcp| tcp.settings_of_listener(case.client.net_namespace));
     let setting =
         |name: &str, value: Option<u64>| value.map(|value| format!("{name} = {value}").into());
     if let Some(settings) = settings {

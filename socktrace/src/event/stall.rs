@@ -115,7 +115,7 @@ pub struct Stall {
     pub selected: bool,
     /// What is new.
     pub change: StallChange,
-    /// When the oldest connection was queued, monotonic nanoseconds.
+    /// Since when the oldest connection waits, in the queue or for room in it, monotonic nanoseconds.
     pub since_ns: u64,
     /// Whether it may be older.
     pub is_lower_bound: bool,

@@ -210,6 +210,17 @@ pub struct ProgramRuns {
 }
 
 impl Runs {
+    /// What came since `before`.
+    #[must_use]
+    pub fn since(mut self, before: &Self) -> Self {
+        for (name, runs) in &mut self.0 {
+            let before = before.0.get(name).copied().unwrap_or_default();
+            runs.count = runs.count.saturating_sub(before.count);
+            runs.time_ns = runs.time_ns.saturating_sub(before.time_ns);
+        }
+        self
+    }
+
     /// All programs together.
     pub fn sum(&self) -> ProgramRuns {
         let add = |sum: ProgramRuns, of: &ProgramRuns| ProgramRuns {

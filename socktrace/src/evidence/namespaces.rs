@@ -28,6 +28,17 @@ pub struct Namespaces {
     own: Option<(u32, SockDiag)>,
     windows: BTreeMap<u32, NamespaceWindow>,
     settings: BTreeMap<u32, NetworkSettings>,
+    /// What was asked last of all of them about an address, for whom, and when.
+    asked: Option<(Instant, Option<u32>, IpAddr, WithAddress)>,
+}
+
+/// Who has an address.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WithAddress {
+    /// The namespaces.
+    pub(super) namespaces: Vec<u64>,
+    /// Whether all could be asked.
+    pub(super) all_asked: bool,
 }
 
 /// What all namespaces answered.
@@ -56,7 +67,7 @@ impl Namespaces {
             Some((namespace.inode, host.read_network_settings_in(namespace).ok()?))
         });
         let settings = settings.collect();
-        Self { host, listed, own, windows, settings }
+        Self { host, listed, own, windows, settings, asked: None }
     }
 
     /// Inode of this process's own namespace.
@@ -113,24 +124,28 @@ impl Namespaces {
         answers
     }
 
-    /// The namespaces beside `client` that have this address as their own, and whether all could be asked. Each is
-    /// asked through a process that is in it, which takes no way in.
-    pub(super) fn with_address(
-        &mut self,
-        client: Option<u32>,
-        address: IpAddr,
-    ) -> (Vec<u64>, bool) {
-        let Some(listed) = self.list() else { return (Vec::new(), false) };
-        let mut having = Vec::new();
-        let mut all = listed.unreadable == 0;
+    /// The namespaces beside `client` that have this address as their own. Each is asked through a process that is in it,
+    /// which takes no way in; the answer holds for a while.
+    pub(super) fn with_address(&mut self, client: Option<u32>, address: IpAddr) -> WithAddress {
+        if let Some((when, whose, which, answer)) = &self.asked
+            && when.elapsed() < FRESH
+            && (*whose, *which) == (client, address)
+        {
+            return answer.clone();
+        }
+        let Some(listed) = self.list() else { return WithAddress::default() };
+        let mut answer = WithAddress { namespaces: Vec::new(), all_asked: listed.unreadable == 0 };
         for namespace in listed.all.iter().filter(|it| Some(it.inode) != client) {
             match namespace.read_address(address) {
-                Some(AddressFact::Local) => having.push(u64::from(namespace.inode)),
+                Some(AddressFact::Local) => answer.namespaces.push(u64::from(namespace.inode)),
                 Some(AddressFact::Foreign) => {}
-                Some(AddressFact::NotUsable | AddressFact::Unknown) | None => all = false,
+                Some(AddressFact::NotUsable | AddressFact::Unknown) | None => {
+                    answer.all_asked = false;
+                }
             }
         }
-        (having, all)
+        self.asked = Some((Instant::now(), client, address, answer.clone()));
+        answer
     }
 
     /// Lets those go that are none of these.

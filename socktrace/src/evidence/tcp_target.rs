@@ -1,7 +1,7 @@
 //! What a TCP address leads to: listeners on its port in every network namespace, whose address it is,
 //! the route there, the local ports that are left.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use nix::errno::Errno;
 
@@ -30,8 +30,6 @@ pub(super) fn gather(
 
     let here = case.client.net_namespace.and_then(|inode| u32::try_from(inode).ok());
     let own = here.is_some() && here == namespaces.own();
-    // The host's units listen in its own namespace.
-    case.units = own.then(|| units.about(&case.question, case));
     // The files of /proc/PID/net are those of the namespace of PID.
     let pid = if own { None } else { case.client.pid };
     let known =
@@ -44,10 +42,14 @@ pub(super) fn gather(
         tcp.address = host.read_address(pid, target.ip()).ok();
         tcp.route = host.read_route_to(pid, target.ip()).ok();
     }
-    if tcp.address == Some(AddressFact::Foreign) {
-        (tcp.address_of, tcp.all_asked) = namespaces.with_address(here, target.ip());
+    if tcp.address == Some(AddressFact::Foreign) && may_be_a_containers(case, target.ip()) {
+        let having = namespaces.with_address(here, target.ip());
+        (tcp.address_of, tcp.all_asked) = (having.namespaces, having.all_asked);
     }
     let there = tcp.namespace_of_target(case.client.net_namespace);
+    // The host's units listen in its own namespace.
+    let in_own = there.is_some() && there == namespaces.own().map(u64::from);
+    case.units = in_own.then(|| units.about(&case.question, case));
     let on_port = |it: &&(u32, TcpListener)| it.1.address.port() == target.port();
     let mut inodes: Vec<u64> =
         answers.found.iter().filter(on_port).map(|(_, it)| it.inode).collect();
@@ -96,7 +98,23 @@ pub(super) fn gather(
     case.tcp = Some(tcp);
 }
 
-fn is_same_side(listener: &TcpListener, target: std::net::IpAddr) -> bool {
+/// Whether it matters for this errno which namespace has the address, and the address tells: every link has its own
+/// link-local ones.
+fn may_be_a_containers(case: &Case, address: IpAddr) -> bool {
+    let matters = matches!(
+        case.errno,
+        None | Some(
+            Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ETIMEDOUT | Errno::EHOSTUNREACH
+        )
+    );
+    matters
+        && match address.to_canonical() {
+            IpAddr::V4(address) => !address.is_link_local(),
+            IpAddr::V6(address) => !address.is_unicast_link_local(),
+        }
+}
+
+fn is_same_side(listener: &TcpListener, target: IpAddr) -> bool {
     let bound = listener.address.ip().to_canonical();
     bound == target || bound.is_unspecified() && bound.is_ipv4() == target.is_ipv4()
 }

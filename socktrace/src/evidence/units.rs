@@ -62,10 +62,15 @@ impl UnitFiles {
             let line = files.directories.by_path(missing.as_deref()?)?;
             Some((line.file.clone(), UnitState::Unknown))
         });
-        let service_of = |directory: Vec<u8>| {
-            let unit = files.services.by_runtime_directory(&directory).into_iter();
-            let mut unit = unit.filter(|it| it.runtime_directories.contains(&directory));
-            let name = unit.next()?.name.clone();
+        // One whose service has changed its mode would change it again.
+        let service_of = |(directory, mode): (Vec<u8>, u32)| {
+            let units = files.services.by_runtime_directory(&directory).into_iter();
+            let mut units = units.filter(|it| {
+                !it.masked
+                    && it.runtime_directories.contains(&directory)
+                    && it.runtime_directory_mode == mode & 0o7777
+            });
+            let name = units.next()?.name.clone();
             Some((directory, name))
         };
         let runtime_directories = directories(case).filter_map(service_of).collect();
@@ -90,10 +95,11 @@ impl UnitFiles {
     }
 }
 
-/// The directories on the way.
-fn directories(case: &Case) -> impl Iterator<Item = Vec<u8>> {
+/// The directories on the way, with their modes.
+fn directories(case: &Case) -> impl Iterator<Item = (Vec<u8>, u32)> {
     let steps = case.path.iter().flat_map(|path| &path.walk.steps);
-    steps.filter(|step| step.kind == Kind::Directory).map(|step| step.path.clone())
+    let directories = steps.filter(|step| step.kind == Kind::Directory);
+    directories.map(|step| (step.path.clone(), step.mode))
 }
 
 /// The first directory on the way that does not exist.
@@ -137,12 +143,13 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let units = root.path().join("etc/systemd/system");
         fs::create_dir_all(&units).expect("directories");
-        let text = "[Service]\nRuntimeDirectory=db db/sub\n";
+        let text = "[Service]\nRuntimeDirectory=db db/sub db/changed\n";
         fs::write(units.join("db.service"), text).expect("a unit");
         let target = Question::Unix(b"/run/db/other/sock".to_vec());
         let mut case = Case::new(target.clone(), None);
-        let way: [&[u8]; 4] = [b"/", b"/run", b"/run/db", b"/run/db/other"];
+        let way: [&[u8]; 5] = [b"/", b"/run", b"/run/db", b"/run/db/other", b"/run/db/changed"];
         let mut steps: Vec<Step> = way.iter().map(|path| step(path, Kind::Directory)).collect();
+        steps[4].mode = 0o700;
         steps.push(step(b"/run/db/other/sock", Kind::Socket));
         case.path = Some(Path {
             walk: Walk { steps, end: End::Found },

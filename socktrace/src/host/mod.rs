@@ -55,8 +55,8 @@ pub use file_limits::FileLimits;
 pub use id_map::{IdMap, IdMaps, IdRange};
 pub use namespace_pids::NamespaceRepresentatives;
 pub use netns::{
-    EnterError, NamespaceWindow, NetworkNamespace, NetworkNamespaces, ScratchError,
-    in_scratch_namespace,
+    EnterError, NamespaceWindow, NetworkNamespace, NetworkNamespaces, ScratchError, Syncookies,
+    in_scratch_namespace, set_syncookies,
 };
 pub use netstat::TcpExt;
 pub use ports::{NetworkSettings, PortRange};

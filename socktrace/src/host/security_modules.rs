@@ -141,9 +141,10 @@ impl Host {
 fn list_modules() -> Option<Vec<u64>> {
     let call = syscalls::Sysno::lsm_list_modules as libc::c_long;
     let mut ids = [0_u64; 64];
-    let mut bytes = u32::try_from(size_of_val(&ids)).ok()?;
-    // SAFETY: the kernel writes no more than `bytes` bytes to `ids`, and how many it needed to `bytes`; both live
-    // through the call. A kernel that does not know the call writes nothing.
+    // 6.8.0 and 6.8.1 take a `size_t` for it, later ones the lower half.
+    let mut bytes = u64::try_from(size_of_val(&ids)).ok()?;
+    // SAFETY: the kernel writes no more than `bytes` bytes to `ids`, and how many it needed to `bytes`, four or eight
+    // bytes; both live through the call. A kernel that does not know the call writes nothing.
     let count = unsafe { libc::syscall(call, ids.as_mut_ptr(), &raw mut bytes, 0_u32) };
     let count = usize::try_from(count).ok()?;
     Some(ids.get(..count)?.to_vec())

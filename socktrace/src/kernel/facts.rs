@@ -7,8 +7,6 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use nix::errno::Errno;
-
 use super::{
     KernelBtf, Preemption, Symbols, Tracefs,
     bpf::{self, ProgramKind, instruction},
@@ -111,11 +109,10 @@ const REFUSALS: [(i32, &str); 5] = [
 
 fn read_tracing(btf: &KernelBtf) -> Result<Detaching, Refused> {
     tries_tracing(btf.function_id(TRACED).unwrap_or(0)).map_err(|(step, error)| {
-        if ftrace_is_off() {
+        // What 5.10 gives then; later kernels attach it, and never call it.
+        if error.raw_os_error() == Some(libc::EBUSY) && ftrace_is_off() {
             return Refused(format!(
-                "the kernel refuses hooks on functions ({step} a BPF program of type tracing: {}); {}",
-                Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc(),
-                FTRACE_IS_OFF,
+                "the kernel takes no BPF programs of type tracing now ({step} one gives EBUSY); {FTRACE_IS_OFF}"
             ));
         }
         let refusal = REFUSALS.iter().find(|(errno, _)| error.raw_os_error() == Some(*errno));

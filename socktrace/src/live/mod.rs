@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     event::{
-        Body, Counters, Diagnosis, Event, Owner, ReaderLoss, Record, Sighting, Source, Stages,
+        Body, Counters, Diagnosis, Event, Owner, ReaderLoss, Record, Runs, Sighting, Source, Stages,
     },
     evidence::{Investigator, Worker},
     host::Host,
@@ -74,6 +74,8 @@ pub struct Live {
     reader: Reader,
     ebpf: Ebpf,
     timing: Option<Timing>,
+    /// What programs had run when that began: the self-test has them counted, too.
+    runs_before: Runs,
     verdicts: Vec<Verdict>,
     misses: MissReader,
     host: Host,
@@ -126,7 +128,7 @@ impl Live {
         host: Host,
         stall: Duration,
     ) -> Result<Self, LiveError> {
-        let Attached { ebpf, reader, verdicts, timing, .. } = attached;
+        let Attached { ebpf, reader, verdicts, timing, runs_before, .. } = attached;
         let fd = reader.as_fd().try_clone_to_owned()?;
         // SAFETY: `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
         let readable = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
@@ -137,6 +139,7 @@ impl Live {
             reader,
             ebpf,
             timing,
+            runs_before,
             verdicts,
             misses: MissReader::new(),
             at_start: Start::default(),

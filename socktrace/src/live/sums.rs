@@ -85,7 +85,7 @@ impl Live {
     pub(super) fn tell_programs(&self, into: &mut Vec<Record>) {
         into.push(Record::Misses(self.misses.read(&self.ebpf, &self.verdicts)));
         if self.timing.is_some() {
-            into.push(Record::Runs(read_runs(&self.ebpf)));
+            into.push(Record::Runs(read_runs(&self.ebpf).since(&self.runs_before)));
         }
     }
 

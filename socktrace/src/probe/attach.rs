@@ -18,7 +18,7 @@ use super::{
     select_signal, self_test,
 };
 use crate::{
-    event::Sighting,
+    event::{Runs, Sighting},
     kernel::{
         BtfError, FTRACE_IS_OFF, Facts, KernelBtf, OffsetsError, Preemption, ftrace_is_off,
         limit_may_refuse, listen_request, out_of_sight, resolve_offsets,
@@ -120,6 +120,8 @@ pub struct Attached {
     pub self_test: SelfTest,
     /// Where runs of the programs are timed.
     pub timing: Option<Timing>,
+    /// What the programs had run before it.
+    pub runs_before: Runs,
 }
 
 impl Attached {
@@ -186,7 +188,8 @@ pub fn attach(facts: &Facts, options: &Options) -> Result<Attached, AttachError>
                 Ok(self_test) => {
                     let timing = options.timed.then(Timing::begin).transpose();
                     let timing = timing.map_err(AttachError::Timing)?;
-                    return Ok(Attached { ebpf, reader, verdicts, self_test, timing });
+                    let runs_before = read_runs(&ebpf);
+                    return Ok(Attached { ebpf, reader, verdicts, self_test, timing, runs_before });
                 }
                 Err(silent) => {
                     refused.tiers.extend(silent.tiers);
@@ -255,7 +258,7 @@ fn try_hooks(
     if !options.self_test {
         return Ok(Ok(SelfTest::NotMade("--no-self-test".into())));
     }
-    // Without CAP_SYS_ADMIN the kernel does not count runs for us: then what the signals' hooks saw has to do.
+    // Where the kernel does not count runs, what the signals' hooks saw has to do.
     let counted = Timing::begin().ok();
     let mut seen = [0; Signal::COUNT];
     let mut silent = Vec::new();
@@ -281,24 +284,28 @@ fn try_hooks(
             return Ok(Ok(SelfTest::Passed));
         }
     }
-    let off = if ftrace_is_off() { format!("; {FTRACE_IS_OFF}") } else { String::new() };
+    let off = ftrace_is_off();
+    let why = |fact: &str, on_functions: bool| {
+        let remedy = if on_functions && off { FTRACE_IS_OFF } else { "" };
+        format!("{fact}{}{remedy}", if remedy.is_empty() { "" } else { "; " })
+    };
     let tier_of = |signal: Signal| {
         verdicts.iter().find(|verdict| verdict.signal == signal)?.choice.as_ref().map(|it| it.tier)
     };
-    let tiers = silent
-        .iter()
-        .filter_map(|(signal, why)| Some(((*signal, tier_of(*signal)?), format!("{why}{off}"))));
+    let tiers = silent.iter().filter_map(|(signal, fact)| {
+        let tier = tier_of(*signal)?;
+        Some(((*signal, tier), why(fact, tier != Tier::Tracepoint)))
+    });
     let tiers: BTreeMap<_, _> = tiers.collect();
     // What a whole tier does not see says more than which of its hooks do not fire.
-    let why = |program: &Program| {
+    let idle = if tiers.is_empty() { idle } else { Vec::new() };
+    let programs = idle.into_iter().map(|program| {
         let target = program.targets.join(", ");
-        (
-            program.name,
-            format!("the hook on {target} attached, but does not fire in the self-test{off}"),
-        )
-    };
-    let programs =
-        if tiers.is_empty() { idle.into_iter().map(why).collect() } else { BTreeMap::new() };
+        let fact = format!("the hook on {target} attached, but does not fire in the self-test");
+        let on_functions = !matches!(program.kind, Kind::Tracepoint | Kind::RawTracepoint);
+        (program.name, why(&fact, on_functions))
+    });
+    let programs = programs.collect();
     Ok(Err(Silent { tiers, programs }))
 }
 

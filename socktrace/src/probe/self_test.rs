@@ -6,7 +6,7 @@
 //! names in there, too.
 
 use std::{
-    fs, io,
+    io,
     net::{Ipv4Addr, SocketAddrV4, TcpStream},
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
@@ -28,7 +28,7 @@ use super::{
     Choice, Verdict,
     plan::{Program, Trial},
 };
-use crate::host::in_scratch_namespace;
+use crate::host::{Syncookies, in_scratch_namespace, set_syncookies};
 
 /// How long a client waits for room: long enough to sleep at all.
 const PATIENCE_US: i64 = 2_000;
@@ -64,11 +64,12 @@ pub(super) fn make_incidents() -> Result<Made, String> {
         let mut made = Made { counts: [0; Signal::COUNT], with_cookies: false };
         unix(&mut made.counts)?;
         // Not every kernel has them.
-        made.with_cookies = set_cookies(true);
+        made.with_cookies = set_syncookies(Syncookies::Always).is_ok();
         if made.with_cookies {
             accepted(&mut made.counts)?;
-            made.with_cookies = set_cookies(false);
+            set_syncookies(Syncookies::WhereFull)?;
         }
+        accepted(&mut made.counts)?;
         tcp(&mut made.counts).map(|()| made)
     });
     match made {
@@ -123,15 +124,16 @@ fn stream(family: AddressFamily, flags: SockFlag) -> io::Result<OwnedFd> {
     Ok(socket(family, SockType::Stream, flags | SockFlag::SOCK_CLOEXEC, None)?)
 }
 
-/// A listener with room for one.
+/// A listener with room for one more than `backlog`.
 fn listener(
     family: AddressFamily,
     at: &dyn SockaddrLike,
+    backlog: i32,
     counts: &mut Counts,
 ) -> io::Result<OwnedFd> {
     let socket = stream(family, SockFlag::SOCK_NONBLOCK)?;
     bind(socket.as_raw_fd(), at)?;
-    listen(&socket, Backlog::new(0)?)?;
+    listen(&socket, Backlog::new(backlog)?)?;
     count(counts, Signal::Listen);
     Ok(socket)
 }
@@ -141,7 +143,7 @@ fn unix(counts: &mut Counts) -> io::Result<()> {
     let name = |what| UnixAddr::new_abstract(format!("socktrace/self-test/{what}").as_bytes());
     let (at, nobody) = (name("listener")?, name("nobody")?);
     let client = || stream(AddressFamily::Unix, SockFlag::empty());
-    let server = listener(AddressFamily::Unix, &at, counts)?;
+    let server = listener(AddressFamily::Unix, &at, 0, counts)?;
     let accepts = || accept4(server.as_raw_fd(), SockFlag::SOCK_CLOEXEC);
     must_fail(&accepts(), Errno::EAGAIN)?;
     count(counts, Signal::AcceptError);
@@ -159,15 +161,10 @@ fn unix(counts: &mut Counts) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether every SYN is answered with a cookie in this namespace, or only where there is no room. Whether that could be set.
-fn set_cookies(always: bool) -> bool {
-    let value = if always { "2" } else { "1" };
-    fs::write("/proc/sys/net/ipv4/tcp_syncookies", value).is_ok()
-}
-
-/// One that is accepted.
+/// One that is accepted. The listener has room for two: before 5.10.234, 6.1.125 and 6.12.10 the kernel takes the queue of
+/// requests of one that has room for one as full, and answers with cookies.
 fn accepted(counts: &mut Counts) -> io::Result<()> {
-    let (server, at) = tcp_listener(counts)?;
+    let (server, at) = tcp_listener(1, counts)?;
     let _client = TcpStream::connect(SocketAddrV4::from(at))?;
     wait_queued(&server)?;
     close(accept4(server.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?)?;
@@ -175,9 +172,9 @@ fn accepted(counts: &mut Counts) -> io::Result<()> {
     Ok(())
 }
 
-fn tcp_listener(counts: &mut Counts) -> io::Result<(OwnedFd, SockaddrIn)> {
+fn tcp_listener(backlog: i32, counts: &mut Counts) -> io::Result<(OwnedFd, SockaddrIn)> {
     let loopback = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
-    let server = listener(AddressFamily::Inet, &loopback, counts)?;
+    let server = listener(AddressFamily::Inet, &loopback, backlog, counts)?;
     let at = getsockname(server.as_raw_fd())?;
     Ok((server, at))
 }
@@ -185,7 +182,7 @@ fn tcp_listener(counts: &mut Counts) -> io::Result<(OwnedFd, SockaddrIn)> {
 /// One that is accepted, one that waits when the listener closes, one for whom there is no room, and
 /// then nobody there.
 fn tcp(counts: &mut Counts) -> io::Result<()> {
-    let (server, at) = tcp_listener(counts)?;
+    let (server, at) = tcp_listener(0, counts)?;
     let address = SocketAddrV4::from(at);
     let first = TcpStream::connect(address)?;
     wait_queued(&server)?;

@@ -1,6 +1,10 @@
 //! One sentence per problem, the most harmful first: fact, consequence, next step.
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     cells::{bytes, endpoint, millis, number},
@@ -62,7 +66,7 @@ fn times(count: u64, over: Duration) -> String {
     match count {
         1 => "once".to_owned(),
         _ if seconds < 1.0 || rate < 1.0 => format!("{count} times"),
-        _ => format!("{count} times, {rate:.0} a second"),
+        _ => format!("{count} times, {rate:.0} a second on average"),
     }
 }
 
@@ -80,7 +84,7 @@ struct Failing {
 /// Who failed so, and how often.
 struct Failed {
     severity: Severity,
-    pids: Vec<u32>,
+    pids: BTreeSet<u32>,
     count: u64,
 }
 
@@ -98,7 +102,7 @@ fn connect_failures(snapshot: &Snapshot) -> impl Iterator<Item = Problem> {
             };
             let severity = found.map_or(Severity::Error, |finding| finding.severity);
             let failed =
-                all.entry(failing).or_insert(Failed { severity, pids: Vec::new(), count: 0 });
+                all.entry(failing).or_insert(Failed { severity, pids: BTreeSet::new(), count: 0 });
             failed.pids.extend(process.pid);
             failed.count = failed.count.saturating_add(failure.count);
         }
@@ -106,10 +110,10 @@ fn connect_failures(snapshot: &Snapshot) -> impl Iterator<Item = Problem> {
     let over = snapshot.duration;
     all.into_iter().map(move |(failing, Failed { severity, pids, count })| {
         let Failing { comm, uid, target, errno, why } = failing;
-        let pids = match pids.as_slice() {
-            [] => "pid unknown".to_owned(),
-            [only] => format!("pid {only}"),
-            [first, rest @ ..] => format!("pid {first} and {} more", rest.len()),
+        let pids = match (pids.first(), pids.len()) {
+            (None, _) => "pid unknown".to_owned(),
+            (Some(only), 1) => format!("pid {only}"),
+            (Some(first), all) => format!("pid {first} and {} more", all - 1),
         };
         let (often, errno) = (times(count, over), errno_name(errno));
         let sentence = format!(
@@ -202,7 +206,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "cron (pid 5 and 1 more, uid 7) could not connect to /run/a 42 times, 4 a second (EACCES): \
+                "cron (pid 5 and 1 more, uid 7) could not connect to /run/a 42 times, 4 a second on average (EACCES): \
                  it is closed. Next: mend it. (measured)",
                 "other (pid 7, uid 7) could not connect to /run/a 2 times (EACCES): it is closed. Next: \
                  mend it. (measured)",
@@ -220,7 +224,7 @@ mod tests {
             count,
             listener: Some(9),
             goes_on,
-            pids: std::collections::BTreeSet::new(),
+            pids: BTreeSet::new(),
         };
         snapshot.findings = vec![
             row(Severity::Info, "often", 1_000_000, false),

@@ -42,7 +42,7 @@ impl<'a> Known<'a> {
         self.asleep.get(&listener).map_or(&[], Vec::as_slice)
     }
 
-    /// Every listener with a queue, and how it stands.
+    /// Every listener with a queue, or with clients that sleep, and how it stands.
     pub(super) fn glances(
         &self,
         sightings: &HashMap<u64, Sighting>,
@@ -56,11 +56,16 @@ impl<'a> Known<'a> {
         let unseen = self.queued.iter().filter(|(_, known)| is_unseen(known));
         let unseen = unseen.filter(|(inode, _)| !sightings.contains_key(*inode));
         let unseen = unseen.map(|(inode, known)| (*inode, small(known.len())));
-        let queues = seen.chain(unseen).filter(|(_, queue)| *queue != 0);
+        let waits = |(inode, queue): &(u64, u32)| *queue != 0 || !self.asleep_on(*inode).is_empty();
+        let queues = seen.chain(unseen).filter(waits);
         let before = |inode| accepted_before.get(&inode).copied().unwrap_or(0);
+        let limit = |inode| sightings.get(&inode).and_then(|sighting| sighting.effective);
         queues
             .map(|(inode, queue)| {
-                (inode, self.glance(inode, queue, before(inode), progress(inode)))
+                let glance = self.glance(inode, queue, before(inode), progress(inode));
+                // Where the limit is not known, a client that sleeps is taken at its word.
+                let is_full = limit(inode).is_none_or(|limit| queue > limit);
+                (inode, Glance { is_full, ..glance })
             })
             .collect()
     }
@@ -76,6 +81,7 @@ impl<'a> Known<'a> {
             accepted: progress.accepted,
             oldest_known_ns: oldest.filter(|_| trusted),
             known: if trusted { small(known.len()) } else { 0 },
+            is_full: false,
             asleep_ns: self.asleep_on(inode).iter().map(|sleeper| sleeper.since_ns).min(),
         }
     }

@@ -294,7 +294,10 @@ impl Scout {
         let progress = (sight.progress)(inode);
         let owners = self.owners.get(&inode);
         let time_ns = match change {
-            StallChange::Closed => ended_ns(now.since_ns, progress.accepted_ns, sight.now_ns),
+            StallChange::Closed => {
+                let seen_ns = self.told.get(&inode).map_or(now.since_ns, |told| told.time_ns);
+                ended_ns(seen_ns, progress.accepted_ns, sight.now_ns)
+            }
             _ => sight.now_ns,
         };
         Stall {
@@ -387,10 +390,10 @@ fn asleep(known: &Known<'_>, listener: u64) -> u32 {
     u32::try_from(known.asleep_on(listener).len()).unwrap_or(u32::MAX)
 }
 
-/// When a stall that is over ended: a look comes later. Its oldest connection was taken out no later than
-/// the last one that was; where none was since, it went away otherwise.
-fn ended_ns(since_ns: u64, accepted_ns: Option<u64>, now_ns: u64) -> u64 {
-    accepted_ns.filter(|accepted_ns| (since_ns..now_ns).contains(accepted_ns)).unwrap_or(now_ns)
+/// When a stall that is over ended, which a look at `seen_ns` had seen: a look comes later. Its oldest connection was taken
+/// out no later than the last one that was; where none was since, it went away otherwise.
+fn ended_ns(seen_ns: u64, accepted_ns: Option<u64>, now_ns: u64) -> u64 {
+    accepted_ns.filter(|accepted_ns| (seen_ns..now_ns).contains(accepted_ns)).unwrap_or(now_ns)
 }
 
 /// Inodes of the sockets at the other ends of TCP connections, where they are in this network

@@ -23,6 +23,8 @@ pub struct Glance {
     pub oldest_known_ns: Option<u64>,
     /// How many in the queue the kernel side knows of.
     pub known: u32,
+    /// Whether there are as many as there may be.
+    pub is_full: bool,
     /// Since when the first of the clients sleeps that find it full, monotonic nanoseconds.
     pub asleep_ns: Option<u64>,
 }
@@ -68,6 +70,8 @@ struct Track {
     suspected: bool,
     /// Age when the stall was last told of.
     told_ns: u64,
+    /// Whether the look before found the queue full.
+    was_full: bool,
 }
 
 /// All listeners with a queue.
@@ -83,15 +87,15 @@ impl Watch {
         Self { threshold_ns: threshold_ns.max(1), tracks: HashMap::new() }
     }
 
-    /// Takes in one look at all listeners that have a queue, by inode; listeners that are missing
-    /// have none. What changed, with the stall as it is, or was.
+    /// Takes in one look at all listeners that have a queue, or clients that sleep, by inode; listeners that are
+    /// missing have none. What changed, with the stall as it is, or was.
     pub fn look(
         &mut self,
         now_ns: u64,
         glances: &HashMap<u64, Glance>,
     ) -> Vec<(u64, Change, Stalling)> {
         let threshold_ns = self.threshold_ns;
-        for (inode, glance) in glances.iter().filter(|(_, glance)| glance.queue != 0) {
+        for (inode, glance) in glances {
             self.tracks.entry(*inode).or_default().take(now_ns, *glance);
         }
         let mut changes = Vec::new();
@@ -100,7 +104,7 @@ impl Watch {
             if let Some((change, stalling)) = track.judge(now_ns, glance, threshold_ns) {
                 changes.push((*inode, change, stalling));
             }
-            glance.queue != 0
+            glance.queue != 0 || glance.asleep_ns.is_some()
         });
         changes.sort_by_key(|(inode, ..)| *inode);
         changes
@@ -173,9 +177,13 @@ impl Track {
             Some(known) => (known.min(bound), true),
             None => (bound, true),
         };
-        // What lies in the queue may have slept before.
-        let asleep_ns = glance.asleep_ns.unwrap_or(u64::MAX);
-        Some((queued_ns.min(asleep_ns), is_lower_bound))
+        Some((queued_ns, is_lower_bound))
+    }
+
+    /// Since when the first client sleeps because the queue is full. Between an accept and the client that it wakes, there
+    /// is room; where there has been for longer, nobody sleeps for want of it.
+    fn asleep(&self, glance: Glance) -> Option<u64> {
+        glance.asleep_ns.filter(|_| glance.is_full || self.was_full)
     }
 
     fn judge(
@@ -184,7 +192,14 @@ impl Track {
         glance: Glance,
         threshold_ns: u64,
     ) -> Option<(Change, Stalling)> {
-        let oldest = if glance.queue == 0 { None } else { self.oldest(glance) };
+        let queued = if glance.queue == 0 { None } else { self.oldest(glance) };
+        let oldest = match (queued, self.asleep(glance)) {
+            (Some((queued_ns, is_lower_bound)), asleep_ns) => {
+                Some((queued_ns.min(asleep_ns.unwrap_or(queued_ns)), is_lower_bound))
+            }
+            (None, asleep_ns) => asleep_ns.map(|since_ns| (since_ns, false)),
+        };
+        self.was_full = glance.is_full;
         let age_of = |(since_ns, _): (u64, bool)| now_ns.saturating_sub(since_ns);
         self.suspected = oldest.is_some_and(|it| age_of(it) >= threshold_ns / 2);
         let oldest =
@@ -284,20 +299,31 @@ mod tests {
     #[test]
     fn a_client_that_sleeps_too_long_is_a_stall_of_a_listener_whose_queue_moves_on() {
         let mut watch = Watch::new(2 * SECOND);
-        let mut look = |second: u64, asleep: Option<u64>| {
-            let queued = Some(second * SECOND);
+        let mut look = |second: u64, queue: u32, asleep: Option<u64>| {
+            let queued = (queue != 0).then_some(second * SECOND);
             let asleep_ns = asleep.map(|it| it * SECOND);
-            let moved =
-                Glance { oldest_known_ns: queued, known: 3, asleep_ns, ..unknown(3, second) };
+            let (is_full, known) = (queue == 3, queue);
+            let moved = unknown(queue, second);
+            let moved = Glance { oldest_known_ns: queued, known, is_full, asleep_ns, ..moved };
             look(&mut watch, second, moved).pop()
         };
-        assert_eq!(look(11, Some(10)), None);
-        let (change, stalling) = look(12, Some(10)).expect("it has slept for two seconds");
+        assert_eq!(look(11, 3, Some(10)), None);
+        let (change, stalling) = look(12, 3, Some(10)).expect("it has slept for two seconds");
         assert_eq!((change, stalling.since_ns), (Change::Opened, 10 * SECOND));
         assert_eq!((stalling.is_lower_bound, stalling.pending), (false, 3));
-        let (change, stalling) = look(13, Some(12)).expect("it was let in");
+        assert_eq!(look(13, 0, Some(10)), None, "there is room for a moment");
+        let (change, _) = look(14, 3, Some(10)).expect("it is twice as old");
+        assert_eq!(change, Change::Grown);
+        let (change, stalling) = look(15, 3, Some(14)).expect("it was let in");
         assert_eq!((change, stalling.since_ns), (Change::Closed, 10 * SECOND));
-        assert_eq!(look(14, None), None);
+        assert_eq!(look(16, 3, None), None);
+    }
+
+    #[test]
+    fn a_client_is_not_believed_to_sleep_where_there_has_been_room() {
+        let mut watch = Watch::new(SECOND);
+        let asleep = Glance { asleep_ns: Some(SECOND), ..unknown(0, 0) };
+        assert!((5..20).all(|second| look(&mut watch, second, asleep).is_empty()));
     }
 
     #[test]

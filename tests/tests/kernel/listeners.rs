@@ -4,14 +4,21 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
+use nix::sys::socket::{SockFlag, SockType};
 use serde_json::{Value, json};
 use socktrace_tests::harness::process::{PATIENCE, Running, wait_for};
-use socktrace_tests::harness::run::{run, scenario};
+use socktrace_tests::harness::run::{run, scenario, socktrace};
+use socktrace_tests::scenario::clock::now_ns;
 use socktrace_tests::scenario::gate::Gate;
 use socktrace_tests::scenario::held::{HOSTILE_NAME, Held, SMALL_SOMAXCONN};
+use socktrace_tests::scenario::listener::{loopback, wait_queued};
+use socktrace_tests::scenario::socket::listen;
 
 use crate::matrix::tell;
 
@@ -229,4 +236,78 @@ fn a_tracer_that_is_attached_for_a_while_tells_how_long_connections_have_waited(
     }
     here.end()?;
     tell(&problems)
+}
+
+/// A connection that waits, by the clock of the test: queued from before until after.
+#[derive(Debug)]
+struct Queued {
+    inode: u64,
+    between_ns: (u64, u64),
+}
+
+#[test]
+fn how_long_a_connection_has_waited_is_exact_where_it_came_while_the_tracer_was_attached()
+-> Result<()> {
+    let mut command = socktrace(&["listeners", "--json", "--for", "1500ms"])?;
+    let mut running = Running::start(&mut command)?;
+    let (mut kept, mut queued) = (Vec::new(), Vec::new());
+    // Each has a listener of its own, as only the oldest of one is told.
+    while !running.has_ended() {
+        let listener = listen(&loopback(), SockType::Stream, 16)?;
+        let client = listener.at.socket(SockType::Stream, SockFlag::empty())?;
+        let before_ns = now_ns()?;
+        listener.at.connect(&client).context("connect")?;
+        wait_queued(&listener, 1)?;
+        queued.push(Queued { inode: listener.inode, between_ns: (before_ns, now_ns()?) });
+        kept.push((listener, client));
+        thread::sleep(Duration::from_millis(200));
+    }
+    let ended_ns = now_ns()?;
+    let finished = running.finish()?;
+    ensure!(finished.code() == Some(0), "{}", finished.told());
+    let listed: Value = serde_json::from_str(&finished.out()).context("the list")?;
+    let rows = rows(&listed)?;
+    // When the list was made, by each connection whose age is exact: all must agree.
+    let (mut earliest, mut latest, mut exact) = (0, ended_ns, 0);
+    let mut problems = Vec::new();
+    for Queued { inode, between_ns: (before_ns, after_ns) } in &queued {
+        let Some(row) = rows.get(inode) else { continue };
+        let Some(age_ns) = row["pending_oldest_ns"].as_u64() else { continue };
+        if before_ns + age_ns > ended_ns {
+            problems.push(format!("older than it is: {row}"));
+        }
+        if row["pending_oldest_is_lower_bound"] == false {
+            exact += 1;
+            earliest = earliest.max(before_ns + age_ns);
+            latest = latest.min(after_ns + age_ns);
+        }
+    }
+    if exact < 2 || earliest > latest {
+        problems.push(format!("{exact} exact, {earliest} to {latest}: {queued:?}\n{listed:#}"));
+    }
+    tell(&problems)
+}
+
+#[test]
+fn a_listener_is_listed_with_every_syn_that_it_dropped() -> Result<()> {
+    const DROPPED: u64 = 7;
+    let listener = listen(&loopback(), SockType::Stream, 0)?;
+    let connect = |flags| {
+        let client = listener.at.socket(SockType::Stream, flags)?;
+        Ok::<_, anyhow::Error>((listener.at.connect(&client), client))
+    };
+    let (outcome, _fits) = connect(SockFlag::empty())?;
+    outcome.context("a connection that fits")?;
+    wait_queued(&listener, 1)?;
+    for _ in 0..DROPPED {
+        let (outcome, client) = connect(SockFlag::SOCK_NONBLOCK)?;
+        ensure!(outcome == Err(Errno::EINPROGRESS), "{outcome:?}");
+        // It does not repeat its SYN.
+        drop(client);
+    }
+    let listed = list(&[])?;
+    let rows = rows(&listed)?;
+    let row = rows.get(&listener.inode).context("the listener")?;
+    ensure!(row["drops"] == DROPPED && row["queue"]["now"] == 1, "{row}");
+    Ok(())
 }

@@ -223,7 +223,7 @@ pub const TABLE: &[Rule<Case>] = &[
     },
     Rule {
         name: "tcp-listens-on-other-address",
-        about: "nobody listens on that address, but somebody does on another with the same port",
+        about: "nobody listens on that address, but somebody does there on another with the same port",
         errnos: &[Errno::ECONNREFUSED],
         step: Step::Sockets,
         source: "inet_lookup_listener(), inet6_lookup_listener()",
@@ -231,7 +231,7 @@ pub const TABLE: &[Rule<Case>] = &[
     },
     Rule {
         name: "tcp-nobody-listens",
-        about: "nobody listens on that port of this host",
+        about: "nobody listens on that port of this host, or of its network namespace that has the address",
         errnos: &[Errno::ECONNREFUSED],
         step: Step::Sockets,
         source: "inet_lookup_listener(), inet6_lookup_listener()",
@@ -271,7 +271,7 @@ pub const TABLE: &[Rule<Case>] = &[
     },
     Rule {
         name: "tcp-no-answer",
-        about: "nothing answered, and the target is not of this host",
+        about: "nothing answered, and no listener of this host is known to be the reason",
         errnos: &[Errno::ETIMEDOUT, Errno::EHOSTUNREACH],
         step: Step::Route,
         source: "tcp_write_timeout(), icmp_unreach()",

@@ -43,8 +43,15 @@ pub(super) fn security_module(case: &Case) -> Outcome {
         subject: subject(case),
         fact,
         consequence: phrase![
-            "a security module denied it (or, with EPERM, a BPF program of the client's cgroup); active ones \
-             that can: ",
+            "a security module denied it (or, ",
+            match case.question {
+                Question::Tcp(_) => {
+                    "a BPF program of the client's cgroup, a rule of `ip rule` that prohibits it, or an IPsec policy \
+                     that blocks it"
+                }
+                _ => "with EPERM, a BPF program of the client's cgroup",
+            },
+            "); active ones that can: ",
             enforcing.join(", "),
             label.map(|label| phrase![" (the client's label is ", name(label), ")"]),
         ],
@@ -101,7 +108,7 @@ fn tcp_lets_pass(case: &Case, errno: Errno) -> Result<Phrase, Outcome> {
             Err(Outcome::Unknown("whether a route prohibits it"))
         }
         (Errno::EACCES, _) => Ok("no route to the target prohibits it".into()),
-        _ => Ok("TCP itself has no such refusal".into()),
+        _ => Ok("neither TCP nor a route gives that".into()),
     }
 }
 

@@ -50,6 +50,24 @@ fn there(case: &Case, tcp: &Tcp) -> Option<u64> {
     tcp.namespace_of_target(case.client.net_namespace)
 }
 
+/// How sure it is that the connect met what is said of that namespace. Behind a gateway, NAT may have led it elsewhere, or
+/// another host has the address.
+fn certainty(case: &Case, tcp: &Tcp) -> Certainty {
+    match tcp.route {
+        _ if is_own(case, tcp) => Certainty::Inferred,
+        Some(RouteFact::Via { gateway: None, .. }) => Certainty::Inferred,
+        _ => Certainty::Unknown,
+    }
+}
+
+/// What may be so instead.
+fn unless_elsewhere(case: &Case, tcp: &Tcp, verb: &str) -> String {
+    if case.errno.is_some() && is_own(case, tcp) {
+        return String::new();
+    }
+    format!(", unless NAT leads {verb}")
+}
+
 fn is_own(case: &Case, tcp: &Tcp) -> bool {
     there(case, tcp) == case.client.net_namespace
 }
@@ -171,7 +189,7 @@ pub(super) fn other_address(case: &Case) -> Outcome {
     let v6only = other.address.ip().is_unspecified() && other.v6only == Some(true);
     Outcome::found(Cause {
         severity: Severity::Error,
-        certainty: Certainty::Inferred,
+        certainty: certainty(case, tcp),
         subject: subject(case),
         fact: phrase![
             holders(other.holders.as_deref()),
@@ -179,10 +197,11 @@ pub(super) fn other_address(case: &Case) -> Outcome {
             if v6only { "for IPv6 only (IPV6_V6ONLY)" } else { "only" },
             format!(", and the client asked for {target}"),
         ],
-        consequence: match case.errno {
-            Some(_) => "nobody takes connections to that address".into(),
-            None => "nobody takes connections to that address, unless NAT leads them there".into(),
-        },
+        consequence: format!(
+            "nobody takes connections to that address{}",
+            unless_elsewhere(case, tcp, "them there")
+        )
+        .into(),
         fix: if is_own(case, tcp) {
             format!(
                 "let the client connect to {}, or the server listen on {} too",
@@ -253,15 +272,14 @@ pub(super) fn nobody(case: &Case) -> Outcome {
     };
     Outcome::found(Cause {
         severity: Severity::Error,
-        certainty: Certainty::Inferred,
+        certainty: certainty(case, tcp),
         subject: subject(case),
         fact: phrase![format!("nobody listens on port {} {whose}", target.port()), others],
-        consequence: match case.errno {
-            Some(_) => "the kernel answers with a reset".into(),
-            None => {
-                "the kernel answers with a reset, unless NAT leads the connect elsewhere".into()
-            }
-        },
+        consequence: format!(
+            "the kernel answers with a reset{}",
+            unless_elsewhere(case, tcp, "the connect elsewhere")
+        )
+        .into(),
         fix: match case.units.as_ref().and_then(|units| units.socket.as_ref()) {
             Some((unit, _)) => phrase![
                 "start the socket unit that is for it (systemctl start ",
@@ -367,8 +385,8 @@ pub(super) fn accept_queue_full(case: &Case) -> Outcome {
         return Outcome::Unknown("the listener's accept queue");
     };
     let full = queue > limit;
-    let settings = if is_own(case, tcp) { &tcp.settings } else { &tcp.settings_there };
-    let aborts = settings.as_ref().and_then(|it| it.tcp_abort_on_overflow) == Some(1);
+    let settings = tcp.settings_of_listener(case.client.net_namespace);
+    let aborts = settings.and_then(|it| it.tcp_abort_on_overflow) == Some(1);
     if !full || case.errno == Some(Errno::ECONNRESET) && !aborts {
         return Outcome::Clear;
     }
@@ -380,7 +398,7 @@ pub(super) fn accept_queue_full(case: &Case) -> Outcome {
     };
     Outcome::found(Cause {
         severity: Severity::Error,
-        certainty: Certainty::Inferred,
+        certainty: certainty(case, tcp),
         subject: subject(case),
         fact: phrase![
             "the accept queue of ",
@@ -429,7 +447,8 @@ pub(super) fn no_answer(case: &Case) -> Outcome {
     if case.errno.is_none() || tcp.address != Some(AddressFact::Foreign) || !out {
         return Outcome::Clear;
     }
-    if met(case, tcp, target).is_some_and(is_full) {
+    let explains = matches!(case.errno, Some(Errno::ETIMEDOUT | Errno::ECONNRESET));
+    if explains && matches!(accept_queue_full(case), Outcome::Found(_)) {
         return Outcome::Clear;
     }
     let namespaces: Vec<String> =

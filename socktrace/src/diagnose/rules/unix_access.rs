@@ -122,7 +122,8 @@ fn lasting_directory(case: &Case, service: &[u8], mode: u32, fix: &Fix) -> Optio
     let (bit, member) = match fix {
         Fix::AddMode { class: ModeClass::Owner, .. } => (0o100, None),
         Fix::AddMode { class: ModeClass::Group, .. } => (0o010, None),
-        Fix::AddMode { class: ModeClass::Other, .. } => (0o001, None),
+        // An entry of an ACL would last no longer than a mode.
+        Fix::AddMode { class: ModeClass::Other, .. } | Fix::SetAcl { .. } => (0o001, None),
         Fix::AddModeAndJoin { gid, .. } => (0o010, Some(*gid)),
         _ => return None,
     };

@@ -26,7 +26,7 @@ use super::patience::Work;
 use super::{AddressFact, Host, HostError, TcpExt, bracketed_inode};
 
 pub use enter::EnterError;
-pub use scratch::{ScratchError, in_scratch_namespace};
+pub use scratch::{ScratchError, Syncookies, in_scratch_namespace, set_syncookies};
 pub use window::NamespaceWindow;
 
 /// A network namespace and every known way into it.

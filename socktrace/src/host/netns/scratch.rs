@@ -3,7 +3,7 @@
 //! Owns unshare(2) and the one flag that loopback needs (netdevice(7)). It ends with its thread.
 
 use std::{
-    io, mem,
+    fs, io, mem,
     os::fd::{AsRawFd, OwnedFd},
     thread,
 };
@@ -38,6 +38,21 @@ pub fn in_scratch_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> Result<
             thread::Builder::new().spawn_scoped(scope, inside).map_err(failed("start a thread"))?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// When a TCP listener answers a SYN with a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syncookies {
+    /// Where its queue of requests is full, as kernels do by themselves.
+    WhereFull = 1,
+    /// Always.
+    Always = 2,
+}
+
+/// Sets `net.ipv4.tcp_syncookies` of the calling thread's network namespace: one from [`in_scratch_namespace`], of which
+/// nothing is left.
+pub fn set_syncookies(when: Syncookies) -> io::Result<()> {
+    fs::write("/proc/sys/net/ipv4/tcp_syncookies", (when as u8).to_string())
 }
 
 fn bring_up_loopback() -> io::Result<()> {

@@ -48,8 +48,8 @@ pub(super) fn chart(snapshot: &Snapshot, axis: TimeAxis, roster: &Roster) -> Cha
         id: "stalls-over-time",
         title: "Stalls",
         about:
-            "Times in which a connection waited in the accept queue for too long, from when it was \
-                queued."
+            "Times in which a connection waited for too long, in the accept queue or (Unix) for room in it, \
+                from when it came."
                 .to_owned(),
         panels,
         keys,

@@ -235,7 +235,7 @@ pub(super) const TABLE: &[Entry] = &[
     Entry {
         name: "accept-stall",
         also: &["stall", "stalled"],
-        about: "connections wait in the queue, and nobody accepts",
+        about: "connections wait, and nobody accepts, or not fast enough",
         places: &[
             place(
                 "TCP",
