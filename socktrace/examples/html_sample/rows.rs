@@ -178,6 +178,7 @@ pub(crate) fn stalls() -> Vec<Stall> {
         selected: true,
         change,
         since_ns: BEGIN + since,
+        longest_ns: until - since,
         is_lower_bound: false,
         pending: 129,
         pending_peak: 129,

@@ -280,6 +280,7 @@ impl Aggregator {
             Some(known) if stall.change == StallChange::Closed => {
                 known.change = StallChange::Closed;
                 known.time_ns = stall.time_ns;
+                known.longest_ns = known.longest_ns.max(stall.longest_ns);
                 known.pending = 0;
                 known.pending_peak = stall.pending_peak;
                 known.accepted_ns = stall.accepted_ns;
@@ -294,7 +295,8 @@ impl Aggregator {
                 let hold = [known.hold, stall.hold].into_iter().flatten().min();
                 let passed = stall.hold.is_some() && stall.hold != hold;
                 let seen_in_part = known.seen_in_part || stall.seen_in_part || passed;
-                *known = Stall { seen_in_part, hold, acceptor, ..stall };
+                let longest_ns = known.longest_ns.max(stall.longest_ns);
+                *known = Stall { longest_ns, seen_in_part, hold, acceptor, ..stall };
                 // Clients that have gone meanwhile had waited all the same.
                 if named(&known_before) > named(&known.clients) {
                     known.clients = known_before;

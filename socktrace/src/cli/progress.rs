@@ -147,7 +147,7 @@ impl Seen {
     fn stall(&mut self, stall: &Stall) {
         self.stalls.retain(|(listener, ..)| *listener != stall.listener);
         if stall.change != StallChange::Closed {
-            let age = stall.time_ns.saturating_sub(stall.since_ns);
+            let age = stall.oldest_ns();
             self.stalls.push((stall.listener, age, stall.local.clone()));
         }
     }

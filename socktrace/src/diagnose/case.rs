@@ -283,8 +283,8 @@ pub struct Tcp {
     pub address: Option<AddressFact>,
     /// Where it is none of the client's own: the other namespaces that have it, as containers do.
     pub address_of: Vec<u64>,
-    /// Whether it was asked of every namespace.
-    pub all_asked: bool,
+    /// Whether it was asked of every namespace; `None` where none was asked.
+    pub all_asked: Option<bool>,
     /// The route to it.
     pub route: Option<RouteFact>,
     /// Settings of the client's namespace.

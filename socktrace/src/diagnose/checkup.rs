@@ -184,11 +184,12 @@ fn bound(socket: &BoundSocket, where_: &'static str) -> Phrase {
 fn others_address(namespaces: &[u64]) -> Phrase {
     match namespaces {
         [] => "the address is another host's".into(),
-        [only] => format!("the address is that of net:[{only}] on this host").into(),
-        [first, rest @ ..] => {
-            format!("the address is that of net:[{first}] and {} more on this host", rest.len())
-                .into()
-        }
+        [only] => format!("not the client's own address: net:[{only}] of this host has it").into(),
+        [first, rest @ ..] => format!(
+            "not the client's own address: net:[{first}] of this host has it, and {} more",
+            rest.len()
+        )
+        .into(),
     }
 }
 
@@ -199,7 +200,7 @@ fn route(case: &Case) -> Check {
         Some(AddressFact::Local) => check.facts.push("the address is the client's own host".into()),
         Some(AddressFact::Foreign) => {
             check.facts.push(others_address(&tcp.address_of));
-            if !tcp.all_asked {
+            if tcp.all_asked == Some(false) {
                 let unasked =
                     "whether a network namespace of this host has it that could not be asked";
                 check.unseen.push(unasked.into());

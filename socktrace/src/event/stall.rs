@@ -117,6 +117,10 @@ pub struct Stall {
     pub change: StallChange,
     /// Since when the oldest connection waits, in the queue or for room in it, monotonic nanoseconds.
     pub since_ns: u64,
+    /// The longest that any connection of it was seen to wait: of a listener that accepts slowly, another one is the oldest
+    /// each time.
+    #[serde(default)]
+    pub longest_ns: u64,
     /// Whether it may be older.
     pub is_lower_bound: bool,
     /// Connections in the queue.
@@ -146,6 +150,14 @@ pub struct Stall {
 }
 
 impl Stall {
+    /// How long its oldest connection has waited; once it is over, how long the one that waited longest had.
+    pub const fn oldest_ns(&self) -> u64 {
+        match self.change {
+            StallChange::Closed if self.longest_ns != 0 => self.longest_ns,
+            _ => self.time_ns.saturating_sub(self.since_ns),
+        }
+    }
+
     /// Leaves out the owners that are too many, and says so.
     pub(crate) fn bound_owners(&mut self) {
         if self.owners.len() > MOST_OWNERS {
@@ -168,6 +180,7 @@ impl Stall {
             selected: true,
             change: StallChange::Opened,
             since_ns: 0,
+            longest_ns: 0,
             is_lower_bound: false,
             pending: 1,
             pending_peak: 1,

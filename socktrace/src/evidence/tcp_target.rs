@@ -44,7 +44,7 @@ pub(super) fn gather(
     }
     if tcp.address == Some(AddressFact::Foreign) && may_be_a_containers(case, target.ip()) {
         let having = namespaces.with_address(here, target.ip());
-        (tcp.address_of, tcp.all_asked) = (having.namespaces, having.all_asked);
+        (tcp.address_of, tcp.all_asked) = (having.namespaces, Some(having.all_asked));
     }
     let there = tcp.namespace_of_target(case.client.net_namespace);
     // The host's units listen in its own namespace.
@@ -98,8 +98,8 @@ pub(super) fn gather(
     case.tcp = Some(tcp);
 }
 
-/// Whether it matters for this errno which namespace has the address, and the address tells: every link has its own
-/// link-local ones.
+/// Whether it matters for this errno which namespace has the address, and the address tells: every interface has a link-local
+/// one of IPv6, which means nothing on another link.
 fn may_be_a_containers(case: &Case, address: IpAddr) -> bool {
     let matters = matches!(
         case.errno,
@@ -107,11 +107,7 @@ fn may_be_a_containers(case: &Case, address: IpAddr) -> bool {
             Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ETIMEDOUT | Errno::EHOSTUNREACH
         )
     );
-    matters
-        && match address.to_canonical() {
-            IpAddr::V4(address) => !address.is_link_local(),
-            IpAddr::V6(address) => !address.is_unicast_link_local(),
-        }
+    matters && !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 fn is_same_side(listener: &TcpListener, target: IpAddr) -> bool {

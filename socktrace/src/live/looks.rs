@@ -35,7 +35,8 @@ impl Live {
             // What is due may be what hooks alone know of.
             self.idle_looks = IDLE_LOOKS;
         }
-        self.looked_ns = monotonic_now_ns();
+        let began_ns = monotonic_now_ns();
+        self.looked_ns = began_ns;
         let effort = Effort::of_thread();
         let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
@@ -48,7 +49,7 @@ impl Live {
         let idles = self.idles(&look, &accepted_before);
         if shows_all_it_can(&look, &self.seen) {
             self.idle_looks += if idles { IDLE_STRETCH } else { 1 };
-            let stalls = self.scout_with(&look, &accepted_before, Scout::look)?;
+            let stalls = self.scout_with(&look, &accepted_before, began_ns, Scout::look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
             self.tell_sightings(look.sightings, into);
         }
@@ -80,6 +81,7 @@ impl Live {
         &mut self,
         seen: &Look,
         accepted_before: &HashMap<u64, u64>,
+        began_ns: u64,
         look: impl Fn(&mut Scout, &Sight<'_>) -> Vec<Stall>,
     ) -> Result<Vec<Stall>, LiveError> {
         let sightings = &seen.sightings;
@@ -100,6 +102,7 @@ impl Live {
         let looked: HashSet<u32> = seen.namespaces.iter().filter_map(|it| it.inode).collect();
         let unlooked = |netns: u32| sees_all && !looked.contains(&netns);
         let sight = Sight {
+            began_ns,
             now_ns: monotonic_now_ns(),
             sightings,
             accepted_before,
@@ -114,11 +117,12 @@ impl Live {
 
     /// The stalls that outlive the session, as they are now.
     pub(super) fn last_look(&mut self, into: &mut Vec<Record>) -> Result<(), LiveError> {
+        let began_ns = monotonic_now_ns();
         let accepted_before = read_accepted(&self.ebpf)?;
         let look = self.lookout.look();
         if shows_all_it_can(&look, &self.seen) {
             self.idle_looks += 1;
-            let stalls = self.scout_with(&look, &accepted_before, Scout::last_look)?;
+            let stalls = self.scout_with(&look, &accepted_before, began_ns, Scout::last_look)?;
             into.extend(stalls.into_iter().map(|stall| Record::Stall(Box::new(stall))));
             self.tell_sightings(look.sightings, into);
         }

@@ -179,23 +179,20 @@ fn tcp_listener(backlog: i32, counts: &mut Counts) -> io::Result<(OwnedFd, Socka
     Ok((server, at))
 }
 
-/// One that is accepted, one that waits when the listener closes, one for whom there is no room, and
-/// then nobody there.
+/// Two that wait when the listener closes, one for whom there is no room, and then nobody there.
 fn tcp(counts: &mut Counts) -> io::Result<()> {
-    let (server, at) = tcp_listener(0, counts)?;
+    let (server, at) = tcp_listener(1, counts)?;
     let address = SocketAddrV4::from(at);
-    let first = TcpStream::connect(address)?;
-    wait_queued(&server)?;
-    close(accept4(server.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?)?;
-    count(counts, Signal::Accept);
-    let left = TcpStream::connect(address)?;
+    let left = [TcpStream::connect(address)?, TcpStream::connect(address)?];
     wait_queued(&server)?;
     let dropped = stream(AddressFamily::Inet, SockFlag::SOCK_NONBLOCK)?;
     must_fail(&connect(dropped.as_raw_fd(), &at), Errno::EINPROGRESS)?;
     count(counts, Signal::BacklogDrop);
     drop((dropped, server));
-    count(counts, Signal::BacklogDrop);
-    drop((first, left));
+    for _ in &left {
+        count(counts, Signal::BacklogDrop);
+    }
+    drop(left);
     let refused = stream(AddressFamily::Inet, SockFlag::empty())?;
     must_fail(&connect(refused.as_raw_fd(), &at), Errno::ECONNREFUSED)?;
     count(counts, Signal::ConnectFailure);

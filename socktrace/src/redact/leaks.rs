@@ -203,6 +203,7 @@ impl Dice {
             selected: true,
             change: StallChange::Opened,
             since_ns: 1,
+            longest_ns: 0,
             is_lower_bound: false,
             pending: 1,
             pending_peak: 1,

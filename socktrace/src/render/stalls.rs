@@ -29,7 +29,7 @@ pub(super) fn line(stall: &Stall, clock: &Clock) -> String {
         uid: None,
         family: family(&stall.local),
         result: UNKNOWN,
-        wait: &bounded(stall, &format!("{:.1}", age_ns(stall) as f64 / 1e6)),
+        wait: &bounded(stall, &format!("{:.1}", stall.oldest_ns() as f64 / 1e6)),
     };
     format!("{columns}{} {}", endpoint(&stall.local), told.join(", "))
 }
@@ -47,7 +47,7 @@ pub(super) fn object(stall: &Stall, clock: &Clock) -> Map<String, Value> {
     object.insert("pending".into(), json!(stall.pending));
     object.insert("pending_peak".into(), json!(stall.pending_peak));
     object.insert("blocked".into(), json!(stall.blocked));
-    object.insert("oldest_ns".into(), json!(age_ns(stall)));
+    object.insert("oldest_ns".into(), json!(stall.oldest_ns()));
     object.insert("oldest_is_lower_bound".into(), json!(stall.is_lower_bound));
     let ago = stall.accepted_ns.map(|at| stall.time_ns.saturating_sub(at));
     object.insert("last_accept_ns_ago".into(), json!(ago));
@@ -77,10 +77,6 @@ const fn change(change: StallChange) -> &'static str {
         StallChange::Still => "still",
         StallChange::Closed => "closed",
     }
-}
-
-const fn age_ns(stall: &Stall) -> u64 {
-    stall.time_ns.saturating_sub(stall.since_ns)
 }
 
 fn bounded(stall: &Stall, age: &str) -> String {

@@ -172,6 +172,7 @@ fn stall() -> Stall {
         selected: true,
         change: StallChange::Grown,
         since_ns: 1,
+        longest_ns: 0,
         is_lower_bound: true,
         pending: 2,
         pending_peak: 3,

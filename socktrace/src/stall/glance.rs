@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::watch::Glance;
+use super::watch::{Asleep, Glance};
 use crate::{
     event::{Address, Queued, Sighting, Sleeper},
     transport::Progress,
@@ -63,11 +63,18 @@ impl<'a> Known<'a> {
         queues
             .map(|(inode, queue)| {
                 let glance = self.glance(inode, queue, before(inode), progress(inode));
-                // Where the limit is not known, a client that sleeps is taken at its word.
-                let is_full = limit(inode).is_none_or(|limit| queue > limit);
-                (inode, Glance { is_full, ..glance })
+                (inode, Glance { asleep: self.asleep(inode, queue, limit(inode)), ..glance })
             })
             .collect()
+    }
+
+    /// Since when clients sleep. Where the limit is not known, each is taken at its word.
+    fn asleep(&self, listener: u64, queue: u32, limit: Option<u32>) -> Asleep {
+        let mut since: Vec<u64> = self.asleep_on(listener).iter().map(|it| it.since_ns).collect();
+        since.sort_unstable();
+        let room = limit.map_or(0, |limit| (u64::from(limit) + 1).saturating_sub(queue.into()));
+        let without_room = usize::try_from(room).ok().and_then(|room| since.get(room));
+        Asleep { first_ns: since.first().copied(), without_room_ns: without_room.copied() }
     }
 
     fn glance(&self, inode: u64, queue: u32, before: u64, progress: Progress) -> Glance {
@@ -81,8 +88,7 @@ impl<'a> Known<'a> {
             accepted: progress.accepted,
             oldest_known_ns: oldest.filter(|_| trusted),
             known: if trusted { small(known.len()) } else { 0 },
-            is_full: false,
-            asleep_ns: self.asleep_on(inode).iter().map(|sleeper| sleeper.since_ns).min(),
+            asleep: Asleep::default(),
         }
     }
 }
@@ -232,7 +238,8 @@ mod tests {
         assert_eq!(all, [vec![6], vec![], vec![5]]);
         let glances =
             known.glances(&sightings, &HashMap::new(), |_| false, |_| Progress::default());
-        assert_eq!([7, 8, 9].map(|it| glances[&it].asleep_ns), [Some(6), None, Some(5)]);
+        let asleep = |it| glances.get(&it).map(|glance: &Glance| glance.asleep.without_room_ns);
+        assert_eq!([7, 8, 9].map(asleep), [Some(Some(6)), Some(None), Some(Some(5))]);
     }
 
     #[test]

@@ -28,7 +28,9 @@ const EXAMINED: usize = 16;
 
 /// One look at everything that waits.
 pub struct Sight<'a> {
-    /// When, monotonic nanoseconds.
+    /// When it began, monotonic nanoseconds: before anything of it was read.
+    pub began_ns: u64,
+    /// When all was read, monotonic nanoseconds.
     pub now_ns: u64,
     /// What `sock_diag` lists.
     pub sightings: &'a HashMap<u64, Sighting>,
@@ -73,6 +75,8 @@ pub struct Scout {
     throttled: HashMap<u32, u64>,
     /// Owners of listeners that are about to stall, or do.
     owners: HashMap<u64, Owners>,
+    /// When the look before began, monotonic nanoseconds.
+    began_ns: u64,
     /// Looks so far.
     looks: u64,
     /// The last one that was at the owners of a listener.
@@ -89,6 +93,7 @@ impl Scout {
             watch: Watch::new(threshold_ns),
             throttled: HashMap::new(),
             owners: HashMap::new(),
+            began_ns: 0,
             looks: 0,
             looked_at: HashMap::new(),
             told: HashMap::new(),
@@ -174,6 +179,7 @@ impl Scout {
                 self.owners.remove(inode);
             }
         }
+        self.began_ns = sight.began_ns;
         stalls.sort_by_key(|stall| stall.listener);
         (stalls, holds)
     }
@@ -295,8 +301,7 @@ impl Scout {
         let owners = self.owners.get(&inode);
         let time_ns = match change {
             StallChange::Closed => {
-                let seen_ns = self.told.get(&inode).map_or(now.since_ns, |told| told.time_ns);
-                ended_ns(seen_ns, progress.accepted_ns, sight.now_ns)
+                ended_ns(now.since_ns.max(self.began_ns), progress.accepted_ns, sight.now_ns)
             }
             _ => sight.now_ns,
         };
@@ -308,6 +313,7 @@ impl Scout {
             selected: progress.selected,
             change,
             since_ns: now.since_ns,
+            longest_ns: now.longest_ns.max(time_ns.saturating_sub(now.since_ns)),
             is_lower_bound: now.is_lower_bound,
             pending: if change == StallChange::Closed { 0 } else { now.pending },
             pending_peak: now.pending_peak,
@@ -379,6 +385,7 @@ impl Scout {
 fn recount(told: &mut Stall, sight: &Sight<'_>, known: &Known<'_>, now: Stalling) {
     told.time_ns = sight.now_ns;
     told.since_ns = now.since_ns;
+    told.longest_ns = now.longest_ns;
     told.is_lower_bound = now.is_lower_bound;
     told.pending = now.pending;
     told.pending_peak = now.pending_peak;
@@ -390,8 +397,8 @@ fn asleep(known: &Known<'_>, listener: u64) -> u32 {
     u32::try_from(known.asleep_on(listener).len()).unwrap_or(u32::MAX)
 }
 
-/// When a stall that is over ended, which a look at `seen_ns` had seen: a look comes later. Its oldest connection was taken
-/// out no later than the last one that was; where none was since, it went away otherwise.
+/// When a stall that is over ended, which the look that began at `seen_ns` had seen: a look comes later. Its oldest connection
+/// was taken out no later than the last one that was; where none was since, it went away otherwise.
 fn ended_ns(seen_ns: u64, accepted_ns: Option<u64>, now_ns: u64) -> u64 {
     accepted_ns.filter(|accepted_ns| (seen_ns..now_ns).contains(accepted_ns)).unwrap_or(now_ns)
 }
@@ -422,6 +429,7 @@ mod tests {
         let sighting = Sighting { queue: Some(2), ..Sighting::default() };
         let progress = Progress { accepted_ns, ..Progress::default() };
         then(&Sight {
+            began_ns: now_ns,
             now_ns,
             sightings: &HashMap::from([(7, sighting)]),
             queued: &[],
@@ -481,7 +489,13 @@ mod tests {
         let once: HashSet<u64> = seen.iter().copied().collect();
         assert_eq!((once, seen.len()), (all.collect(), EXAMINED * 3));
         let last = *seen.last().expect("one was looked at just now");
-        let stalling = Stalling { since_ns: 1, is_lower_bound: false, pending: 1, pending_peak: 1 };
+        let stalling = Stalling {
+            since_ns: 1,
+            longest_ns: 1,
+            is_lower_bound: false,
+            pending: 1,
+            pending_peak: 1,
+        };
         let opened = HashMap::from([(last, (Change::Opened, stalling))]);
         assert!(scout.look_at_owners(&opened).contains_key(&last), "it is to be told");
     }

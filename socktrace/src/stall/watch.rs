@@ -23,10 +23,17 @@ pub struct Glance {
     pub oldest_known_ns: Option<u64>,
     /// How many in the queue the kernel side knows of.
     pub known: u32,
-    /// Whether there are as many as there may be.
-    pub is_full: bool,
-    /// Since when the first of the clients sleeps that find it full, monotonic nanoseconds.
-    pub asleep_ns: Option<u64>,
+    /// The clients that found no room in it.
+    pub asleep: Asleep,
+}
+
+/// Clients that sleep in `connect()` because the queue is, or was, full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asleep {
+    /// Since when the first of them, monotonic nanoseconds.
+    pub first_ns: Option<u64>,
+    /// Since when the first of those for whom there is no room now: one for whom there is was woken, and comes.
+    pub without_room_ns: Option<u64>,
 }
 
 /// A listener whose oldest connection has waited for the threshold.
@@ -34,6 +41,8 @@ pub struct Glance {
 pub struct Stalling {
     /// Since when its oldest connection waits, or was seen to, monotonic nanoseconds.
     pub since_ns: u64,
+    /// The longest that any of its connections was seen to wait.
+    pub longest_ns: u64,
     /// Whether it may be older.
     pub is_lower_bound: bool,
     /// Connections in its queue.
@@ -70,8 +79,8 @@ struct Track {
     suspected: bool,
     /// Age when the stall was last told of.
     told_ns: u64,
-    /// Whether the look before found the queue full.
-    was_full: bool,
+    /// Whether the look before found a client asleep for whom there was no room.
+    lacked_room: bool,
 }
 
 /// All listeners with a queue.
@@ -104,7 +113,7 @@ impl Watch {
             if let Some((change, stalling)) = track.judge(now_ns, glance, threshold_ns) {
                 changes.push((*inode, change, stalling));
             }
-            glance.queue != 0 || glance.asleep_ns.is_some()
+            glance.queue != 0 || glance.asleep.first_ns.is_some()
         });
         changes.sort_by_key(|(inode, ..)| *inode);
         changes
@@ -148,6 +157,10 @@ impl Watch {
 impl Track {
     fn take(&mut self, now_ns: u64, glance: Glance) {
         let Glance { queue, accepted_before, accepted, .. } = glance;
+        // Whatever lay there before is gone.
+        if queue == 0 {
+            return self.earlier.clear();
+        }
         // A count that went back is another socket's, or begins anew: nothing is known of before.
         if self.earlier.back().is_some_and(|last| last.accepted > accepted) {
             self.earlier.clear();
@@ -180,10 +193,11 @@ impl Track {
         Some((queued_ns, is_lower_bound))
     }
 
-    /// Since when the first client sleeps because the queue is full. Between an accept and the client that it wakes, there
-    /// is room; where there has been for longer, nobody sleeps for want of it.
-    fn asleep(&self, glance: Glance) -> Option<u64> {
-        glance.asleep_ns.filter(|_| glance.is_full || self.was_full)
+    /// Since when the first client sleeps for want of room. Between an accept and the client that it wakes there is room,
+    /// and the client is believed for one look more; where there has been for longer, it does not sleep for that.
+    fn asleep(&self, Asleep { first_ns, without_room_ns }: Asleep) -> Option<u64> {
+        let woken = first_ns.filter(|_| self.lacked_room);
+        woken.or(without_room_ns)
     }
 
     fn judge(
@@ -193,13 +207,13 @@ impl Track {
         threshold_ns: u64,
     ) -> Option<(Change, Stalling)> {
         let queued = if glance.queue == 0 { None } else { self.oldest(glance) };
-        let oldest = match (queued, self.asleep(glance)) {
+        let oldest = match (queued, self.asleep(glance.asleep)) {
             (Some((queued_ns, is_lower_bound)), asleep_ns) => {
                 Some((queued_ns.min(asleep_ns.unwrap_or(queued_ns)), is_lower_bound))
             }
             (None, asleep_ns) => asleep_ns.map(|since_ns| (since_ns, false)),
         };
-        self.was_full = glance.is_full;
+        self.lacked_room = glance.asleep.without_room_ns.is_some();
         let age_of = |(since_ns, _): (u64, bool)| now_ns.saturating_sub(since_ns);
         self.suspected = oldest.is_some_and(|it| age_of(it) >= threshold_ns / 2);
         let oldest =
@@ -208,8 +222,10 @@ impl Track {
             return Some((Change::Closed, self.stalling.take()?));
         };
         let peak = self.stalling.map_or(0, |before| before.pending_peak);
+        let longest_ns = self.stalling.map_or(0, |before| before.longest_ns);
         let stalling = Stalling {
             since_ns,
+            longest_ns: longest_ns.max(now_ns.saturating_sub(since_ns)),
             is_lower_bound,
             pending: glance.queue,
             pending_peak: glance.queue.max(peak),
@@ -301,10 +317,11 @@ mod tests {
         let mut watch = Watch::new(2 * SECOND);
         let mut look = |second: u64, queue: u32, asleep: Option<u64>| {
             let queued = (queue != 0).then_some(second * SECOND);
-            let asleep_ns = asleep.map(|it| it * SECOND);
-            let (is_full, known) = (queue == 3, queue);
+            let first_ns = asleep.map(|it| it * SECOND);
+            let without_room_ns = first_ns.filter(|_| queue == 3);
+            let asleep = Asleep { first_ns, without_room_ns };
             let moved = unknown(queue, second);
-            let moved = Glance { oldest_known_ns: queued, known, is_full, asleep_ns, ..moved };
+            let moved = Glance { oldest_known_ns: queued, known: queue, asleep, ..moved };
             look(&mut watch, second, moved).pop()
         };
         assert_eq!(look(11, 3, Some(10)), None);
@@ -316,13 +333,15 @@ mod tests {
         assert_eq!(change, Change::Grown);
         let (change, stalling) = look(15, 3, Some(14)).expect("it was let in");
         assert_eq!((change, stalling.since_ns), (Change::Closed, 10 * SECOND));
+        assert_eq!(stalling.longest_ns, 4 * SECOND);
         assert_eq!(look(16, 3, None), None);
     }
 
     #[test]
     fn a_client_is_not_believed_to_sleep_where_there_has_been_room() {
         let mut watch = Watch::new(SECOND);
-        let asleep = Glance { asleep_ns: Some(SECOND), ..unknown(0, 0) };
+        let asleep = Asleep { first_ns: Some(SECOND), without_room_ns: None };
+        let asleep = Glance { asleep, ..unknown(0, 0) };
         assert!((5..20).all(|second| look(&mut watch, second, asleep).is_empty()));
     }
 

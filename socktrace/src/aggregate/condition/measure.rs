@@ -151,7 +151,7 @@ fn drops(listener: &ListenerRow, every_reason: bool) -> Vec<Part> {
 
 /// How long its oldest connection has waited.
 fn age(stall: &Stall) -> Part {
-    number(of_stall(stall), stall.time_ns.saturating_sub(stall.since_ns))
+    number(of_stall(stall), stall.oldest_ns())
 }
 
 /// A listener that accepts nothing has no row, only its stall.

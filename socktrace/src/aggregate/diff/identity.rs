@@ -160,7 +160,7 @@ pub(super) fn stalls(snapshot: &Snapshot) -> BTreeMap<ListenerOf, Stalled> {
     for stall in &snapshot.stalls {
         let row = rows.entry(listener(&stall.local)).or_default();
         row.count += 1;
-        row.oldest_ns = row.oldest_ns.max(Some(stall.time_ns.saturating_sub(stall.since_ns)));
+        row.oldest_ns = row.oldest_ns.max(Some(stall.oldest_ns()));
     }
     rows
 }

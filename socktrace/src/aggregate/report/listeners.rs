@@ -127,7 +127,7 @@ impl Aggregator {
         let goes_on =
             |stall: &&Stall| stall.listener == inode && stall.change != StallChange::Closed;
         let stall = self.stalls.iter().rev().find(goes_on)?;
-        Some(stall.time_ns.saturating_sub(stall.since_ns))
+        Some(stall.oldest_ns())
     }
 
     /// `net.core.somaxconn` is each namespace's own; that of others is not known.

@@ -85,7 +85,7 @@ fn was_slow_then(case: &ListenerCase) -> bool {
 pub(in crate::diagnose) fn stood(stall: &Stall) -> String {
     let over = stall.change == StallChange::Closed;
     let at_least = if stall.is_lower_bound { "at least " } else { "" };
-    let waited = seconds(age(stall));
+    let waited = seconds(stall.oldest_ns());
     let oldest = if over { "waited for" } else { "has waited for" };
     // What ended it was an accept, mostly: it tells nothing of the time before.
     let accepted = match stall.accepted_ns {
@@ -343,11 +343,7 @@ pub(super) fn closed(case: &ListenerCase) -> Outcome {
 /// The stall that lasted longest, one that goes on before one that is over.
 fn worst(case: &ListenerCase) -> Option<&Stall> {
     let goes_on = |stall: &Stall| stall.change != StallChange::Closed;
-    case.stalls.iter().max_by_key(|stall| (goes_on(stall), age(stall)))
-}
-
-fn age(stall: &Stall) -> u64 {
-    stall.time_ns.saturating_sub(stall.since_ns)
+    case.stalls.iter().max_by_key(|stall| (goes_on(stall), stall.oldest_ns()))
 }
 
 /// A stall of which the owner's own state says why.
@@ -361,6 +357,26 @@ fn held(case: &ListenerCase, by: &[Hold], fix: &'static str) -> Outcome {
     told(case, stall, fix, if all { Certainty::Measured } else { Certainty::Inferred })
 }
 
+/// `2 connections wait and 1 more sleeps in connect(), as the queue is full`
+fn waiting_and_asleep(over: bool, waiting: u32, asleep: u32) -> String {
+    let waits = match (over, waiting) {
+        (true, _) => "waited",
+        (false, 1) => "waits",
+        (false, _) => "wait",
+    };
+    let queued = format!("{} {waits}", count(waiting.into(), "connection"));
+    let sleeps = match (over, asleep) {
+        (true, _) => "slept in connect(), as the queue was full",
+        (false, 1) => "sleeps in connect(), as the queue is full",
+        (false, _) => "sleep in connect(), as the queue is full",
+    };
+    match (waiting, asleep) {
+        (_, 0) => queued,
+        (0, _) => format!("{} {sleeps}", count(asleep.into(), "client")),
+        _ => format!("{queued} and {asleep} more {sleeps}"),
+    }
+}
+
 fn told(case: &ListenerCase, stall: &Stall, fix: &'static str, certainty: Certainty) -> Outcome {
     let over = stall.change == StallChange::Closed;
     // Somebody was accepted while the oldest waited: it does accept.
@@ -371,17 +387,7 @@ fn told(case: &ListenerCase, stall: &Stall, fix: &'static str, certainty: Certai
         (false, false) => "it does not accept",
     };
     let waiting = if over { stall.pending_peak } else { stall.pending };
-    let waits = match (over, waiting) {
-        (true, _) => "waited",
-        (false, 1) => "waits",
-        (false, _) => "wait",
-    };
-    let blocked = match (over, stall.blocked) {
-        (_, 0) => String::new(),
-        (true, more) => format!(" and {more} more slept in connect(), as it was full"),
-        (false, 1) => " and 1 more sleeps in connect(), as the queue is full".to_owned(),
-        (false, more) => format!(" and {more} more sleep in connect(), as the queue is full"),
-    };
+    let who_waits = waiting_and_asleep(over, waiting, stall.blocked);
     let state = stall.acceptor.as_ref().map(|state| format!("; its owner is {state}"));
     Outcome::found(Cause {
         severity: Severity::Error,
@@ -389,10 +395,9 @@ fn told(case: &ListenerCase, stall: &Stall, fix: &'static str, certainty: Certai
         subject: subject(case),
         fact: phrase![
             format!(
-                "{did}: {} {waits}{blocked}, the oldest for {}{:.1} s",
-                count(waiting.into(), "connection"),
+                "{did}: {who_waits}, the oldest for {}{:.1} s",
                 if stall.is_lower_bound { "at least " } else { "" },
-                age(stall) as f64 / 1e9,
+                stall.oldest_ns() as f64 / 1e9,
             ),
             clients(&stall.clients),
             state.unwrap_or_default(),

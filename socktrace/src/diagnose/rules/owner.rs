@@ -41,7 +41,7 @@ pub(super) fn not_activated(case: &Case) -> Outcome {
     }
     Outcome::found(Cause {
         severity: Severity::Error,
-        certainty: Certainty::Inferred,
+        certainty: super::tcp::certainty_of_met(case),
         subject: name(&unit.name),
         fact: phrase![
             "systemd listens there for ",
@@ -92,7 +92,7 @@ pub(super) fn never_accepts(case: &Case) -> Outcome {
     Outcome::found(Cause {
         severity: Severity::Error,
         // One that could not be looked at may hold it as well, and accept.
-        certainty: if hidden(case) == 0 { Certainty::Inferred } else { Certainty::Unknown },
+        certainty: surety(case),
         subject: phrase![name(&first.comm), format!(" (pid {})", first.pid)],
         fact: phrase![
             super::words::holders(holders),
@@ -112,6 +112,11 @@ pub(super) fn never_accepts(case: &Case) -> Outcome {
             .chain(super::words::unseen(hidden(case)))
             .collect(),
     })
+}
+
+/// How sure it is that the owners that were looked at are all, and of the listener that was met.
+fn surety(case: &Case) -> Certainty {
+    if hidden(case) == 0 { super::tcp::certainty_of_met(case) } else { Certainty::Unknown }
 }
 
 /// Everybody who may accept what is asked about.
@@ -151,7 +156,7 @@ pub(super) fn held_up(case: &Case) -> Outcome {
     Outcome::found(Cause {
         severity: Severity::Error,
         // One that could not be looked at may hold it as well, and accept.
-        certainty: if hidden(case) == 0 { Certainty::Inferred } else { Certainty::Unknown },
+        certainty: surety(case),
         subject: phrase![name(&first.comm), format!(" (pid {})", first.pid)],
         fact: phrase![
             holders(Some(owners)),

@@ -60,12 +60,18 @@ fn certainty(case: &Case, tcp: &Tcp) -> Certainty {
     }
 }
 
+/// How sure it is that the listener of [`met_by`] is the one that the connect met; of Unix, that is not asked here.
+pub(super) fn certainty_of_met(case: &Case) -> Certainty {
+    case.tcp.as_ref().map_or(Certainty::Inferred, |tcp| certainty(case, tcp))
+}
+
 /// What may be so instead.
 fn unless_elsewhere(case: &Case, tcp: &Tcp, verb: &str) -> String {
     if case.errno.is_some() && is_own(case, tcp) {
         return String::new();
     }
-    format!(", unless NAT leads {verb}")
+    let other_host = if is_own(case, tcp) { "" } else { "another host has that address, or " };
+    format!(", unless {other_host}NAT leads {verb}")
 }
 
 fn is_own(case: &Case, tcp: &Tcp) -> bool {
@@ -146,6 +152,9 @@ fn specificity(listening: &TcpListening, target: SocketAddr) -> impl Ord + use<>
 pub(in crate::diagnose) fn met_alone(case: &Case) -> Option<u64> {
     let (target, tcp) = local(case).ok()?;
     let met = met(case, tcp, target)?;
+    if certainty(case, tcp) == Certainty::Unknown {
+        return None;
+    }
     let is_like =
         |it: &&TcpListening| takes(case, tcp, it, target) && rank(it, target) == rank(met, target);
     (tcp.listening.iter().filter(is_like).count() == 1).then_some(met.inode)
@@ -354,7 +363,7 @@ fn is_elsewhere(tcp: &Tcp) -> bool {
 fn on_the_way(tcp: &Tcp) -> Vec<Phrase> {
     let unasked =
         "not every network namespace of this host could be asked whether it has the address";
-    let unasked = (!tcp.all_asked).then(|| unasked.into());
+    let unasked = (tcp.all_asked == Some(false)).then(|| unasked.into());
     tcp.route.as_ref().map(route).into_iter().chain(unasked).collect()
 }
 
@@ -406,7 +415,11 @@ pub(super) fn accept_queue_full(case: &Case) -> Outcome {
             format!(" is full: {} wait, backlog {limit}", count(queue.into(), "connection")),
             does.map_or(String::new(), |does| format!("; the server is {does}")),
         ],
-        consequence: outcome.into(),
+        consequence: if is_own(case, tcp) {
+            outcome.into()
+        } else {
+            format!("{outcome}{}", unless_elsewhere(case, tcp, "the connect elsewhere")).into()
+        },
         fix: "let the server accept faster; a larger backlog (listen(), net.core.somaxconn) only helps \
               against short bursts"
             .into(),
@@ -447,7 +460,8 @@ pub(super) fn no_answer(case: &Case) -> Outcome {
     if case.errno.is_none() || tcp.address != Some(AddressFact::Foreign) || !out {
         return Outcome::Clear;
     }
-    let explains = matches!(case.errno, Some(Errno::ETIMEDOUT | Errno::ECONNRESET));
+    let explains =
+        case.errno == Some(Errno::ETIMEDOUT) && certainty(case, tcp) != Certainty::Unknown;
     if explains && matches!(accept_queue_full(case), Outcome::Found(_)) {
         return Outcome::Clear;
     }

@@ -286,6 +286,42 @@ fn an_address_of_one_other_namespace_leads_there_and_of_several_to_nobody_knows_
 }
 
 #[test]
+fn behind_a_gateway_nothing_is_concluded_from_who_has_the_address() {
+    let gateway = Some("10.0.0.1".parse().expect("an address"));
+    let via = |gateway| Some(RouteFact::Via { interface: b"eth0".to_vec(), gateway });
+    let all = [
+        (via(None), Certainty::Inferred),
+        (via(gateway), Certainty::Unknown),
+        (Some(RouteFact::Several), Certainty::Unknown),
+        (Some(RouteFact::Unknown), Certainty::Unknown),
+    ];
+    for (route, certainty) in all {
+        for (errno, listening_in) in [
+            (Some(Errno::ECONNREFUSED), OWN),
+            (None, OWN),
+            (Some(Errno::ETIMEDOUT), OTHER),
+            (None, OTHER),
+        ] {
+            let mut case = refused_by_others(&[OTHER], &[listening_in]);
+            case.errno = errno;
+            case.tcp.as_mut().expect("facts").route.clone_from(&route);
+            let found = first(&case);
+            assert_eq!(found.certainty, certainty, "{route:?}, {errno:?}: {found:?}");
+            let words = text(&found.consequence);
+            let caveat =
+                ", unless another host has that address, or NAT leads the connect elsewhere";
+            assert!(words.contains(caveat), "{words}");
+            let is_sure = certainty == Certainty::Inferred && listening_in == OTHER;
+            assert_eq!(listener_met(&case).is_some(), is_sure, "{route:?}");
+            let rules = rules_of(&case);
+            let says_no_more = rules.contains(&"tcp-no-answer".to_owned());
+            let may_be_else = errno == Some(Errno::ETIMEDOUT) && certainty == Certainty::Unknown;
+            assert_eq!(says_no_more, may_be_else && route != Some(RouteFact::Unknown), "{rules:?}");
+        }
+    }
+}
+
+#[test]
 fn a_security_module_is_named_for_tcp_only_where_no_route_gives_that_errno() {
     let refused = |errno, route| {
         let mut case = tcp(Some(errno), vec![listening("127.0.0.1:80", (0, 8))]);

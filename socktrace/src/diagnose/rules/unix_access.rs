@@ -15,7 +15,7 @@ use crate::{
         rule::{Cause, Outcome, subject},
     },
     event::{Certainty, Phrase, Severity, name, phrase, word},
-    host::path_walk::{Kind, Step},
+    host::path_walk::{AclFact, Kind, Step},
 };
 
 /// The denials of a rule's own kind, as one finding: the first one leads.
@@ -99,7 +99,7 @@ fn lasting(case: &Case, path: &Path, denial: &Denial, fix: &Fix) -> Option<Phras
         Kind::Socket => lasting_socket(case, &units.socket.as_ref()?.0.name, fix),
         Kind::Directory => {
             let (_, service) = units.runtime_directories.iter().find(|it| it.0 == step.path)?;
-            lasting_directory(case, service, step.mode, fix)
+            lasting_directory(case, service, step, denial, fix)
         }
         _ => None,
     }
@@ -118,21 +118,31 @@ fn lasting_socket(case: &Case, unit: &[u8], fix: &Fix) -> Option<Phrase> {
 }
 
 /// The mode that it has, with the search bit that is missing.
-fn lasting_directory(case: &Case, service: &[u8], mode: u32, fix: &Fix) -> Option<Phrase> {
+fn lasting_directory(
+    case: &Case,
+    service: &[u8],
+    step: &Step,
+    denial: &Denial,
+    fix: &Fix,
+) -> Option<Phrase> {
+    let others_decide = step.acl == AclFact::Absent
+        && matches!(denial.why, Why::Class { class: Class::Other, masked: false });
     let (bit, member) = match fix {
         Fix::AddMode { class: ModeClass::Owner, .. } => (0o100, None),
         Fix::AddMode { class: ModeClass::Group, .. } => (0o010, None),
+        Fix::AddMode { class: ModeClass::Other, .. } => (0o001, None),
         // An entry of an ACL would last no longer than a mode.
-        Fix::AddMode { class: ModeClass::Other, .. } | Fix::SetAcl { .. } => (0o001, None),
+        Fix::SetAcl { .. } if others_decide => (0o001, None),
         Fix::AddModeAndJoin { gid, .. } => (0o010, Some(*gid)),
         _ => return None,
     };
     let join =
         member.map(|gid| phrase![", and make the client's user a member of ", group(case, gid)]);
-    let mode = mode & 0o7777 | bit;
+    let mode = step.mode & 0o7777 | bit;
     Some(phrase![
         format!("set RuntimeDirectoryMode={mode:04o} in "),
         name(service),
+        if bit == 0o001 { " (it lets every user through)" } else { "" },
         ", and restart it",
         join
     ])

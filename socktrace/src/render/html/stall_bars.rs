@@ -64,7 +64,7 @@ pub(super) fn goes_on(stall: &Stall) -> bool {
 
 /// For how long the oldest connection waited: `≥` where it may have been longer.
 pub(super) fn length(stall: &Stall) -> String {
-    let ns = stall.time_ns.saturating_sub(stall.since_ns);
+    let ns = stall.oldest_ns();
     let bound = if stall.is_lower_bound { "≥ " } else { "" };
     format!("{bound}{}", duration(Duration::from_nanos(ns)))
 }

@@ -59,6 +59,7 @@ fn stall(listener: u64, change: StallChange, since_ms: u64, now_ms: u64) -> Stal
         selected: true,
         change,
         since_ns: START + since_ms * MS,
+        longest_ns: 0,
         is_lower_bound: false,
         pending: 3,
         pending_peak: 4,

@@ -145,7 +145,7 @@ fn stall(row: &Stall, snapshot: &Snapshot) -> [String; 13] {
         endpoint(&row.local),
         time(row.since_ns),
         if goes_on(row) { "went on at the end".to_owned() } else { time(row.time_ns) },
-        millis(row.time_ns.saturating_sub(row.since_ns)),
+        millis(row.oldest_ns()),
         length(row),
         row.pending.to_string(),
         row.pending_peak.to_string(),

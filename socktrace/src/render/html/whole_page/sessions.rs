@@ -185,6 +185,7 @@ fn stall() -> Stall {
         selected: true,
         change: StallChange::Still,
         since_ns: 2 * SECOND,
+        longest_ns: 0,
         is_lower_bound: true,
         pending: 70_041,
         pending_peak: 70_042,
