@@ -37,13 +37,16 @@ pub struct Facts {
     pub tried: Detaching,
 }
 
-/// What is said where [`ftrace_is_off`].
-pub const FTRACE_IS_OFF: &str = "kernel.ftrace_enabled is 0: set it to 1";
-
 /// Whether the switch is off without which no hook on a function's entry fires: `kernel.ftrace_enabled`, which is not there where
-/// the kernel has no such hooks.
-pub fn ftrace_is_off() -> bool {
-    fs::read("/proc/sys/kernel/ftrace_enabled").is_ok_and(|value| value.trim_ascii() == b"0")
+/// the kernel has no such hooks. None is tried then: 5.10 to 6.18 attach most of them all the same, and 6.1 gives up ftrace
+/// for good when that is switched on again.
+fn read_ftrace() -> Result<(), Refused> {
+    let switch = fs::read("/proc/sys/kernel/ftrace_enabled");
+    if switch.is_ok_and(|value| value.trim_ascii() == b"0") {
+        let why = "no hook on a function fires while kernel.ftrace_enabled is 0: set it to 1";
+        return Err(Refused(why.to_owned()));
+    }
+    Ok(())
 }
 
 /// A hook that is being taken out of the kernel again, which takes it some tenths of a second: until it has run all tasks.
@@ -76,11 +79,13 @@ impl Facts {
         names.extend_from_slice(functions);
         names.extend(offsets::names());
         btf.look_up(&names);
-        let (tracing, tried) = match read_tracing(&btf) {
+        let ftrace = read_ftrace();
+        let (tracing, tried) = match ftrace.clone().and_then(|()| read_tracing(&btf)) {
             Ok(tried) => (Ok(()), tried),
             Err(refused) => (Err(refused), Detaching::default()),
         };
-        let kprobes = read_kprobes(Path::new("/sys/bus/event_source/devices/kprobe"));
+        let pmu = Path::new("/sys/bus/event_source/devices/kprobe");
+        let kprobes = ftrace.and_then(|()| read_kprobes(pmu));
         let symbols = Symbols::find(Path::new("/proc/kallsyms"));
         let release = nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
@@ -109,12 +114,6 @@ const REFUSALS: [(i32, &str); 5] = [
 
 fn read_tracing(btf: &KernelBtf) -> Result<Detaching, Refused> {
     tries_tracing(btf.function_id(TRACED).unwrap_or(0)).map_err(|(step, error)| {
-        // What 5.10 gives then; later kernels attach it, and never call it.
-        if error.raw_os_error() == Some(libc::EBUSY) && ftrace_is_off() {
-            return Refused(format!(
-                "the kernel takes no BPF programs of type tracing now ({step} one gives EBUSY); {FTRACE_IS_OFF}"
-            ));
-        }
         let refusal = REFUSALS.iter().find(|(errno, _)| error.raw_os_error() == Some(*errno));
         let Some((_, name)) = refusal else {
             return Refused(format!(

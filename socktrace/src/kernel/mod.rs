@@ -19,7 +19,7 @@ mod symbols;
 mod tracefs;
 
 pub use btf::{BtfError, KernelBtf};
-pub use facts::{FTRACE_IS_OFF, Facts, Refused, ftrace_is_off};
+pub use facts::{Facts, Refused};
 pub use locked_memory::limit_may_refuse;
 pub use lsm_programs::has_lsm_programs;
 pub use misses::{PerfLinks, Skipped};

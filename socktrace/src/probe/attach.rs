@@ -20,8 +20,8 @@ use super::{
 use crate::{
     event::{Runs, Sighting},
     kernel::{
-        BtfError, FTRACE_IS_OFF, Facts, KernelBtf, OffsetsError, Preemption, ftrace_is_off,
-        limit_may_refuse, listen_request, out_of_sight, resolve_offsets,
+        BtfError, Facts, KernelBtf, OffsetsError, Preemption, limit_may_refuse, listen_request,
+        out_of_sight, resolve_offsets,
     },
     transport::{CountersError, Reader, ReaderError, Transport, read_stages},
 };
@@ -284,26 +284,18 @@ fn try_hooks(
             return Ok(Ok(SelfTest::Passed));
         }
     }
-    let off = ftrace_is_off();
-    let why = |fact: &str, on_functions: bool| {
-        let remedy = if on_functions && off { FTRACE_IS_OFF } else { "" };
-        format!("{fact}{}{remedy}", if remedy.is_empty() { "" } else { "; " })
-    };
     let tier_of = |signal: Signal| {
         verdicts.iter().find(|verdict| verdict.signal == signal)?.choice.as_ref().map(|it| it.tier)
     };
-    let tiers = silent.iter().filter_map(|(signal, fact)| {
-        let tier = tier_of(*signal)?;
-        Some(((*signal, tier), why(fact, tier != Tier::Tracepoint)))
-    });
+    let tiers =
+        silent.into_iter().filter_map(|(signal, why)| Some(((signal, tier_of(signal)?), why)));
     let tiers: BTreeMap<_, _> = tiers.collect();
     // What a whole tier does not see says more than which of its hooks do not fire.
     let idle = if tiers.is_empty() { idle } else { Vec::new() };
     let programs = idle.into_iter().map(|program| {
         let target = program.targets.join(", ");
-        let fact = format!("the hook on {target} attached, but does not fire in the self-test");
-        let on_functions = !matches!(program.kind, Kind::Tracepoint | Kind::RawTracepoint);
-        (program.name, why(&fact, on_functions))
+        let why = format!("the hook on {target} attached, but does not fire in the self-test");
+        (program.name, why)
     });
     let programs = programs.collect();
     Ok(Err(Silent { tiers, programs }))
