@@ -38,8 +38,8 @@ pub struct Facts {
 }
 
 /// Whether the switch is off without which no hook on a function's entry fires: `kernel.ftrace_enabled`, which is not there where
-/// the kernel has no such hooks. None is tried then: 5.10 to 6.18 attach most of them all the same, and 6.1 gives up ftrace
-/// for good when that is switched on again.
+/// the kernel has no such hooks. None is tried then: 5.10 and 6.12 attach some or all of them all the same, and 6.1 gave up
+/// ftrace for good after that.
 fn read_ftrace() -> Result<(), Refused> {
     let switch = fs::read("/proc/sys/kernel/ftrace_enabled");
     if switch.is_ok_and(|value| value.trim_ascii() == b"0") {
